@@ -1,0 +1,1 @@
+"""Whatever crosses a boundary, as pydantic models. Imports nothing of ours."""

@@ -1,0 +1,89 @@
+"""What can happen to a job: the events that `lifecycle.decide` answers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from spotune.contracts.base import Contract, Seconds, Timestamp
+from spotune.contracts.dataset import DatasetReport
+from spotune.contracts.job import JobError, ResolvedSetting
+from spotune.contracts.plan import Plan
+from spotune.contracts.training import Failure, TrainingConfig, TrainingReport
+
+
+class Prepared(Contract):
+    """The dataset was found good and a plan was made."""
+
+    kind: Literal["prepared"] = "prepared"
+    training: DatasetReport
+    validation: DatasetReport | None
+    settings: tuple[ResolvedSetting, ...]
+    config: TrainingConfig
+    plan: Plan
+
+
+class Refused(Contract):
+    """The dataset or the plan was refused after the job was recorded."""
+
+    kind: Literal["refused"] = "refused"
+    error: JobError
+    training: DatasetReport | None = None
+    validation: DatasetReport | None = None
+
+
+class AttemptAccepted(Contract):
+    """SageMaker took the training job, or it was found to have taken it before."""
+
+    kind: Literal["attempt_accepted"] = "attempt_accepted"
+    name: str
+
+
+class AttemptRefused(Contract):
+    """SageMaker would not take the training job; nothing runs under this name."""
+
+    kind: Literal["attempt_refused"] = "attempt_refused"
+    name: str
+    reason: Literal["quota", "capacity", "invalid", "not_permitted"]
+    message: str
+
+
+class TrainingObserved(Contract):
+    """The training job as SageMaker describes it now. The description is the truth; the event only woke us."""
+
+    kind: Literal["training_observed"] = "training_observed"
+    name: str
+    status: Literal["InProgress", "Completed", "Failed", "Stopping", "Stopped"]
+    secondary_status: str
+    instance_type: str | None = None
+    """The type that SageMaker selected, where it had a choice."""
+    started_at: Timestamp | None = None
+    ended_at: Timestamp | None = None
+    interruptions: int = 0
+    training_seconds: Seconds = 0
+    billable_seconds: Seconds = 0
+    failure_reason: str = ""
+    failure: Failure | None = None
+    """The container's own words, where the reason holds them."""
+    report: TrainingReport | None = None
+    output_uri: str | None = None
+    exit_code: int | None = None
+
+
+class CancelRequested(Contract):
+    """A person asked for the job to end."""
+
+    kind: Literal["cancel_requested"] = "cancel_requested"
+
+
+class RungDue(Contract):
+    """Time to try again: the patience of a rung ended, or a wait for quota is over."""
+
+    kind: Literal["rung_due"] = "rung_due"
+
+
+Event = Annotated[
+    Prepared | Refused | AttemptAccepted | AttemptRefused | TrainingObserved | CancelRequested | RungDue,
+    Field(discriminator="kind"),
+]

@@ -1,0 +1,210 @@
+"""The job's record: what the store keeps, the lifecycle changes and the API shows."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from spotune.contracts.base import Contract, MicroUSD, Seconds, Timestamp
+from spotune.contracts.dataset import DatasetReport
+from spotune.contracts.plan import Plan
+from spotune.contracts.request import JobRequest, Market
+from spotune.contracts.training import Progress, TrainingConfig, TrainingReport
+
+State = Literal[
+    "validating",
+    "queued",
+    "starting",
+    "running",
+    "interrupted",
+    "evaluating",
+    "paused",
+    "succeeded",
+    "failed",
+    "cancelled",
+]
+TERMINAL: frozenset[State] = frozenset({"succeeded", "failed", "cancelled"})
+
+Outcome = Literal[
+    "completed",
+    "stopped_by_user",
+    "stopped_max_wait",
+    "stopped_max_runtime",
+    "stopped_budget",
+    "capacity",
+    "quota",
+    "user_error",
+    "internal",
+]
+
+
+class ModelReference(Contract):
+    """A base model that this installation can train. `uri` is its folder in the models bucket."""
+
+    name: str
+    uri: str
+    revision: str = ""
+    parameters: int
+
+
+class ResolvedSetting(Contract):
+    """One `auto` and what became of it."""
+
+    name: str
+    value: str
+    reason: str
+
+
+class JobError(Contract):
+    """Why a job failed, as the API shows it."""
+
+    code: str
+    message: str
+    param: str | None = None
+    remedy: str = ""
+    evidence: str = ""
+
+
+class Attempt(Contract):
+    """One training job of SageMaker's. `name` is `<job id>-<number>` and is used once."""
+
+    number: int
+    name: str
+    rung: int
+    market: Market
+    instance_type: str
+    instance_count: int
+    price: MicroUSD
+    """Micro-dollars an instance-hour that billed seconds are settled at."""
+    max_runtime: Seconds
+    max_wait: Seconds
+    reserved: MicroUSD
+    requested_at: Timestamp
+    accepted: bool = False
+    status: str = ""
+    """SageMaker's TrainingJobStatus."""
+    secondary_status: str = ""
+    started_at: Timestamp | None = None
+    ended_at: Timestamp | None = None
+    interruptions: int = 0
+    training_seconds: Seconds = 0
+    billable_seconds: Seconds = 0
+    billed: MicroUSD = 0
+    outcome: Outcome | None = None
+
+
+class JobRecord(Contract):
+    """Everything known of one job. `version` guards every change; `event_seq` is the last log event's number."""
+
+    id: str
+    tenant: str
+    version: int = 0
+    state: State
+    request: JobRequest
+    request_sha256: str
+    created_at: Timestamp
+    updated_at: Timestamp
+    finished_at: Timestamp | None = None
+    deadline: Timestamp | None = None
+    model: ModelReference
+    training_uri: str
+    validation_uri: str | None = None
+    training: DatasetReport | None = None
+    validation: DatasetReport | None = None
+    settings: tuple[ResolvedSetting, ...] = ()
+    config: TrainingConfig | None = None
+    plan: Plan | None = None
+    cap: MicroUSD
+    reserved: MicroUSD = 0
+    billed: MicroUSD = 0
+    rung: int = 0
+    attempts: tuple[Attempt, ...] = ()
+    event_seq: int = 0
+    cancel_requested: bool = False
+    waiting_for: str = ""
+    """What the job visibly waits for, in words; empty while it moves."""
+    error: JobError | None = None
+    report: TrainingReport | None = None
+    output_uri: str | None = None
+    fine_tuned_model: str | None = None
+    """Set where the gate was passed."""
+    gate_verdict: str = ""
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """The newest attempt."""
+        return self.attempts[-1] if self.attempts else None
+
+    @property
+    def terminal(self) -> bool:
+        """True where nothing can change any more."""
+        return self.state in TERMINAL
+
+
+class LogEvent(Contract):
+    """One line of the job's append-only log. `sequence` starts at 1 and has no gaps."""
+
+    job_id: str
+    sequence: int
+    created_at: Timestamp
+    level: Literal["info", "warn", "error"]
+    message: str
+    data: dict[str, object] = {}
+
+
+class CheckDataset(Contract):
+    """Read the job's files from S3 and tell the lifecycle what they hold."""
+
+    kind: Literal["check_dataset"] = "check_dataset"
+
+
+class StartAttempt(Contract):
+    """Create the training job of this attempt, or adopt the one that has its name."""
+
+    kind: Literal["start_attempt"] = "start_attempt"
+    number: int
+
+
+class StopAttempt(Contract):
+    """Ask SageMaker to stop this training job."""
+
+    kind: Literal["stop_attempt"] = "stop_attempt"
+    name: str
+
+
+Command = Annotated[CheckDataset | StartAttempt | StopAttempt, Field(discriminator="kind")]
+
+
+class OutboxEntry(Contract):
+    """A command that was decided and not yet run. `id` is `<job id>#<version>#<index>`."""
+
+    id: str
+    tenant: str
+    job_id: str
+    created_at: Timestamp
+    command: Command
+
+
+class LedgerChange(Contract):
+    """How a decision moves money, applied in its own transaction. Amounts are absolute for this change."""
+
+    reserve: MicroUSD = 0
+    release: MicroUSD = 0
+    settle: MicroUSD = 0
+
+
+class Decision(Contract):
+    """What `decide` answers: the changed job, commands for the outbox, money to move, lines for the log."""
+
+    job: JobRecord
+    commands: tuple[Command, ...] = ()
+    ledger: LedgerChange = LedgerChange()
+    log: tuple[LogEvent, ...] = ()
+
+
+class JobView(Contract):
+    """A job together with what is read at the moment it is shown."""
+
+    job: JobRecord
+    progress: Progress | None = None

@@ -1,0 +1,61 @@
+"""Where things lie in S3: the one place that spells a key.
+
+<data bucket>/<tenant>/files/<file id>/<file name>
+<artifacts bucket>/<tenant>/jobs/<job id>/config/training.json
+                                         /checkpoints/...            synced by SageMaker, both ways
+                                         /output/<attempt>/output/model/...   SageMaker adds the last three
+<models bucket>/base/<model name>/config.json, tokenizer.json, model.safetensors, ...
+<models bucket>/base/<model name>/spotune.json                       written last: without it, no model
+"""
+
+from __future__ import annotations
+
+MODEL_MARKER = "spotune.json"
+
+
+def file_uri(bucket: str, tenant: str, file_id: str, filename: str) -> str:
+    """An uploaded file."""
+    return f"s3://{bucket}/{tenant}/files/{file_id}/{filename}"
+
+
+def job_uri(bucket: str, tenant: str, job_id: str) -> str:
+    """A job's folder, with a trailing slash."""
+    return f"s3://{bucket}/{tenant}/jobs/{job_id}/"
+
+
+def config_uri(job_folder: str) -> str:
+    """The folder that becomes the `config` channel."""
+    return f"{job_folder}config/"
+
+
+def checkpoints_uri(job_folder: str) -> str:
+    """The folder that SageMaker syncs with `/opt/ml/checkpoints`."""
+    return f"{job_folder}checkpoints/"
+
+
+def output_uri(job_folder: str) -> str:
+    """SageMaker's S3OutputPath for every attempt of the job."""
+    return f"{job_folder}output/"
+
+
+def model_output_uri(job_folder: str, attempt_name: str) -> str:
+    """Where SageMaker lays `/opt/ml/model` of one attempt (uncompressed)."""
+    return f"{output_uri(job_folder)}{attempt_name}/output/model/"
+
+
+def base_model_uri(bucket: str, name: str) -> str:
+    """A base model's folder."""
+    return f"s3://{bucket}/base/{name}/"
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Bucket and key of an `s3://` URI.
+
+    Raises:
+        ValueError: it is none.
+    """
+    scheme, _, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme != "s3" or not bucket:
+        raise ValueError(f"not an s3:// URI: {uri!r}")
+    return bucket, key

@@ -1,0 +1,89 @@
+"""What the planner says before anything starts."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from spotune.contracts.base import Contract, Fraction, Interval, MicroUSD, Seconds, Timestamp
+from spotune.contracts.request import Market
+
+Precision = Literal["bf16", "fp16", "fp32"]
+Sharding = Literal["none", "ddp", "zero1", "zero2", "zero3", "fsdp"]
+
+
+class MemoryEstimate(Contract):
+    """Bytes on one GPU. `parts` sums to `mid`; `p95` is what must fit into `usable`."""
+
+    parts: dict[str, int]
+    mid: int
+    p95: int
+    usable: int
+
+
+class Candidate(Contract):
+    """One way to run the job. Money and time are for the whole run, interruptions included."""
+
+    instance_type: str
+    instance_count: int = 1
+    gpu: str
+    gpus: int
+    """GPUs in all."""
+    market: Market
+    price: MicroUSD
+    """Micro-dollars an instance-hour in this market."""
+    precision: Precision
+    sharding: Sharding
+    micro_batch_size: int
+    """Sequences a GPU in one forward pass."""
+    gradient_accumulation: int
+    gradient_checkpointing: bool
+    memory: MemoryEstimate
+    tokens_per_second: Interval
+    """Over all GPUs."""
+    billed_hours: Interval
+    wall_hours: Interval
+    """From submission to published, queue included."""
+    cost: Interval
+    """Micro-dollars."""
+    worst_case_cost: MicroUSD
+    """What must be reserved for it to start."""
+    interruptions: float
+    """Expected number."""
+    save_interval: Seconds
+
+
+class Rung(Contract):
+    """One step of the ladder: these instance types in this market, for as long as the patience lasts."""
+
+    market: Market
+    instance_types: tuple[str, ...]
+    """One for spot; one to five, in order of preference, for on-demand."""
+    instance_count: int
+    price: MicroUSD
+    """The dearest of the types, micro-dollars an instance-hour."""
+    patience: Seconds
+    """How long to wait for capacity before the next rung."""
+
+
+class Rejection(Contract):
+    """Why an instance type was not chosen: the one reason that decided."""
+
+    instance_type: str
+    rule: Literal["memory", "budget", "deadline", "capability", "not_allowed", "market", "cost", "quota"]
+    reason: str
+
+
+class Plan(Contract):
+    """The chosen candidate, the ladder that carries it out, and what was rejected."""
+
+    chosen: Candidate
+    rungs: tuple[Rung, ...]
+    on_demand_cost: MicroUSD
+    """What the same run costs at the chosen type's on-demand price, without interruptions."""
+    alternatives: tuple[Candidate, ...] = ()
+    """The best candidate of each further type that meets every constraint, cheapest first, five at most."""
+    rejections: tuple[Rejection, ...] = ()
+    confidence: Fraction = 0.95
+    market_as_of: Timestamp
+    """When the prices were true."""
+    warnings: tuple[str, ...] = ()

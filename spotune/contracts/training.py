@@ -1,0 +1,227 @@
+"""The container's contract: what it is told (`training.json`) and what it leaves behind.
+
+The folders are SageMaker's own under `/opt/ml` (`SPOTUNE_ML_ROOT` elsewhere): see docs/architecture.md.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from spotune.contracts.base import Contract, Fraction, Seconds
+from spotune.contracts.plan import Precision, Sharding
+from spotune.contracts.request import Method
+
+CONFIG_NAME = "training.json"
+MANIFEST_NAME = "manifest.json"
+PROGRESS_NAME = "progress.json"
+REPORT_NAME = "report.json"
+CONFIG_VERSION = 1
+
+
+class ExitCode(IntEnum):
+    """How the container's process ends."""
+
+    PUBLISHED = 0
+    INTERNAL = 1
+    USER_ERROR = 2
+    STOPPED = 3
+    """Stopped with a usable checkpoint."""
+
+
+class ModelSource(Contract):
+    """The base model. Its files lie in the `model` channel."""
+
+    name: str
+    revision: str = ""
+
+
+class AdapterConfig(Contract):
+    """A LoRA adapter: rank, scale (alpha / rank), dropout and the linear layers that carry it."""
+
+    rank: int
+    alpha: float
+    dropout: float
+    target_modules: Literal["attention", "all-linear"] | tuple[str, ...]
+
+
+class DataConfig(Contract):
+    """Files lie in the `training` and `validation` channels, one JSONL file each."""
+
+    max_sequence_length: int
+    packing: bool
+    eval_fraction: Annotated[float, Field(gt=0, le=0.5)]
+    """Used only where there is no `validation` channel: rows chosen by hash of their content, duplicates together."""
+
+
+class OptimizationConfig(Contract):
+    """AdamW with a linear warm-up and a cosine schedule down to zero."""
+
+    epochs: int
+    global_batch_size: int
+    """Sequences (packed where packing is on) an optimizer step, over all GPUs."""
+    learning_rate: float
+    warmup_ratio: float
+    weight_decay: float
+    max_gradient_norm: float = 1.0
+    optimizer: Literal["adamw", "paged_adamw_8bit"]
+
+
+class HardwareConfig(Contract):
+    """The plan's fit to the GPU. The container keeps the global batch whatever it finds."""
+
+    precision: Precision | Literal["auto"] = "auto"
+    sharding: Sharding = "none"
+    micro_batch_size: int
+    gradient_checkpointing: bool
+
+
+class CheckpointConfig(Contract):
+    """Save by time; keep the newest `keep` folders and the best."""
+
+    interval_seconds: Seconds
+    keep: int = 2
+
+
+class LimitConfig(Contract):
+    """Billed time is money: training ends early enough that the best weights are still published."""
+
+    max_runtime_seconds: Seconds
+    publication_reserve_seconds: Seconds
+
+
+class EvaluationConfig(Contract):
+    """Held-out loss after each share of an epoch; generation before and after training."""
+
+    evaluations_per_epoch: int = 1
+    generation_examples: int = 0
+    max_new_tokens: int = 64
+
+
+class TrainingConfig(Contract):
+    """`training.json`: everything the container is told, resolved; there is no `auto` but precision."""
+
+    version: Literal[1] = 1
+    job_id: str
+    seed: int
+    model: ModelSource
+    method: Method
+    adapter: AdapterConfig | None
+    """None for full fine-tuning."""
+    data: DataConfig
+    optimization: OptimizationConfig
+    hardware: HardwareConfig
+    checkpoint: CheckpointConfig
+    limits: LimitConfig
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+
+class Progress(Contract):
+    """`checkpoints/progress.json`, replaced atomically about every 20 s and at every change of phase."""
+
+    phase: Literal["loading", "evaluating_base", "training", "evaluating", "publishing", "done", "stopped"]
+    step: int = 0
+    total_steps: int = 0
+    epoch: float = 0.0
+    loss: float | None = None
+    eval_loss: float | None = None
+    tokens_per_second: float | None = None
+    eta_seconds: float | None = None
+    peak_memory_bytes: int | None = None
+    resumed_from_step: int | None = None
+    updated_at: float = 0.0
+
+
+class ManifestFile(Contract):
+    """One file of a checkpoint, relative to its folder."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class Manifest(Contract):
+    """`checkpoints/checkpoint-<step>/manifest.json`, written last. What does not verify does not exist."""
+
+    job_id: str
+    config_sha256: str
+    """Of the fields that a resume must agree with (hardware and limits may differ)."""
+    step: int
+    tokens_seen: int
+    created_at: float
+    train_loss: float | None = None
+    eval_loss: float | None = None
+    best: bool = False
+    files: tuple[ManifestFile, ...]
+
+
+class Scores(Contract):
+    """One model on the held-out rows."""
+
+    eval_loss: float
+    perplexity: float
+    exact_match: Fraction | None = None
+    """Share of `generated_rows` whose answer equals the reference after trimming; None where none was generated."""
+
+
+class SampleAnswer(Contract):
+    """One held-out prompt, answered before and after."""
+
+    prompt: str
+    reference: str
+    base: str
+    tuned: str
+
+
+class Resume(Contract):
+    """One continuation after an interruption."""
+
+    step: int
+    at: float
+    skipped: tuple[str, ...] = ()
+    """Checkpoint folders that did not verify, with the reason."""
+
+
+class TrainingReport(Contract):
+    """`model/report.json`."""
+
+    job_id: str
+    method: Method
+    base: Scores
+    tuned: Scores
+    best_step: int
+    steps: int
+    total_steps: int
+    stopped_early: Literal["time", "signal"] | None = None
+    epochs: float
+    train_rows: int
+    eval_rows: int
+    generated_rows: int
+    tokens_seen: int
+    trained_tokens_per_epoch: int
+    trainable_parameters: int
+    total_parameters: int
+    train_seconds: float
+    """Seconds spent in optimizer steps that count, over all attempts."""
+    lost_seconds: float
+    """Seconds of work done again, over all resumes."""
+    lost_steps: int
+    resumes: tuple[Resume, ...] = ()
+    peak_memory_bytes: int
+    precision: Precision
+    device: str
+    samples: tuple[SampleAnswer, ...] = ()
+    data_sha256: str
+    versions: dict[str, str]
+    warnings: tuple[str, ...] = ()
+
+
+class Failure(Contract):
+    """`output/failure`: the typed cause, its evidence and its remedy. SageMaker shows the first 1,024 characters."""
+
+    code: str
+    message: str
+    evidence: str = ""
+    remedy: str = ""

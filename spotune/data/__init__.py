@@ -1,0 +1,1 @@
+"""Pure over streams of rows: formats, checks, rendering, loss masks, packing."""

@@ -1,0 +1,1 @@
+"""Pure life of a job: `decide(job, event, now) -> Decision`."""

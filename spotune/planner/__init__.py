@@ -1,0 +1,1 @@
+"""Pure planning: memory, throughput, interruptions, cost, and the search over the catalog."""

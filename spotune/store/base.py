@@ -1,0 +1,103 @@
+"""What every store can do. `dynamo.py` keeps it in DynamoDB, `memory.py` in a dict; one contract suite holds both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from spotune.contracts.base import MicroUSD, Timestamp
+from spotune.contracts.files import FileRecord
+from spotune.contracts.identity import ApiKey, TenantLedger
+from spotune.contracts.job import Decision, JobRecord, LogEvent, OutboxEntry
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Items and whether there are more."""
+
+    items: tuple[T, ...]
+    has_more: bool
+
+
+class LimitReached(Exception):
+    """The tenant's monthly limit does not allow the reservation. Nothing was written."""
+
+    def __init__(self, ledger: TenantLedger) -> None:
+        super().__init__(f"limit of {ledger.tenant} for {ledger.month} reached")
+        self.ledger = ledger
+
+
+class Store(Protocol):
+    """Tenant-scoped reads return None (or an empty page) for another tenant's things, as for missing ones."""
+
+    def put_key(self, key: ApiKey) -> None:
+        """Keep an API key's hash."""
+
+    def find_key(self, sha256: str) -> ApiKey | None:
+        """The key with this hash."""
+
+    def put_file(self, record: FileRecord) -> None:
+        """Write or replace a file's record."""
+
+    def get_file(self, tenant: str, file_id: str) -> FileRecord | None:
+        """One file's record."""
+
+    def list_files(self, tenant: str, *, after: str | None, limit: int, ascending: bool = False) -> Page[FileRecord]:
+        """Files by creation time, newest first unless `ascending`, after the file with this id."""
+
+    def delete_file(self, tenant: str, file_id: str) -> bool:
+        """Forget a file's record; False where there was none."""
+
+    def create_job(self, decision: Decision, *, limit: MicroUSD) -> tuple[OutboxEntry, ...]:
+        """Write a new job (version 1), its log, its commands and its reservation, all or nothing.
+
+        Raises:
+            VersionConflict: a job with this id exists.
+            LimitReached: the tenant's month would exceed `limit`.
+        """
+
+    def commit(self, before: JobRecord, decision: Decision, *, limit: MicroUSD) -> tuple[OutboxEntry, ...]:
+        """Replace `before` by `decision.job` (version + 1) with log, commands and money, all or nothing.
+
+        Returns the outbox entries written, for the caller to run.
+
+        Raises:
+            VersionConflict: the stored version is not `before.version`.
+            LimitReached: as above; only a change that reserves can raise it.
+        """
+
+    def get_job(self, tenant: str, job_id: str) -> JobRecord | None:
+        """One job, read consistently."""
+
+    def find_job(self, job_id: str) -> JobRecord | None:
+        """One job whatever its tenant: for the control plane's own events only, never for a person's request."""
+
+    def list_jobs(self, tenant: str, *, after: str | None, limit: int) -> Page[JobRecord]:
+        """Jobs by creation time, newest first, after the job with this id."""
+
+    def list_log(self, tenant: str, job_id: str, *, after: int, limit: int) -> Page[LogEvent]:
+        """A job's log, newest first; `after` is a sequence number, 0 for the newest."""
+
+    def active_jobs(self) -> Iterator[str]:
+        """Ids of the jobs of all tenants that are in no terminal state. Reads grow with them alone."""
+
+    def pending_commands(self, created_before: Timestamp) -> Iterator[OutboxEntry]:
+        """Outbox entries older than this, oldest first."""
+
+    def get_command(self, job_id: str, entry_id: str) -> OutboxEntry | None:
+        """An outbox entry that is not yet done."""
+
+    def complete_command(self, entry: OutboxEntry) -> None:
+        """Take an entry off the outbox; a second time does nothing."""
+
+    def ledger(self, tenant: str, month: str, *, limit: MicroUSD) -> TenantLedger:
+        """The tenant's money in a month, zeros where nothing was written; `limit` is shown as given."""
+
+
+def month_of(at: Timestamp) -> str:
+    """The ledger's month (`YYYY-MM`, UTC) of a moment. A job's money all counts in the month of its creation."""
+    return time.strftime("%Y-%m", time.gmtime(at))

@@ -1,0 +1,1 @@
+"""What runs on the GPU: load, mask, pack, adapt, train, checkpoint, evaluate, publish."""
