@@ -45,7 +45,8 @@ class AttemptRefused(Contract):
 
     kind: Literal["attempt_refused"] = "attempt_refused"
     name: str
-    reason: Literal["quota", "capacity", "invalid", "not_permitted"]
+    reason: Literal["quota", "capacity", "invalid", "not_permitted", "cancelled"]
+    """`cancelled`: the job was cancelled before the training job was created."""
     message: str
 
 
@@ -77,6 +78,25 @@ class CancelRequested(Contract):
     kind: Literal["cancel_requested"] = "cancel_requested"
 
 
+class PauseRequested(Contract):
+    """A person asked for the job to stop where it is and keep its checkpoint."""
+
+    kind: Literal["pause_requested"] = "pause_requested"
+
+
+class ResumeRequested(Contract):
+    """A person asked for a paused job to go on."""
+
+    kind: Literal["resume_requested"] = "resume_requested"
+
+
+class FundsRefused(Contract):
+    """The tenant's monthly limit does not allow the reservation that the next attempt needs."""
+
+    kind: Literal["funds_refused"] = "funds_refused"
+    message: str
+
+
 class RungDue(Contract):
     """Time to try again: the patience of a rung ended, or a wait for quota is over."""
 
@@ -84,6 +104,15 @@ class RungDue(Contract):
 
 
 Event = Annotated[
-    Prepared | Refused | AttemptAccepted | AttemptRefused | TrainingObserved | CancelRequested | RungDue,
+    Prepared
+    | Refused
+    | AttemptAccepted
+    | AttemptRefused
+    | TrainingObserved
+    | CancelRequested
+    | PauseRequested
+    | ResumeRequested
+    | FundsRefused
+    | RungDue,
     Field(discriminator="kind"),
 ]

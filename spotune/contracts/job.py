@@ -91,6 +91,8 @@ class Attempt(Contract):
     training_seconds: Seconds = 0
     billable_seconds: Seconds = 0
     billed: MicroUSD = 0
+    stop_asked: Literal["", "cancel", "pause", "patience"] = ""
+    """Why we asked SageMaker to stop it."""
     outcome: Outcome | None = None
 
 

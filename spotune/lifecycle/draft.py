@@ -1,0 +1,64 @@
+"""A decision in the making: the job as it changes, with everything that must be written beside it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from spotune.contracts.base import MicroUSD, Timestamp
+from spotune.contracts.job import Attempt, Command, Decision, JobError, JobRecord, LedgerChange, LogEvent, State
+
+
+class Draft:
+    """Collects changes to one job; `decision()` closes it. Each draft raises the job's version by one."""
+
+    def __init__(self, job: JobRecord, now: Timestamp) -> None:
+        self.job = job
+        self.now = now
+        self._version = job.version + 1
+        self._commands: list[Command] = []
+        self._log: list[LogEvent] = []
+        self._ledger = LedgerChange()
+
+    def set(self, **changes: object) -> None:
+        """Replace fields of the job."""
+        self.job = self.job.with_(**changes)
+
+    def say(self, message: str, *, level: Literal["info", "warn", "error"] = "info", **data: object) -> None:
+        """Add a line to the job's log."""
+        sequence = self.job.event_seq + 1
+        self._log.append(
+            LogEvent(
+                job_id=self.job.id, sequence=sequence, created_at=self.now, level=level, message=message, data=data
+            )
+        )
+        self.set(event_seq=sequence)
+
+    def command(self, command: Command) -> None:
+        """Put a command into the outbox."""
+        self._commands.append(command)
+
+    def replace_attempt(self, attempt: Attempt) -> None:
+        """Put a changed attempt in the place of the one with its number."""
+        self.set(attempts=tuple(attempt if old.number == attempt.number else old for old in self.job.attempts))
+
+    def reserve(self, amount: MicroUSD) -> None:
+        """Set money aside for an attempt."""
+        self.set(reserved=self.job.reserved + amount)
+        self._ledger = self._ledger.with_(reserve=self._ledger.reserve + amount)
+
+    def settle(self, attempt: Attempt, billed: MicroUSD) -> Attempt:
+        """Give back an attempt's reservation and book what it cost; returns the attempt without its reservation."""
+        self.set(reserved=self.job.reserved - attempt.reserved, billed=self.job.billed + billed)
+        self._ledger = self._ledger.with_(
+            release=self._ledger.release + attempt.reserved, settle=self._ledger.settle + billed
+        )
+        return attempt.with_(reserved=0, billed=attempt.billed + billed)
+
+    def finish(self, state: State, error: JobError | None = None) -> None:
+        """Enter a terminal state."""
+        self.set(state=state, error=error, finished_at=self.now, waiting_for="")
+
+    def decision(self) -> Decision:
+        """The finished decision."""
+        self.set(version=self._version, updated_at=self.now)
+        return Decision(job=self.job, commands=tuple(self._commands), ledger=self._ledger, log=tuple(self._log))

@@ -1,0 +1,168 @@
+"""What SageMaker's description of a training job makes of its job."""
+
+from __future__ import annotations
+
+from spotune.contracts.base import dollars
+from spotune.contracts.events import TrainingObserved
+from spotune.contracts.job import Attempt, JobError, Outcome, State, StopAttempt
+from spotune.lifecycle.attempts import begin_attempt, billed_cost, next_rung
+from spotune.lifecycle.draft import Draft
+from spotune.lifecycle.gate import failed_conditions
+from spotune.lifecycle.outcomes import classify
+
+FINAL = frozenset({"Completed", "Failed", "Stopped"})
+INTERNAL_RETRIES = 2
+"""Attempts that may fail for reasons that are not the user's before the job does."""
+
+_ORDER = {"starting": 0, "running": 1, "interrupted": 2, "evaluating": 3}
+
+
+def observe(draft: Draft, seen: TrainingObserved) -> bool:
+    """Apply a description to the attempt it names; False where it says nothing new."""
+    attempt = next((one for one in draft.job.attempts if one.name == seen.name), None)
+    if attempt is None or (attempt.outcome is not None and attempt.status in FINAL):
+        return False
+    if attempt.outcome is not None or draft.job.terminal:
+        return _observe_left_over(draft, attempt, seen)
+    if seen.status in FINAL:
+        _finish(draft, attempt, seen)
+        return True
+    return _move(draft, attempt, seen)
+
+
+def _observe_left_over(draft: Draft, attempt: Attempt, seen: TrainingObserved) -> bool:
+    """A training job that we had given up lives: stop it, and book what it costs."""
+    if seen.status in FINAL:
+        billed = billed_cost(attempt, seen.billable_seconds)
+        draft.replace_attempt(draft.settle(_described(attempt, seen), billed))
+        draft.say(f"Training job {seen.name} ended after it was given up; {dollars(billed)} billed.", level="warn")
+        return True
+    if attempt.stop_asked and seen.status == "Stopping":
+        return False
+    draft.replace_attempt(attempt.with_(accepted=True, stop_asked="cancel"))
+    draft.command(StopAttempt(name=seen.name))
+    return True
+
+
+def _move(draft: Draft, attempt: Attempt, seen: TrainingObserved) -> bool:
+    before, state = draft.job.state, _state_of(seen)
+    older = (seen.interruptions, _ORDER[state]) < (attempt.interruptions, _ORDER.get(before, 0))
+    described = _described(attempt, seen).with_(accepted=True)
+    if older or described == attempt:
+        return False
+    draft.replace_attempt(described)
+    draft.set(waiting_for="", state=state)
+    if seen.interruptions > attempt.interruptions:
+        draft.say(
+            f"Interrupted: spot took the instance back. SageMaker waits for capacity; "
+            f"training goes on from the newest checkpoint. (interruption {seen.interruptions})",
+            level="warn",
+        )
+    elif state != before:
+        draft.say(_ANNOUNCED[state])
+    if not attempt.accepted and draft.job.cancel_requested:
+        draft.command(StopAttempt(name=attempt.name))
+    return True
+
+
+_ANNOUNCED: dict[State, str] = {
+    "starting": "Waiting for the instance.",
+    "running": "Training.",
+    "interrupted": "Waiting for capacity after an interruption.",
+    "evaluating": "Training ended; results are being published.",
+}
+
+
+def _state_of(seen: TrainingObserved) -> State:
+    """Our state for SageMaker's secondary status. After an interruption a start-up is still `interrupted`."""
+    if seen.secondary_status == "Training":
+        return "running"
+    if seen.secondary_status in ("Uploading", "Stopping"):
+        return "evaluating"
+    return "interrupted" if seen.interruptions else "starting"
+
+
+def _finish(draft: Draft, attempt: Attempt, seen: TrainingObserved) -> None:
+    outcome, error = classify(attempt, seen)
+    billed = billed_cost(attempt, seen.billable_seconds)
+    ended = draft.settle(_described(attempt, seen).with_(accepted=True, outcome=outcome), billed)
+    draft.replace_attempt(ended)
+    draft.say(
+        f"Attempt {attempt.number} ended: {outcome.replace('_', ' ')}; {seen.billable_seconds} s billed, "
+        f"{dollars(billed)}.",
+        outcome=outcome,
+    )
+    _after(draft, ended, outcome, error, seen)
+
+
+def _after(draft: Draft, attempt: Attempt, outcome: Outcome, error: JobError | None, seen: TrainingObserved) -> None:
+    if outcome == "completed":
+        _publish(draft, seen)
+    elif draft.job.cancel_requested:
+        draft.say("Cancelled; its checkpoints are kept.")
+        draft.finish("cancelled")
+    elif attempt.stop_asked == "pause":
+        draft.set(state="paused", waiting_for="resume")
+        draft.say("Paused; its checkpoints are kept.")
+    elif attempt.stop_asked == "patience" or outcome in ("capacity", "stopped_max_wait"):
+        _climb(draft, error)
+    elif outcome == "internal" and _internal_failures(draft) <= INTERNAL_RETRIES:
+        draft.say("Trying again from the newest checkpoint.", level="warn")
+        begin_attempt(draft, draft.job.rung)
+    elif outcome == "stopped_by_user":
+        draft.say("The training job was stopped outside Spotune; its checkpoints are kept.", level="warn")
+        draft.finish("cancelled")
+    else:
+        draft.say(error.message if error else outcome, level="error")
+        draft.finish("failed", error)
+
+
+def _publish(draft: Draft, seen: TrainingObserved) -> None:
+    report = seen.report
+    if report is None:
+        raise ValueError("a completed attempt without a report is classified as internal")
+    failed = failed_conditions(draft.job.request.gate, report)
+    draft.set(report=report, output_uri=seen.output_uri, gate_verdict="; ".join(failed) if failed else "passed")
+    if failed:
+        draft.say(f"The gate was not passed, so the model is not registered: {draft.job.gate_verdict}.", level="warn")
+    else:
+        draft.set(fine_tuned_model=model_name(draft.job.id, draft.job.model.name, draft.job.request.suffix))
+        draft.say(f"Model registered: {draft.job.fine_tuned_model}.")
+    if report.stopped_early:
+        draft.say(
+            f"Training stopped early ({report.stopped_early}); the best weights so far are published.", level="warn"
+        )
+    draft.finish("succeeded")
+
+
+def model_name(job_id: str, base: str, suffix: str | None) -> str:
+    """The tuned model's name: OpenAI's form `ft:<base>:<suffix>:<job>`."""
+    return f"ft:{base}:{suffix or ''}:{job_id.removeprefix('ftjob-')}"
+
+
+def _climb(draft: Draft, error: JobError | None) -> None:
+    following = next_rung(draft.job)
+    if following is not None:
+        begin_attempt(draft, following)
+    elif error is not None:
+        draft.say(error.message, level="error")
+        draft.finish("failed", error)
+    else:
+        begin_attempt(draft, draft.job.rung)
+
+
+def _internal_failures(draft: Draft) -> int:
+    return sum(attempt.outcome == "internal" for attempt in draft.job.attempts)
+
+
+def _described(attempt: Attempt, seen: TrainingObserved) -> Attempt:
+    return attempt.with_(
+        status=seen.status,
+        secondary_status=seen.secondary_status,
+        instance_type=seen.instance_type or attempt.instance_type,
+        started_at=seen.started_at,
+        ended_at=seen.ended_at,
+        interruptions=max(seen.interruptions, attempt.interruptions),
+        training_seconds=seen.training_seconds,
+        billable_seconds=seen.billable_seconds,
+    )
