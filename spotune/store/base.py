@@ -31,8 +31,25 @@ class LimitReached(Exception):
         self.ledger = ledger
 
 
+class LedgerImbalance(Exception):
+    """A decision would release more than is reserved: a fault in the decision, never shown to a person.
+
+    Nothing was written.
+    """
+
+    def __init__(self, ledger: TenantLedger, release: MicroUSD) -> None:
+        super().__init__(f"cannot release {release}: {ledger.tenant} has {ledger.reserved} reserved in {ledger.month}")
+        self.ledger = ledger
+        self.release = release
+
+
 class Store(Protocol):
-    """Tenant-scoped reads return None (or an empty page) for another tenant's things, as for missing ones."""
+    """Money: a reservation adds to `reserved`, a release takes off it, a settlement adds to `billed`. An attempt is
+    settled by one decision that releases what was reserved for it and settles what was billed. A decision that
+    reserves is refused where `reserved + billed` would end above the limit; one that only settles never is, since
+    that money is spent.
+
+    Tenant-scoped reads return None (or an empty page) for another tenant's things, as for missing ones."""
 
     def put_key(self, key: ApiKey) -> None:
         """Keep an API key's hash."""
@@ -47,7 +64,11 @@ class Store(Protocol):
         """One file's record."""
 
     def list_files(self, tenant: str, *, after: str | None, limit: int, ascending: bool = False) -> Page[FileRecord]:
-        """Files by creation time, newest first unless `ascending`, after the file with this id."""
+        """Files by creation time, newest first unless `ascending`, after the file with this id.
+
+        Raises:
+            RequestRefused: the tenant has no file of this id (code `unknown_cursor`).
+        """
 
     def delete_file(self, tenant: str, file_id: str) -> bool:
         """Forget a file's record; False where there was none."""
@@ -58,6 +79,10 @@ class Store(Protocol):
         Raises:
             VersionConflict: a job with this id exists.
             LimitReached: the tenant's month would exceed `limit`.
+            LedgerImbalance: more is released than is reserved.
+            TooLarge: a record does not fit into the store; nothing was written.
+            Unavailable: the store does not answer; whether it was written is not known, and saying it again is safe.
+            ValueError: the log does not continue at the job's `event_seq`, or the job changed its identity.
         """
 
     def commit(self, before: JobRecord, decision: Decision, *, limit: MicroUSD) -> tuple[OutboxEntry, ...]:
@@ -68,6 +93,7 @@ class Store(Protocol):
         Raises:
             VersionConflict: the stored version is not `before.version`.
             LimitReached: as above; only a change that reserves can raise it.
+            LedgerImbalance, TooLarge, Unavailable, ValueError: as above.
         """
 
     def get_job(self, tenant: str, job_id: str) -> JobRecord | None:
@@ -77,16 +103,23 @@ class Store(Protocol):
         """One job whatever its tenant: for the control plane's own events only, never for a person's request."""
 
     def list_jobs(self, tenant: str, *, after: str | None, limit: int) -> Page[JobRecord]:
-        """Jobs by creation time, newest first, after the job with this id."""
+        """Jobs by creation time, newest first, after the job with this id.
+
+        Raises:
+            RequestRefused: the tenant has no job of this id (code `unknown_cursor`).
+        """
 
     def list_log(self, tenant: str, job_id: str, *, after: int, limit: int) -> Page[LogEvent]:
         """A job's log, newest first; `after` is a sequence number, 0 for the newest."""
 
     def active_jobs(self) -> Iterator[str]:
-        """Ids of the jobs of all tenants that are in no terminal state. Reads grow with them alone."""
+        """Ids of the jobs of all tenants that are in no terminal state, oldest first. Reads grow with them alone.
+
+        May lag behind the last commits by moments.
+        """
 
     def pending_commands(self, created_before: Timestamp) -> Iterator[OutboxEntry]:
-        """Outbox entries older than this, oldest first."""
+        """Outbox entries of before this moment, oldest first. May lag behind the last commits by moments."""
 
     def get_command(self, job_id: str, entry_id: str) -> OutboxEntry | None:
         """An outbox entry that is not yet done."""
