@@ -1,0 +1,182 @@
+"""What the service needs of AWS. `objects`, `training_jobs` and `queue` keep it by boto3, `memory` in a dict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from spotune.contracts.base import Seconds, Timestamp
+from spotune.contracts.events import TrainingObserved
+from spotune.contracts.request import Market
+
+MIN_PART_BYTES = 8 * 1024**2
+"""S3 takes parts of 5 MiB and more; larger ones mean fewer requests."""
+
+MAX_PARTS = 10_000
+"""Of one multipart upload. Source: S3's "Amazon S3 multipart upload limits"."""
+
+RefusalReason = Literal["quota", "capacity", "invalid", "not_permitted"]
+
+
+class AwsRefused(Exception):
+    """AWS answered no, and asking again will not change it. `code` is AWS's own."""
+
+    def __init__(self, code: str, message: str, *, status: int = 0) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.status = status
+
+
+class ObjectMissing(Exception):
+    """There is no such object or upload, or its bucket does not show it to us."""
+
+    def __init__(self, uri: str, reason: str = "missing") -> None:
+        super().__init__(f"{uri}: {reason}")
+        self.uri = uri
+        self.reason = reason
+
+
+class NameTaken(Exception):
+    """A training job has this name already: an earlier request of ours came through. Describe and adopt it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+class TrainingJobRefused(Exception):
+    """SageMaker would not take the training job; nothing runs under its name."""
+
+    def __init__(self, reason: RefusalReason, message: str) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.reason: RefusalReason = reason
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One object. `etag` is unquoted; `modified` is in seconds since the epoch."""
+
+    uri: str
+    bytes: int
+    etag: str
+    modified: Timestamp
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedPart:
+    """A part of a multipart upload that S3 has."""
+
+    number: int
+    bytes: int
+    etag: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingJobSpec:
+    """One attempt: all that CreateTrainingJob needs. URIs of folders end with a slash.
+
+    On spot, `instance_types` holds one type, and `max_wait` bounds waiting and training together. On demand it holds
+    one to five in order of preference.
+    """
+
+    name: str
+    job_id: str
+    tenant: str
+    attempt: int
+    role_arn: str
+    image: str
+    market: Market
+    instance_types: tuple[str, ...]
+    instance_count: int
+    volume_gb: int
+    max_runtime: Seconds
+    max_wait: Seconds
+    config_uri: str
+    training_uri: str
+    validation_uri: str | None
+    model_uri: str
+    checkpoints_uri: str
+    output_uri: str
+    environment: Mapping[str, str]
+    """Visible to whoever may describe the job: nothing secret."""
+    network_isolation: bool = True
+
+
+class ObjectStore(Protocol):
+    """S3. Every method raises `Unavailable` where S3 does not answer and `AwsRefused` where it refuses otherwise."""
+
+    def read(self, uri: str) -> bytes:
+        """A whole object.
+
+        Raises:
+            ObjectMissing: there is none, or we may not see it.
+        """
+
+    def stream(self, uri: str) -> Iterator[bytes]:
+        """An object in chunks, in constant memory. Raises `ObjectMissing` before the first chunk."""
+
+    def head(self, uri: str) -> ObjectInfo | None:
+        """What is known of an object without reading it; None where there is none, or we may not see it."""
+
+    def write(self, uri: str, body: bytes) -> None:
+        """Write or replace an object. Raises `ObjectMissing` where the bucket is."""
+
+    def list(self, prefix_uri: str) -> Iterator[ObjectInfo]:
+        """Every object whose key begins so, in the order of keys. Raises `ObjectMissing` where the bucket is."""
+
+    def delete(self, uri: str) -> None:
+        """Delete an object; what is not there stays so."""
+
+    def start_upload(self, uri: str) -> str:
+        """Begin a multipart upload; its id."""
+
+    def presign_part(self, uri: str, upload_id: str, number: int, expires_in: Seconds) -> str:
+        """A URL to which anybody can PUT this part's bytes, without further headers, for so many seconds."""
+
+    def uploaded_parts(self, uri: str, upload_id: str) -> tuple[UploadedPart, ...]:
+        """The parts that have arrived, by number. Raises `ObjectMissing` where the upload is completed or aborted."""
+
+    def complete_upload(self, uri: str, upload_id: str) -> None:
+        """Make the object of the parts that have arrived; a second time does nothing.
+
+        Raises:
+            ObjectMissing: the upload has no parts, or there is neither upload nor object.
+        """
+
+    def abort_upload(self, uri: str, upload_id: str) -> None:
+        """Drop an upload and its parts; a second time does nothing."""
+
+
+class TrainingJobService(Protocol):
+    """SageMaker's training jobs. Every method raises `Unavailable` where SageMaker does not answer."""
+
+    def create(self, spec: TrainingJobSpec) -> None:
+        """Start one.
+
+        Raises:
+            NameTaken: one of this name exists.
+            TrainingJobRefused: SageMaker refuses; the reason is typed.
+        """
+
+    def describe(self, name: str) -> TrainingObserved | None:
+        """How one stands; `report` and `output_uri` are left to the service. None where there is none."""
+
+    def stop(self, name: str) -> None:
+        """Ask one to stop; nothing happens to one that has ended or never was."""
+
+
+class MessageQueue(Protocol):
+    """A queue. Raises `Unavailable` where it does not answer."""
+
+    def send(self, body: Mapping[str, object]) -> None:
+        """Send one message, as JSON."""
+
+
+def part_bytes(total: int) -> int:
+    """Bytes of every part but the last, so that `total` bytes fit into the parts that S3 allows."""
+    needed = -(-total // MAX_PARTS)
+    mebibytes = -(-needed // 1024**2)
+    return max(MIN_PART_BYTES, mebibytes * 1024**2)

@@ -1,0 +1,190 @@
+"""AWS in a dict, for unit tests and the fault suite. Same answers, same errors, nothing leaves the process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from itertools import count
+
+from spotune.aws.base import (
+    NameTaken,
+    ObjectInfo,
+    ObjectMissing,
+    TrainingJobSpec,
+    UploadedPart,
+)
+from spotune.contracts.base import Seconds, Timestamp
+from spotune.contracts.events import TrainingObserved
+from spotune.contracts.layout import split_uri
+
+CHUNK_BYTES = 64 * 1024
+
+Clock = Callable[[], Timestamp]
+
+
+class MemoryObjects:
+    """Fulfils `ObjectStore`. Any bucket exists. `put_part` stands for a client's PUT to a presigned URL."""
+
+    def __init__(self, clock: Clock = time.time) -> None:
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._bodies: dict[str, bytes] = {}
+        self._infos: dict[str, ObjectInfo] = {}
+        self._uploads: dict[tuple[str, str], dict[int, bytes]] = {}
+        self._numbers = count(1)
+
+    def read(self, uri: str) -> bytes:
+        """See `ObjectStore`."""
+        with self._lock:
+            if _checked(uri) not in self._bodies:
+                raise ObjectMissing(uri)
+            return self._bodies[uri]
+
+    def stream(self, uri: str) -> Iterator[bytes]:
+        """See `ObjectStore`."""
+        body = self.read(uri)
+        return (body[start : start + CHUNK_BYTES] for start in range(0, len(body), CHUNK_BYTES))
+
+    def head(self, uri: str) -> ObjectInfo | None:
+        """See `ObjectStore`."""
+        with self._lock:
+            return self._infos.get(_checked(uri))
+
+    def write(self, uri: str, body: bytes) -> None:
+        """See `ObjectStore`."""
+        info = ObjectInfo(_checked(uri), len(body), _etag(body), self._clock())
+        with self._lock:
+            self._bodies[uri] = body
+            self._infos[uri] = info
+
+    def list(self, prefix_uri: str) -> Iterator[ObjectInfo]:
+        """See `ObjectStore`."""
+        _checked(prefix_uri)
+        with self._lock:
+            found = [self._infos[uri] for uri in sorted(self._infos) if uri.startswith(prefix_uri)]
+        yield from found
+
+    def delete(self, uri: str) -> None:
+        """See `ObjectStore`."""
+        with self._lock:
+            self._bodies.pop(_checked(uri), None)
+            self._infos.pop(uri, None)
+
+    def start_upload(self, uri: str) -> str:
+        """See `ObjectStore`."""
+        with self._lock:
+            upload_id = f"upload-{next(self._numbers)}"
+            self._uploads[_checked(uri), upload_id] = {}
+        return upload_id
+
+    def presign_part(self, uri: str, upload_id: str, number: int, expires_in: Seconds) -> str:
+        """See `ObjectStore`; the URL names the part and leads nowhere."""
+        return f"memory://{_checked(uri)[5:]}?uploadId={upload_id}&partNumber={number}&expires={expires_in}"
+
+    def put_part(self, uri: str, upload_id: str, number: int, body: bytes) -> None:
+        """What a PUT to the presigned URL does. Raises `ObjectMissing` where there is no such upload."""
+        with self._lock:
+            self._parts(uri, upload_id)[number] = body
+
+    def uploaded_parts(self, uri: str, upload_id: str) -> tuple[UploadedPart, ...]:
+        """See `ObjectStore`."""
+        with self._lock:
+            parts = sorted(self._parts(uri, upload_id).items())
+        return tuple(UploadedPart(number, len(body), _etag(body)) for number, body in parts)
+
+    def complete_upload(self, uri: str, upload_id: str) -> None:
+        """See `ObjectStore`."""
+        with self._lock:
+            if (uri, upload_id) not in self._uploads and uri in self._infos:
+                return
+            parts = self._parts(uri, upload_id)
+            if not parts:
+                raise ObjectMissing(uri, "no part has been uploaded")
+            self.write(uri, b"".join(body for _, body in sorted(parts.items())))
+            del self._uploads[uri, upload_id]
+
+    def abort_upload(self, uri: str, upload_id: str) -> None:
+        """See `ObjectStore`."""
+        with self._lock:
+            self._uploads.pop((uri, upload_id), None)
+
+    def _parts(self, uri: str, upload_id: str) -> dict[int, bytes]:
+        if (uri, upload_id) not in self._uploads:
+            raise ObjectMissing(uri, f"no upload {upload_id}")
+        return self._uploads[uri, upload_id]
+
+
+class MemoryTrainingJobs:
+    """Fulfils `TrainingJobService`. What it answers is scripted; what it was asked is kept.
+
+    `specs` and `stopped` record the requests that came through. `answers` holds, for the next calls of `create`, what
+    to raise before anything is recorded; None takes the job. `observe` sets what `describe` says of a job.
+    """
+
+    def __init__(self, answers: tuple[Exception | None, ...] = ()) -> None:
+        self.specs: dict[str, TrainingJobSpec] = {}
+        self.stopped: list[str] = []
+        self.answers = deque(answers)
+        self._lock = threading.RLock()
+        self._observed: dict[str, TrainingObserved] = {}
+
+    def create(self, spec: TrainingJobSpec) -> None:
+        """See `TrainingJobService`."""
+        with self._lock:
+            answer = self.answers.popleft() if self.answers else None
+            if answer is not None:
+                raise answer
+            if spec.name in self.specs:
+                raise NameTaken(spec.name)
+            self.specs[spec.name] = spec
+            self._observed[spec.name] = TrainingObserved(
+                name=spec.name, status="InProgress", secondary_status="Starting"
+            )
+
+    def describe(self, name: str) -> TrainingObserved | None:
+        """See `TrainingJobService`."""
+        with self._lock:
+            return self._observed.get(name)
+
+    def stop(self, name: str) -> None:
+        """See `TrainingJobService`; a running one is `Stopping` until `observe` says otherwise."""
+        with self._lock:
+            observed = self._observed.get(name)
+            if observed is None or observed.status != "InProgress":
+                return
+            self.stopped.append(name)
+            self._observed[name] = observed.with_(status="Stopping", secondary_status="Stopping")
+
+    def observe(self, name: str, **changes: object) -> TrainingObserved:
+        """Change what `describe` says of a job, field by field of `TrainingObserved`; the new description."""
+        with self._lock:
+            self._observed[name] = self._observed[name].with_(**changes)
+            return self._observed[name]
+
+
+class MemoryQueue:
+    """Fulfils `MessageQueue`. `messages` holds what was sent and not taken, oldest first."""
+
+    def __init__(self) -> None:
+        self.messages: deque[dict[str, object]] = deque()
+
+    def send(self, body: Mapping[str, object]) -> None:
+        """See `MessageQueue`."""
+        self.messages.append(json.loads(json.dumps(body)))
+
+    def take(self) -> list[dict[str, object]]:
+        """All messages, taken off the queue."""
+        return [self.messages.popleft() for _ in range(len(self.messages))]
+
+
+def _checked(uri: str) -> str:
+    split_uri(uri)
+    return uri
+
+
+def _etag(body: bytes) -> str:
+    return hashlib.md5(body, usedforsecurity=False).hexdigest()
