@@ -1,9 +1,9 @@
 """Where things lie in S3: the one place that spells a key.
 
 <data bucket>/<tenant>/files/<file id>/<file name>
-<artifacts bucket>/<tenant>/jobs/<job id>/config/training.json
+<artifacts bucket>/<tenant>/jobs/<job id>/config/<attempt>/training.json
                                          /checkpoints/...            synced by SageMaker, both ways
-                                         /output/<attempt>/output/model/...   SageMaker adds the last three
+                                         /output/<attempt>/output/model/...      SageMaker adds the last three
 <models bucket>/base/<model name>/config.json, tokenizer.json, model.safetensors, ...
 <models bucket>/base/<model name>/spotune.json                       written last: without it, no model
 """
@@ -23,9 +23,9 @@ def job_uri(bucket: str, tenant: str, job_id: str) -> str:
     return f"s3://{bucket}/{tenant}/jobs/{job_id}/"
 
 
-def config_uri(job_folder: str) -> str:
-    """The folder that becomes the `config` channel."""
-    return f"{job_folder}config/"
+def config_uri(job_folder: str, attempt_name: str) -> str:
+    """The folder that becomes the `config` channel of one attempt: limits differ between attempts."""
+    return f"{job_folder}config/{attempt_name}/"
 
 
 def checkpoints_uri(job_folder: str) -> str:

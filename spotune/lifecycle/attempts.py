@@ -55,7 +55,7 @@ def next_rung(job: JobRecord) -> int | None:
 
 
 def affordable_runtime(job: JobRecord, rung: Rung, now: float) -> tuple[Seconds, str]:
-    """Seconds that money, deadline and SageMaker allow on this rung, and which of `money` and `time` is the shortest."""
+    """Seconds that money, deadline and SageMaker allow on this rung, and whether `money` or `time` is the shorter."""
     left = job.cap - job.billed - job.reserved
     by_money = left * 3600 // (rung.price * rung.instance_count) - STOP_LATENCY
     by_time = LONGEST_RUN if job.deadline is None else int(job.deadline - now)

@@ -119,8 +119,8 @@ def _accepted(draft: Draft, event: AttemptAccepted) -> bool:
         return True
     draft.set(state="starting")
     draft.say(f"Training job {event.name} accepted.", attempt=attempt.number)
-    if draft.job.cancel_requested:
-        stop(draft, "cancel")
+    if attempt.stop_asked:
+        draft.command(StopAttempt(name=event.name))
     return True
 
 

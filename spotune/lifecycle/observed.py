@@ -34,7 +34,8 @@ def _observe_left_over(draft: Draft, attempt: Attempt, seen: TrainingObserved) -
     """A training job that we had given up lives: stop it, and book what it costs."""
     if seen.status in FINAL:
         billed = billed_cost(attempt, seen.billable_seconds)
-        draft.replace_attempt(draft.settle(_described(attempt, seen), billed))
+        ended = _described(attempt, seen).with_(outcome=attempt.outcome or "stopped_by_user")
+        draft.replace_attempt(draft.settle(ended, billed))
         draft.say(f"Training job {seen.name} ended after it was given up; {dollars(billed)} billed.", level="warn")
         return True
     if attempt.stop_asked and seen.status == "Stopping":
@@ -60,7 +61,7 @@ def _move(draft: Draft, attempt: Attempt, seen: TrainingObserved) -> bool:
         )
     elif state != before:
         draft.say(_ANNOUNCED[state])
-    if not attempt.accepted and draft.job.cancel_requested:
+    if not attempt.accepted and attempt.stop_asked:
         draft.command(StopAttempt(name=attempt.name))
     return True
 

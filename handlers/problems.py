@@ -1,0 +1,71 @@
+"""Every error as the API's error object."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from http import HTTPStatus
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+
+from spotune.contracts.errors import RequestRefused, SpotuneError
+
+logger = Logger(service="api")
+
+
+def register(app: APIGatewayHttpResolver) -> None:
+    """Teach the resolver our errors, the validator's, and those that nobody foresaw."""
+    app.exception_handler(SpotuneError)(error_response)
+    app.exception_handler([RequestValidationError, ValidationError])(_invalid)
+    app.exception_handler(Exception)(_unforeseen)
+
+
+def error_response(error: SpotuneError) -> Response[str]:
+    """The error object with its status."""
+    return Response(status_code=error.status, content_type="application/json", body=json.dumps(error.body()))
+
+
+def _invalid(error: RequestValidationError | ValidationError) -> Response[str]:
+    faults = [_fault(one) for one in error.errors()]
+    first = faults[0]
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return error_response(
+        RequestRefused(
+            f"{first['message']}{more}",
+            code=first["code"],
+            param=first["param"] or None,
+            remedy="See /openapi.json for what the field takes.",
+            details={"faults": faults} if more else None,
+        )
+    )
+
+
+def _fault(one: dict[str, object]) -> dict[str, str]:
+    where = _dotted(one.get("loc", ()))  # type: ignore[arg-type]
+    kind = str(one.get("type", "invalid"))
+    if kind == "extra_forbidden":
+        return {"param": where, "code": "unknown_field", "message": f"Unknown field `{where}`."}
+    if kind == "missing":
+        return {"param": where, "code": "missing_field", "message": f"Field `{where}` is required."}
+    if kind.startswith("json"):
+        return {"param": "", "code": "json_invalid", "message": f"The body is not JSON: {one.get('msg')}."}
+    return {"param": where, "code": "invalid_value", "message": f"Field `{where}`: {one.get('msg')}."}
+
+
+def _dotted(loc: Sequence[object]) -> str:
+    parts = [str(part) for part in loc if part not in ("body", "query", "path")]
+    return ".".join(parts)
+
+
+def _unforeseen(error: Exception) -> Response[str]:
+    """The edge of the process: whatever nobody foresaw is logged whole and told in general words only."""
+    logger.exception("unforeseen error")
+    unforeseen = SpotuneError(
+        "Something went wrong on our side.", code="internal_error", remedy="Try again; the log has the details."
+    )
+    response = error_response(unforeseen)
+    response.status_code = HTTPStatus.INTERNAL_SERVER_ERROR
+    return response

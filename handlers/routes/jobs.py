@@ -1,0 +1,117 @@
+"""`/v1/fine_tuning`: jobs, their log and checkpoints, and plans."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from aws_lambda_powertools.event_handler.api_gateway import Router
+from aws_lambda_powertools.event_handler.openapi.params import Body, Query
+
+from handlers.routes.paging import After, Limit, list_object
+from spotune.contracts.api import CheckpointObject, EventObject, JobObject, ListObject, PlanObject
+from spotune.contracts.errors import RequestRefused
+from spotune.contracts.request import JobRequest, PlanRequest
+from spotune.service import control, registry, submit, views
+from spotune.service.installation import installation
+from spotune.service.observation import progress_of
+
+router = Router()
+JOBS = "/v1/fine_tuning/jobs"
+
+
+@router.post(JOBS, tags=["jobs"], summary="Submit a job, or see its plan with dry_run")
+def create(request: Annotated[JobRequest, Body()]) -> JobObject | PlanObject:
+    """Nothing is recorded, reserved or started unless the answer is a job."""
+    here, tenant = installation(), router.context["tenant"]
+    if request.dry_run:
+        return views.plan_object(submit.plan(here, tenant, request))
+    key = router.current_event.headers.get("idempotency-key")
+    return views.job_object(submit.submit(here, tenant, request, key))
+
+
+@router.post("/v1/fine_tuning/plans", tags=["plans"], summary="What a job would take")
+def plan(request: Annotated[PlanRequest, Body()]) -> PlanObject:
+    """A plan and nothing else."""
+    return views.plan_object(submit.plan(installation(), router.context["tenant"], request))
+
+
+@router.get(JOBS, tags=["jobs"], summary="List jobs, newest first")
+def list_jobs(after: After = None, limit: Limit = 20) -> ListObject[JobObject]:
+    """A page of jobs."""
+    if any(name.startswith("metadata") for name in router.current_event.query_string_parameters):
+        raise RequestRefused(
+            "Jobs cannot be filtered by metadata.",
+            code="filter_not_supported",
+            param="metadata",
+            remedy="Leave it out.",
+        )
+    page = control.list_jobs(installation(), router.context["tenant"], after=after, limit=limit)
+    return list_object([views.job_object(job) for job in page.items], has_more=page.has_more)
+
+
+@router.get(JOBS + "/<job_id>", tags=["jobs"], summary="One job with its live progress")
+def retrieve(job_id: str) -> JobObject:
+    """The record, and what the container last said."""
+    here = installation()
+    job = control.job_of(here, router.context["tenant"], job_id)
+    return views.job_object(job, progress_of(here, job))
+
+
+@router.post(JOBS + "/<job_id>/cancel", tags=["jobs"], summary="End a job; its checkpoints are kept")
+def cancel(job_id: str) -> JobObject:
+    """What runs is asked to stop; the state follows when it has."""
+    return views.job_object(control.cancel(installation(), router.context["tenant"], job_id))
+
+
+@router.post(JOBS + "/<job_id>/pause", tags=["jobs"], summary="Stop a job where it is")
+def pause(job_id: str) -> JobObject:
+    """Its checkpoints are kept for a resume."""
+    return views.job_object(control.pause(installation(), router.context["tenant"], job_id))
+
+
+@router.post(JOBS + "/<job_id>/resume", tags=["jobs"], summary="Let a paused job go on")
+def resume(job_id: str) -> JobObject:
+    """From its newest checkpoint."""
+    return views.job_object(control.resume(installation(), router.context["tenant"], job_id))
+
+
+@router.get(JOBS + "/<job_id>/events", tags=["jobs"], summary="A job's log, newest first")
+def list_events(
+    job_id: str, after: After = None, limit: Annotated[int, Query(ge=1, le=1000)] = 20
+) -> ListObject[EventObject]:
+    """A page of log lines; sequence numbers have no gaps."""
+    page = control.list_log(installation(), router.context["tenant"], job_id, after=_sequence(after), limit=limit)
+    return list_object([views.event_object(event) for event in page.items], has_more=page.has_more)
+
+
+@router.get(JOBS + "/<job_id>/checkpoints", tags=["jobs"], summary="A job's complete checkpoints, newest first")
+def list_checkpoints(job_id: str, after: After = None, limit: Limit = 10) -> ListObject[CheckpointObject]:
+    """Checkpoints whose manifest lies in S3."""
+    job, manifests = registry.checkpoints(installation(), router.context["tenant"], job_id)
+    shown = [views.checkpoint_object(job, manifest) for manifest in manifests]
+    rest = shown[_position(shown, after) :]
+    return list_object(rest[:limit], has_more=len(rest) > limit)
+
+
+def _sequence(after: str | None) -> int:
+    if after is None:
+        return 0
+    tail = after.rpartition("-")[2]
+    if not tail.isdecimal():
+        raise _unknown_cursor(after)
+    return int(tail)
+
+
+def _position(shown: list[CheckpointObject], after: str | None) -> int:
+    if after is None:
+        return 0
+    places = [index for index, one in enumerate(shown, start=1) if one.id == after]
+    if not places:
+        raise _unknown_cursor(after)
+    return places[0]
+
+
+def _unknown_cursor(after: str) -> RequestRefused:
+    return RequestRefused(
+        f"No item {after!r} in this list.", code="unknown_cursor", param="after", remedy="Use the last_id of a page."
+    )

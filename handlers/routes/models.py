@@ -1,0 +1,30 @@
+"""`/v1/models`."""
+
+from __future__ import annotations
+
+from urllib.parse import unquote
+
+from aws_lambda_powertools.event_handler.api_gateway import Router
+
+from handlers.routes.paging import list_object
+from spotune.contracts.api import ListObject, ModelObject
+from spotune.contracts.job import ModelReference
+from spotune.service import registry, views
+from spotune.service.installation import installation
+
+router = Router()
+
+
+@router.get("/v1/models", tags=["models"], summary="Base models, and tuned ones that passed their gate")
+def list_models() -> ListObject[ModelObject]:
+    """All of them; tuned ones newest first."""
+    base, tuned = registry.list_models(installation(), router.context["tenant"])
+    return list_object([*map(views.base_model_object, base), *map(views.tuned_model_object, tuned)])
+
+
+@router.get("/v1/models/.+", tags=["models"], summary="One model")
+def retrieve() -> ModelObject:
+    """By its name, slashes and all."""
+    name = unquote(router.current_event.path.partition("/v1/models/")[2])
+    found = registry.find_model(installation(), router.context["tenant"], name)
+    return views.base_model_object(found) if isinstance(found, ModelReference) else views.tuned_model_object(found)

@@ -1,0 +1,197 @@
+"""What the API answers: OpenAI's objects, each with one extra `spotune` object where we say more."""
+
+from __future__ import annotations
+
+from typing import Generic, Literal, TypeVar
+
+from spotune.contracts.base import Contract, MicroUSD
+from spotune.contracts.dataset import DatasetReport
+from spotune.contracts.files import UploadPart
+from spotune.contracts.job import Attempt, JobError, ResolvedSetting, State
+from spotune.contracts.plan import Plan
+from spotune.contracts.request import Hyperparameters, MethodChoice
+from spotune.contracts.training import Progress, TrainingConfig, TrainingReport
+
+T = TypeVar("T")
+
+Status = Literal["validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"]
+
+
+class ListObject(Contract, Generic[T]):
+    """A page. Ask for the next one with `after=<last_id>`."""
+
+    object: Literal["list"] = "list"
+    data: tuple[T, ...]
+    has_more: bool = False
+    first_id: str | None = None
+    last_id: str | None = None
+
+
+class FileObject(Contract):
+    """OpenAI's file. `spotune` holds what it lacks."""
+
+    id: str
+    object: Literal["file"] = "file"
+    bytes: int
+    created_at: int
+    filename: str
+    purpose: str
+    status: str
+    spotune: FileDetails
+
+
+class FileDetails(Contract):
+    """Where the file lies and what it hashes to (None until the upload is complete)."""
+
+    uri: str
+    sha256: str | None
+
+
+class UploadObject(Contract):
+    """The answer to the JSON form of `POST /v1/files`: PUT each part, then `POST /v1/files/{id}/complete`."""
+
+    object: Literal["file.upload"] = "file.upload"
+    file: FileObject
+    parts: tuple[UploadPart, ...]
+    done: tuple[int, ...] = ()
+    expires_at: int
+
+
+class DeletedObject(Contract):
+    """What a deletion answers."""
+
+    id: str
+    object: Literal["file"] = "file"
+    deleted: bool
+
+
+class ErrorDetail(Contract):
+    """Why a job failed, in OpenAI's three words."""
+
+    code: str
+    message: str
+    param: str | None
+
+
+class Money(Contract):
+    """One job's money in micro-dollars."""
+
+    cap: MicroUSD
+    reserved: MicroUSD
+    billed: MicroUSD
+    on_demand: MicroUSD | None
+    """What the billed seconds would have cost on demand."""
+
+
+class DatasetPair(Contract):
+    """The job's files, checked."""
+
+    training: DatasetReport | None
+    validation: DatasetReport | None
+
+
+class JobDetails(Contract):
+    """What OpenAI's object lacks."""
+
+    state: State
+    waiting_for: str
+    tenant: str
+    plan: Plan | None
+    settings: tuple[ResolvedSetting, ...]
+    attempts: tuple[Attempt, ...]
+    money: Money
+    progress: Progress | None
+    report: TrainingReport | None
+    dataset: DatasetPair
+    gate_verdict: str
+    output_uri: str | None
+    error: JobError | None
+
+
+class JobObject(Contract):
+    """OpenAI's fine-tuning job."""
+
+    id: str
+    object: Literal["fine_tuning.job"] = "fine_tuning.job"
+    created_at: int
+    finished_at: int | None
+    model: str
+    fine_tuned_model: str | None
+    organization_id: str
+    status: Status
+    hyperparameters: Hyperparameters
+    method: MethodChoice
+    training_file: str
+    validation_file: str | None
+    result_files: tuple[str, ...]
+    trained_tokens: int | None
+    error: ErrorDetail | None
+    seed: int
+    estimated_finish: int | None
+    integrations: tuple[dict[str, object], ...] | None
+    metadata: dict[str, str]
+    spotune: JobDetails
+
+
+class EventObject(Contract):
+    """One line of a job's log."""
+
+    id: str
+    object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
+    created_at: int
+    level: Literal["info", "warn", "error"]
+    message: str
+    type: Literal["message", "metrics"] = "message"
+    data: dict[str, object]
+
+
+class CheckpointMetrics(Contract):
+    """What is known at a checkpoint."""
+
+    step: float
+    train_loss: float | None = None
+    valid_loss: float | None = None
+
+
+class CheckpointObject(Contract):
+    """One checkpoint whose manifest lies in S3."""
+
+    id: str
+    object: Literal["fine_tuning.job.checkpoint"] = "fine_tuning.job.checkpoint"
+    created_at: int
+    fine_tuned_model_checkpoint: str
+    fine_tuning_job_id: str
+    metrics: CheckpointMetrics
+    step_number: int
+
+
+class ModelDetails(Contract):
+    """Where a model comes from."""
+
+    kind: Literal["base", "tuned"]
+    uri: str
+    parent: str | None = None
+    job_id: str | None = None
+
+
+class ModelObject(Contract):
+    """A base model that can be trained, or a tuned one that passed its gate."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+    spotune: ModelDetails
+
+
+class PlanObject(Contract):
+    """What a job would be; nothing was recorded, reserved or started."""
+
+    object: Literal["fine_tuning.plan"] = "fine_tuning.plan"
+    plan: Plan
+    settings: tuple[ResolvedSetting, ...]
+    dataset: DatasetPair
+    config: TrainingConfig
+
+
+FileObject.model_rebuild()

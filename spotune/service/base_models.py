@@ -1,0 +1,81 @@
+"""The base models that this installation can train: folders in the models bucket that are marked complete."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+
+from spotune.aws.base import ObjectMissing, Objects
+from spotune.contracts import layout
+from spotune.contracts.errors import NotFound
+from spotune.contracts.job import ModelReference
+from spotune.data.tokens import RowTokenizer
+from spotune.service.installation import Installation
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """A base model with what planning and checking need of it."""
+
+    reference: ModelReference
+    architecture: dict[str, object]
+    """Its `config.json`."""
+
+
+def base_model(here: Installation, name: str) -> BaseModel:
+    """The base model of this name.
+
+    Raises:
+        NotFound: it is not in the models bucket; the message names those that are.
+    """
+    folder = layout.base_model_uri(here.settings.models_bucket, name)
+    try:
+        marker = json.loads(here.objects.read(folder + layout.MODEL_MARKER))
+    except ObjectMissing:
+        raise _unknown(here, name) from None
+    return BaseModel(_reference(folder, marker), json.loads(here.objects.read(folder + "config.json")))
+
+
+def base_models(here: Installation) -> tuple[ModelReference, ...]:
+    """Every base model, by name."""
+    root = layout.base_model_uri(here.settings.models_bucket, "").rstrip("/") + "/"
+    markers = (one.uri for one in here.objects.list(root) if one.uri.endswith("/" + layout.MODEL_MARKER))
+    return tuple(
+        _reference(uri.removesuffix(layout.MODEL_MARKER), json.loads(here.objects.read(uri))) for uri in sorted(markers)
+    )
+
+
+def row_tokenizer(here: Installation, model: ModelReference) -> RowTokenizer:
+    """The model's own tokenizer, kept in memory by folder and revision."""
+    return _tokenizer(here.objects, model.uri, model.revision)
+
+
+@lru_cache(maxsize=4)
+def _tokenizer(objects: Objects, folder: str, revision: str) -> RowTokenizer:
+    return RowTokenizer.from_files(
+        objects.read(folder + "tokenizer.json"),
+        objects.read(folder + "tokenizer_config.json"),
+        _read_if_there(objects, folder + "chat_template.jinja"),
+    )
+
+
+def _read_if_there(objects: Objects, uri: str) -> bytes | None:
+    try:
+        return objects.read(uri)
+    except ObjectMissing:
+        return None
+
+
+def _reference(folder: str, marker: dict[str, object]) -> ModelReference:
+    return ModelReference.model_validate({"uri": folder, **marker})
+
+
+def _unknown(here: Installation, name: str) -> NotFound:
+    known = ", ".join(model.name for model in base_models(here)) or "none yet"
+    return NotFound(
+        f"Base model {name!r} is not in the models bucket.",
+        code="model_not_found",
+        param="model",
+        remedy=f"Use one of those that are there: {known}.",
+    )

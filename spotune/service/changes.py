@@ -1,0 +1,65 @@
+"""One way to change a job: load, decide, commit guarded by the version, then put the commands on the queue.
+
+A process killed after the commit loses nothing: the commands stand in the outbox, and the reconciler queues them again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from spotune.contracts.base import dollars
+from spotune.contracts.errors import Unavailable, VersionConflict
+from spotune.contracts.events import Event, FundsRefused
+from spotune.contracts.job import JobRecord, OutboxEntry
+from spotune.lifecycle import decide
+from spotune.service.installation import Installation
+from spotune.store.base import LimitReached
+
+logger = logging.getLogger(__name__)
+
+MOST_TRIES = 10
+"""A version conflict means that somebody else moved the job on: so many in a row are a fault."""
+
+
+def apply(here: Installation, job_id: str, event: Event) -> JobRecord | None:
+    """Let an event happen to a job; None where there is no such job.
+
+    Raises:
+        Unavailable: the record kept changing under us.
+    """
+    for _ in range(MOST_TRIES):
+        job = here.store.find_job(job_id)
+        if job is None:
+            return None
+        decision = decide(job, event, here.clock())
+        if decision is None:
+            return job
+        try:
+            entries = here.store.commit(job, decision, limit=here.settings.monthly_limit)
+        except VersionConflict:
+            continue
+        except LimitReached as reached:
+            event = FundsRefused(message=limit_message(reached))
+            continue
+        queue_commands(here, entries)
+        return decision.job
+    raise Unavailable(f"Job {job_id} is being changed by others.", code="contention", remedy="Try the same call again.")
+
+
+def queue_commands(here: Installation, entries: Iterable[OutboxEntry]) -> None:
+    """Send commands to the queue. A queue that does not answer costs time, not the command."""
+    for entry in entries:
+        try:
+            here.queue.send({"job_id": entry.job_id, "entry_id": entry.id})
+        except Unavailable as error:
+            logger.warning("command %s stays in the outbox for the reconciler: %s", entry.id, error)
+
+
+def limit_message(reached: LimitReached) -> str:
+    """The monthly limit's refusal, with its figures."""
+    ledger = reached.ledger
+    return (
+        f"The limit of tenant {ledger.tenant} for {ledger.month} is {dollars(ledger.limit)}; {dollars(ledger.billed)} "
+        f"are billed and {dollars(ledger.reserved)} reserved, which leaves too little for this reservation."
+    )

@@ -1,0 +1,197 @@
+"""Uploaded files: small ones in one request, large ones by presigned S3 multipart URLs."""
+
+from __future__ import annotations
+
+import hashlib
+
+from spotune.aws.base import ObjectMissing
+from spotune.contracts import layout
+from spotune.contracts.errors import Conflict, NotFound, RequestRefused, TooLarge
+from spotune.contracts.files import (
+    DIRECT_UPLOAD_BYTES,
+    FileRecord,
+    UploadPart,
+    UploadRequest,
+    UploadTicket,
+)
+from spotune.service.identifiers import new_file_id
+from spotune.service.installation import Installation
+from spotune.store.base import Page
+
+SMALLEST_PART = 8 * 1024**2
+MOST_PARTS = 10_000
+"""S3's limit on the parts of one multipart upload."""
+TICKET_SECONDS = 12 * 3600
+
+
+def upload(here: Installation, tenant: str, filename: str, body: bytes) -> FileRecord:
+    """Keep a file that came in one request.
+
+    Raises:
+        RequestRefused: it is empty.
+        TooLarge: it is larger than a request can carry on AWS; the remedy names the other way.
+    """
+    if not body:
+        raise RequestRefused("The file is empty.", code="file_empty", param="file", remedy="Upload one with rows.")
+    if len(body) > DIRECT_UPLOAD_BYTES:
+        raise too_large(len(body))
+    record = _new_record(here, tenant, filename, len(body))
+    here.objects.write(record.uri, body)
+    record = record.with_(status="processed", sha256=hashlib.sha256(body).hexdigest())
+    here.store.put_file(record)
+    return record
+
+
+def too_large(size: int) -> TooLarge:
+    """The refusal of a body beyond what API Gateway and Lambda carry."""
+    return TooLarge(
+        f"The file has {size} bytes; one request carries {DIRECT_UPLOAD_BYTES} at most.",
+        code="file_too_large",
+        param="file",
+        remedy='POST {"filename", "bytes", "purpose"} as JSON to the same route for presigned upload URLs '
+        "(the spotune CLI does it by itself), or give an s3:// URI as training_file.",
+    )
+
+
+def start_upload(here: Installation, tenant: str, request: UploadRequest) -> UploadTicket:
+    """Begin a multipart upload and say where each part goes."""
+    record = _new_record(here, tenant, request.filename, request.bytes)
+    record = record.with_(upload_id=here.objects.start_upload(record.uri))
+    here.store.put_file(record)
+    return _ticket(here, record)
+
+
+def upload_ticket(here: Installation, tenant: str, file_id: str) -> UploadTicket:
+    """The ticket of an upload under way, with fresh URLs and the parts that S3 already has."""
+    return _ticket(here, _uploading(here, tenant, file_id))
+
+
+def complete_upload(here: Installation, tenant: str, file_id: str) -> FileRecord:
+    """Close a multipart upload; a second call answers the same.
+
+    Raises:
+        Conflict: parts are missing, or the bytes are not as many as were announced.
+    """
+    record = file_of(here, tenant, file_id)
+    if record.status == "processed":
+        return record
+    record = _uploading(here, tenant, file_id)
+    present = here.objects.head(record.uri)
+    if present is None:
+        _refuse_missing_parts(here, record)
+        here.objects.complete_upload(record.uri, record.upload_id or "")
+    record = record.with_(status="processed", upload_id=None)
+    here.store.put_file(record)
+    return record
+
+
+def file_of(here: Installation, tenant: str, file_id: str, param: str | None = None) -> FileRecord:
+    """A tenant's file.
+
+    Raises:
+        NotFound: there is none of this id, for this tenant.
+    """
+    record = here.store.get_file(tenant, file_id)
+    if record is None:
+        raise NotFound(
+            f"No file {file_id!r}.", code="file_not_found", param=param, remedy="List yours with GET /v1/files."
+        )
+    return record
+
+
+def list_files(
+    here: Installation, tenant: str, *, after: str | None, limit: int, ascending: bool = False
+) -> Page[FileRecord]:
+    """A page of a tenant's files."""
+    return here.store.list_files(tenant, after=after, limit=limit, ascending=ascending)
+
+
+def content(here: Installation, tenant: str, file_id: str) -> bytes:
+    """A small file's bytes.
+
+    Raises:
+        NotFound: no such file, or its object is gone.
+        Conflict: its upload is not complete.
+        TooLarge: more than a response can carry.
+    """
+    record = file_of(here, tenant, file_id)
+    if record.status != "processed":
+        raise Conflict(
+            f"File {file_id} is still being uploaded.", code="file_uploading", remedy="Complete its upload first."
+        )
+    if record.bytes > DIRECT_UPLOAD_BYTES:
+        raise TooLarge(
+            f"The file has {record.bytes} bytes; a response carries {DIRECT_UPLOAD_BYTES} at most.",
+            code="file_too_large",
+            remedy=f"Read it from S3: {record.uri}",
+        )
+    try:
+        return here.objects.read(record.uri)
+    except ObjectMissing:
+        raise NotFound(f"The object of file {file_id} is gone from S3.", code="file_object_missing") from None
+
+
+def delete(here: Installation, tenant: str, file_id: str) -> None:
+    """Delete a file and its object (the bucket's versions are kept by its own rules)."""
+    record = file_of(here, tenant, file_id)
+    if record.upload_id is not None:
+        here.objects.abort_upload(record.uri, record.upload_id)
+    here.objects.delete(record.uri)
+    here.store.delete_file(tenant, file_id)
+
+
+def _new_record(here: Installation, tenant: str, filename: str, size: int) -> FileRecord:
+    file_id = new_file_id()
+    return FileRecord(
+        id=file_id,
+        tenant=tenant,
+        filename=filename,
+        bytes=size,
+        created_at=here.clock(),
+        status="uploading",
+        uri=layout.file_uri(here.settings.data_bucket, tenant, file_id, filename),
+    )
+
+
+def _uploading(here: Installation, tenant: str, file_id: str) -> FileRecord:
+    record = file_of(here, tenant, file_id)
+    if record.upload_id is None:
+        raise Conflict(f"File {file_id} is not being uploaded.", code="file_not_uploading")
+    return record
+
+
+def _ticket(here: Installation, record: FileRecord) -> UploadTicket:
+    upload_id = record.upload_id or ""
+    size = part_size(record.bytes)
+    parts = tuple(
+        UploadPart(
+            number=number,
+            url=here.objects.presign_part(record.uri, upload_id, number, TICKET_SECONDS),
+            offset=offset,
+            bytes=min(size, record.bytes - offset),
+        )
+        for number, offset in enumerate(range(0, record.bytes, size), start=1)
+    )
+    wanted = {part.number: part.bytes for part in parts}
+    present = here.objects.uploaded_parts(record.uri, upload_id)
+    done = tuple(part.number for part in present if part.bytes == wanted.get(part.number))
+    return UploadTicket(file=record, parts=parts, done=done, expires_at=here.clock() + TICKET_SECONDS)
+
+
+def part_size(size: int) -> int:
+    """Bytes a part, so that S3's limit on their number holds."""
+    return max(SMALLEST_PART, -(-size // MOST_PARTS))
+
+
+def _refuse_missing_parts(here: Installation, record: FileRecord) -> None:
+    size, total = part_size(record.bytes), record.bytes
+    present = {part.number: part.bytes for part in here.objects.uploaded_parts(record.uri, record.upload_id or "")}
+    wanted = {n: min(size, total - offset) for n, offset in enumerate(range(0, total, size), start=1)}
+    missing = sorted(number for number, length in wanted.items() if present.get(number) != length)
+    if missing or len(present) > len(wanted):
+        raise Conflict(
+            f"The upload of file {record.id} is not complete: {len(missing)} of {len(wanted)} parts are missing or "
+            f"of another size (first: {missing[:5]}).",
+            code="upload_incomplete",
+            remedy=f"GET /v1/files/{record.id}/upload for their URLs, PUT them, and complete again.",
+        )

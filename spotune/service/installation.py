@@ -1,0 +1,80 @@
+"""What a use case stands on: the installation's settings and its edges, made once a process."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from spotune.aws.base import Objects, Queue, TrainingJobs
+from spotune.contracts.base import MICRO, MicroUSD, Timestamp
+from spotune.store.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The installation, as `infra/template.yaml` writes it into each function's environment."""
+
+    stage: str
+    table: str
+    data_bucket: str
+    artifacts_bucket: str
+    models_bucket: str
+    queue_url: str
+    training_role: str
+    training_image: str
+    monthly_limit: MicroUSD
+    default_budget: MicroUSD
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+        """Read the settings.
+
+        Raises:
+            KeyError: one is missing; a fault of the deployment.
+        """
+        return cls(
+            stage=environment["SPOTUNE_STAGE"],
+            table=environment["SPOTUNE_TABLE"],
+            data_bucket=environment["SPOTUNE_DATA_BUCKET"],
+            artifacts_bucket=environment["SPOTUNE_ARTIFACTS_BUCKET"],
+            models_bucket=environment["SPOTUNE_MODELS_BUCKET"],
+            queue_url=environment.get("SPOTUNE_QUEUE_URL", ""),
+            training_role=environment.get("SPOTUNE_TRAINING_ROLE_ARN", ""),
+            training_image=environment.get("SPOTUNE_TRAINING_IMAGE", ""),
+            monthly_limit=round(float(environment["SPOTUNE_MONTHLY_LIMIT_USD"]) * MICRO),
+            default_budget=round(float(environment["SPOTUNE_DEFAULT_BUDGET_USD"]) * MICRO),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """Settings, store, AWS edges and clock."""
+
+    settings: Settings
+    store: Store
+    objects: Objects
+    training_jobs: TrainingJobs
+    queue: Queue
+    clock: Callable[[], Timestamp] = time.time
+
+
+@cache
+def installation() -> Installation:
+    """The installation of this process, by its environment; clients are made at first use."""
+    from spotune.aws import clients
+    from spotune.aws.objects import S3Objects
+    from spotune.aws.queue import SqsQueue
+    from spotune.aws.training_jobs import SageMakerTrainingJobs
+    from spotune.store.dynamo import DynamoStore
+
+    settings = Settings.from_environment(os.environ)
+    return Installation(
+        settings=settings,
+        store=DynamoStore(settings.table, clients.client("dynamodb")),
+        objects=S3Objects(),
+        training_jobs=SageMakerTrainingJobs(),
+        queue=SqsQueue(settings.queue_url),
+    )

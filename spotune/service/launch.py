@@ -1,0 +1,105 @@
+"""Runs what the lifecycle ordered. Every command may come twice; the second time changes nothing."""
+
+from __future__ import annotations
+
+import logging
+
+from spotune.aws.base import NameTaken, TrainingJobRefused, TrainingJobSpec
+from spotune.contracts import layout
+from spotune.contracts.events import AttemptAccepted, AttemptRefused
+from spotune.contracts.job import Attempt, CheckDataset, JobRecord, StartAttempt, StopAttempt
+from spotune.contracts.training import CONFIG_NAME, TrainingConfig
+from spotune.lifecycle.attempts import plan_of
+from spotune.service.changes import apply
+from spotune.service.installation import Installation
+from spotune.service.observation import observe
+from spotune.service.submit import check_recorded
+
+logger = logging.getLogger(__name__)
+
+
+def run_command(here: Installation, job_id: str, entry_id: str) -> None:
+    """Run one outbox entry and take it off; an entry that is already done is left alone.
+
+    Raises:
+        Unavailable: AWS does not answer now; the entry stays for another delivery.
+    """
+    entry = here.store.get_command(job_id, entry_id)
+    job = here.store.find_job(job_id)
+    if entry is None or job is None:
+        return
+    match entry.command:
+        case CheckDataset():
+            if job.state == "validating":
+                check_recorded(here, job)
+        case StartAttempt(number=number):
+            start_attempt(here, job, job.attempts[number - 1])
+        case StopAttempt(name=name):
+            here.training_jobs.stop(name)
+            observe(here, name)
+    here.store.complete_command(entry)
+
+
+def start_attempt(here: Installation, job: JobRecord, attempt: Attempt) -> None:
+    """Create the attempt's training job, or adopt the one that already has its name.
+
+    A reply that was lost is found again by describing the name; a second training job is never started.
+    """
+    if attempt.outcome is not None:
+        observe(here, attempt.name)
+        return
+    if here.training_jobs.describe(attempt.name) is not None:
+        _adopt(here, job.id, attempt.name)
+        return
+    if job.terminal or attempt.stop_asked:
+        apply(here, job.id, AttemptRefused(name=attempt.name, reason="cancelled", message="stopped before launch"))
+        return
+    _create(here, job, attempt)
+
+
+def _create(here: Installation, job: JobRecord, attempt: Attempt) -> None:
+    folder = layout.job_uri(here.settings.artifacts_bucket, job.tenant, job.id)
+    config = layout.config_uri(folder, attempt.name)
+    here.objects.write(config + CONFIG_NAME, attempt_config(job, attempt).model_dump_json(indent=1).encode())
+    try:
+        here.training_jobs.create(_spec(here, job, attempt, folder, config))
+    except NameTaken:
+        logger.info("training job %s exists; adopting it", attempt.name)
+    except TrainingJobRefused as refused:
+        apply(here, job.id, AttemptRefused(name=attempt.name, reason=refused.reason, message=str(refused)))
+        return
+    _adopt(here, job.id, attempt.name)
+
+
+def _adopt(here: Installation, job_id: str, name: str) -> None:
+    apply(here, job_id, AttemptAccepted(name=name))
+    observe(here, name)
+
+
+def attempt_config(job: JobRecord, attempt: Attempt) -> TrainingConfig:
+    """The job's config with its time cut to what this attempt may run."""
+    if job.config is None:
+        raise ValueError(f"job {job.id} was never prepared")
+    limits = job.config.limits.with_(max_runtime_seconds=attempt.max_runtime)
+    return job.config.with_(limits=limits)
+
+
+def _spec(here: Installation, job: JobRecord, attempt: Attempt, folder: str, config: str) -> TrainingJobSpec:
+    rung = plan_of(job).rungs[attempt.rung]
+    return TrainingJobSpec(
+        name=attempt.name,
+        image=here.settings.training_image,
+        role=here.settings.training_role,
+        market=attempt.market,
+        instance_types=rung.instance_types,
+        instance_count=attempt.instance_count,
+        max_runtime=attempt.max_runtime,
+        max_wait=attempt.max_wait,
+        config_uri=config,
+        training_uri=job.training_uri,
+        validation_uri=job.validation_uri,
+        model_uri=job.model.uri,
+        checkpoints_uri=layout.checkpoints_uri(folder),
+        output_uri=layout.output_uri(folder),
+        tags={"spotune:job": job.id, "spotune:tenant": job.tenant, "spotune:attempt": str(attempt.number)},
+    )

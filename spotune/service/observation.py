@@ -1,0 +1,52 @@
+"""Looks at a training job and tells its job what was seen. An event only wakes us: the description is the truth."""
+
+from __future__ import annotations
+
+import logging
+
+from pydantic import ValidationError
+
+from spotune.aws.base import ObjectMissing
+from spotune.contracts import layout
+from spotune.contracts.events import TrainingObserved
+from spotune.contracts.job import JobRecord
+from spotune.contracts.training import PROGRESS_NAME, REPORT_NAME, Progress, TrainingReport
+from spotune.service.changes import apply
+from spotune.service.installation import Installation
+
+logger = logging.getLogger(__name__)
+
+
+def observe(here: Installation, name: str) -> JobRecord | None:
+    """Describe the training job of this name and apply what is seen; None where it is none of ours."""
+    job = here.store.find_job(name.rpartition("-")[0])
+    if job is None:
+        return None
+    seen = here.training_jobs.describe(name)
+    if seen is None:
+        return job
+    return apply(here, job.id, _with_results(here, job, seen))
+
+
+def progress_of(here: Installation, job: JobRecord) -> Progress | None:
+    """What the container last said of itself; None before it said anything."""
+    if job.attempt is None:
+        return None
+    folder = layout.job_uri(here.settings.artifacts_bucket, job.tenant, job.id)
+    try:
+        return Progress.model_validate_json(here.objects.read(layout.checkpoints_uri(folder) + PROGRESS_NAME))
+    except (ObjectMissing, ValidationError):
+        return None
+
+
+def _with_results(here: Installation, job: JobRecord, seen: TrainingObserved) -> TrainingObserved:
+    if seen.status != "Completed":
+        return seen
+    folder = layout.job_uri(here.settings.artifacts_bucket, job.tenant, job.id)
+    output = layout.model_output_uri(folder, seen.name)
+    try:
+        report = TrainingReport.model_validate_json(here.objects.read(output + REPORT_NAME))
+    except (ObjectMissing, ValidationError) as error:
+        logger.error("the report of %s cannot be read: %s", seen.name, error)
+        return seen.with_(output_uri=output)
+    return seen.with_(report=report, output_uri=output)

@@ -1,0 +1,189 @@
+"""From a request to something that can run: the files checked, the `auto`s resolved, the plan made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from spotune import planner
+from spotune.contracts.base import MicroUSD
+from spotune.contracts.dataset import DatasetReport
+from spotune.contracts.errors import DatasetRefused, NotFound, RequestRefused
+from spotune.contracts.events import Prepared
+from spotune.contracts.layout import split_uri
+from spotune.contracts.request import JobRequest
+from spotune.data.checks import check_dataset
+from spotune.data.tokens import RowTokenizer
+from spotune.service.base_models import BaseModel, row_tokenizer
+from spotune.service.files import file_of
+from spotune.service.installation import Installation
+
+IN_REQUEST_BYTES = 8_000_000
+"""Files up to this size together are checked while the caller waits; API Gateway gives up after 30 s."""
+TOKENIZED_BYTES = 512_000_000
+"""Above this, token statistics are taken from a sample of rows; every row is still checked."""
+
+
+def resolve_file(here: Installation, tenant: str, name: str, param: str) -> str:
+    """The `s3://` URI of a request's file: an uploaded file's, or the given one where it is the tenant's.
+
+    Raises:
+        NotFound: no such file or object for this tenant.
+        RequestRefused: a URI outside the tenant's folder, or a file still being uploaded.
+    """
+    if name.startswith("s3://"):
+        return _own_object(here, tenant, name, param)
+    record = file_of(here, tenant, name, param)
+    if record.status != "processed":
+        raise RequestRefused(
+            f"File {name} is still being uploaded.",
+            code="file_uploading",
+            param=param,
+            remedy=f"Complete it with POST /v1/files/{name}/complete.",
+        )
+    return record.uri
+
+
+def size_of(here: Installation, *uris: str | None) -> int:
+    """Bytes of these objects together.
+
+    Raises:
+        NotFound: one is gone from S3.
+    """
+    return sum(_size(here, uri) for uri in uris if uri is not None)
+
+
+def prepare(
+    here: Installation,
+    request: JobRequest,
+    *,
+    job_id: str,
+    model: BaseModel,
+    training_uri: str,
+    validation_uri: str | None,
+    cap: MicroUSD,
+    preview: bool = False,
+) -> Prepared:
+    """Check the files and make the plan.
+
+    Args:
+        preview: read only the first `IN_REQUEST_BYTES` of each file and scale what they show.
+
+    Raises:
+        DatasetRefused: a file has faults; all are in `details["reports"]`.
+        PlanRefused, RequestRefused: nothing meets the constraints, or the model cannot be planned for.
+    """
+    tokenizer = row_tokenizer(here, model.reference)
+    limit = sequence_limit(request, model)
+    training = _check(here, training_uri, tokenizer, limit, preview=preview)
+    validation = _check(here, validation_uri, tokenizer, limit, preview=preview) if validation_uri else None
+    _refuse_faults(request, training, validation)
+    return planner.prepare(
+        request,
+        job_id=job_id,
+        model=model.reference,
+        architecture_config=model.architecture,
+        training=training,
+        validation=validation,
+        cap=cap,
+        now=here.clock(),
+    )
+
+
+def sequence_limit(request: JobRequest, model: BaseModel) -> int:
+    """Tokens after which rows are cut: the request's, else the model's context."""
+    if isinstance(request.training.max_sequence_length, int):
+        return request.training.max_sequence_length
+    context = model.architecture.get("max_position_embeddings") or model.architecture.get("n_positions") or 2048
+    return int(str(context))
+
+
+def _own_object(here: Installation, tenant: str, uri: str, param: str) -> str:
+    bucket, key = _split(uri, param)
+    if bucket != here.settings.data_bucket or not key.startswith(f"{tenant}/") or ".." in key.split("/"):
+        raise RequestRefused(
+            f"{uri} is not in your folder.",
+            code="uri_not_allowed",
+            param=param,
+            remedy=f"Copy the file to s3://{here.settings.data_bucket}/{tenant}/ first.",
+        )
+    _size(here, uri, param)
+    return uri
+
+
+def _split(uri: str, param: str) -> tuple[str, str]:
+    try:
+        return split_uri(uri)
+    except ValueError as error:
+        raise RequestRefused(
+            f"{error}.", code="uri_invalid", param=param, remedy="Write s3://bucket/key or a file id."
+        ) from None
+
+
+def _size(here: Installation, uri: str, param: str | None = None) -> int:
+    found = here.objects.head(uri)
+    if found is None:
+        raise NotFound(f"No object at {uri}.", code="file_not_found", param=param, remedy="Upload it again.")
+    return found.bytes
+
+
+def _check(here: Installation, uri: str, tokenizer: RowTokenizer, limit: int, *, preview: bool) -> DatasetReport:
+    size = _size(here, uri)
+    if preview and size > IN_REQUEST_BYTES:
+        seen = check_dataset(_head(here, uri), uri=uri, tokenizer=tokenizer, max_length=limit)
+        return _scaled(seen, size)
+    sample = TOKENIZED_BYTES if size > TOKENIZED_BYTES else None
+    return check_dataset(here.objects.stream(uri), uri=uri, tokenizer=tokenizer, max_length=limit, sample_bytes=sample)
+
+
+def _head(here: Installation, uri: str) -> Iterator[bytes]:
+    """The whole lines within the first `IN_REQUEST_BYTES`."""
+    head = bytearray()
+    for chunk in here.objects.stream(uri):
+        head += chunk
+        if len(head) >= IN_REQUEST_BYTES:
+            break
+    cut = head.rfind(b"\n")
+    yield bytes(head[: cut + 1] if cut >= 0 else head)
+
+
+def _scaled(seen: DatasetReport, size: int) -> DatasetReport:
+    factor = size / max(1, seen.bytes)
+    tokens = seen.tokens and seen.tokens.with_(
+        rows=round(seen.tokens.rows * factor),
+        total=round(seen.tokens.total * factor),
+        trained=round(seen.tokens.trained * factor),
+    )
+    return seen.with_(
+        bytes=size,
+        rows=round(seen.rows * factor),
+        tokens=tokens,
+        sampled=1 / factor,
+        warnings=(*seen.warnings, f"Only the first {1 / factor:.1%} of the file was read for this plan."),
+    )
+
+
+def _refuse_faults(request: JobRequest, training: DatasetReport, validation: DatasetReport | None) -> None:
+    named = [("training_file", request.training_file, training)]
+    if validation is not None and request.validation_file is not None:
+        named.append(("validation_file", request.validation_file, validation))
+    bad = [(param, name, report) for param, name, report in named if not report.ok]
+    if not bad:
+        return
+    param, name, report = bad[0]
+    first = report.faults[0] if report.faults else None
+    where = f"line {first.line}, field {first.field or '-'}: {first.message} {first.remedy}" if first else "no rows"
+    raise DatasetRefused(
+        f"{name} has {report.fault_count} fault(s); the first: {where}",
+        code=first.rule if first else "no_rows",
+        param=param,
+        details={
+            "reports": {
+                param: {
+                    "fault_count": report.fault_count,
+                    "rows": report.rows,
+                    "faults": [fault.model_dump(mode="json") for fault in report.faults],
+                }
+                for param, _, report in bad
+            }
+        },
+    )

@@ -1,0 +1,64 @@
+"""Tuned models and checkpoints, read from the jobs that made them."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from spotune.aws.base import ObjectMissing
+from spotune.contracts import layout
+from spotune.contracts.errors import NotFound
+from spotune.contracts.job import JobRecord, ModelReference
+from spotune.contracts.training import MANIFEST_NAME, Manifest
+from spotune.service.base_models import base_model, base_models
+from spotune.service.control import job_of
+from spotune.service.installation import Installation
+
+JOBS_READ = 1000
+"""How many of a tenant's newest jobs a listing of models looks at."""
+
+
+def list_models(here: Installation, tenant: str) -> tuple[tuple[ModelReference, ...], tuple[JobRecord, ...]]:
+    """The base models, and the jobs whose tuned model passed its gate, newest first."""
+    tuned: list[JobRecord] = []
+    after, read = None, 0
+    while read < JOBS_READ:
+        page = here.store.list_jobs(tenant, after=after, limit=100)
+        tuned += [job for job in page.items if job.fine_tuned_model is not None]
+        read += len(page.items)
+        if not page.has_more:
+            break
+        after = page.items[-1].id
+    return base_models(here), tuple(tuned)
+
+
+def find_model(here: Installation, tenant: str, name: str) -> ModelReference | JobRecord:
+    """A base model, or the job of a tuned one.
+
+    Raises:
+        NotFound: there is none of this name, for this tenant.
+    """
+    if not name.startswith("ft:"):
+        return base_model(here, name).reference
+    job = here.store.get_job(tenant, "ftjob-" + name.rpartition(":")[2])
+    if job is None or job.fine_tuned_model != name:
+        raise NotFound(
+            f"No model {name!r}.", code="model_not_found", param="model", remedy="List yours with GET /v1/models."
+        )
+    return job
+
+
+def checkpoints(here: Installation, tenant: str, job_id: str) -> tuple[JobRecord, tuple[Manifest, ...]]:
+    """The job, and its checkpoints that are complete in S3, newest first."""
+    job = job_of(here, tenant, job_id)
+    folder = layout.checkpoints_uri(layout.job_uri(here.settings.artifacts_bucket, tenant, job_id))
+    uris = [one.uri for one in here.objects.list(folder) if one.uri.endswith("/" + MANIFEST_NAME)]
+    found = [manifest for uri in uris if (manifest := _manifest(here, uri)) is not None]
+    return job, tuple(sorted(found, key=lambda manifest: -manifest.step))
+
+
+def _manifest(here: Installation, uri: str) -> Manifest | None:
+    """A checkpoint whose manifest is gone or does not parse does not exist."""
+    try:
+        return Manifest.model_validate_json(here.objects.read(uri))
+    except (ObjectMissing, ValidationError):
+        return None

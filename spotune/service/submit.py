@@ -1,0 +1,154 @@
+"""The one way in: API, CLI and new data in S3 meet here under one idempotency key."""
+
+from __future__ import annotations
+
+import hashlib
+
+from spotune.contracts.base import Timestamp
+from spotune.contracts.errors import Conflict, RequestRefused, SpotuneError, VersionConflict
+from spotune.contracts.events import Prepared, Refused
+from spotune.contracts.job import Decision, JobError, JobRecord
+from spotune.contracts.request import JobRequest
+from spotune.lifecycle import open_job, open_prepared
+from spotune.service.base_models import BaseModel, base_model
+from spotune.service.changes import apply, limit_message, queue_commands
+from spotune.service.identifiers import job_id
+from spotune.service.installation import Installation
+from spotune.service.preparation import IN_REQUEST_BYTES, prepare, resolve_file, size_of
+from spotune.store.base import LimitReached
+
+
+def submit(here: Installation, tenant: str, request: JobRequest, idempotency_key: str | None = None) -> JobRecord:
+    """Check, plan, reserve and record a job, and order its first attempt.
+
+    The same idempotency key gives the same job however often it comes; nothing is started twice.
+
+    Raises:
+        SpotuneError: refused; nothing was recorded, reserved or started.
+        Conflict: the key was used for another body.
+    """
+    new_id = job_id(here.settings.stage, tenant, idempotency_key)
+    digest = request_sha256(request)
+    earlier = here.store.get_job(tenant, new_id) if idempotency_key is not None else None
+    if earlier is not None:
+        return _same_request(earlier, digest)
+    model = base_model(here, request.model)
+    job = _new_job(here, tenant, request, new_id, digest, model)
+    return _record(here, job, _first_decision(here, job, model))
+
+
+def plan(here: Installation, tenant: str, request: JobRequest) -> Prepared:
+    """What `submit` would do; nothing is recorded, reserved or started.
+
+    Raises:
+        SpotuneError: as `submit` would.
+    """
+    model = base_model(here, request.model)
+    job = _new_job(here, tenant, request, job_id(here.settings.stage, tenant, None), "", model)
+    return _prepare(here, job, model, preview=True)
+
+
+def check_recorded(here: Installation, job: JobRecord) -> None:
+    """Check the files of a job that was recorded before they were read, and let it go on or fail."""
+    try:
+        prepared = _prepare(here, job, base_model(here, job.request.model))
+    except SpotuneError as error:
+        apply(here, job.id, Refused(error=_job_error(error)))
+    else:
+        apply(here, job.id, prepared)
+
+
+def request_sha256(request: JobRequest) -> str:
+    """What makes two requests the same."""
+    return hashlib.sha256(request.model_dump_json().encode()).hexdigest()
+
+
+def _new_job(
+    here: Installation, tenant: str, request: JobRequest, new_id: str, digest: str, model: BaseModel
+) -> JobRecord:
+    now = here.clock()
+    validation = request.validation_file
+    return JobRecord(
+        id=new_id,
+        tenant=tenant,
+        state="validating",
+        request=request,
+        request_sha256=digest,
+        created_at=now,
+        updated_at=now,
+        deadline=_deadline(request, now),
+        model=model.reference,
+        training_uri=resolve_file(here, tenant, request.training_file, "training_file"),
+        validation_uri=resolve_file(here, tenant, validation, "validation_file") if validation else None,
+        cap=request.constraints.budget or here.settings.default_budget,
+    )
+
+
+def _deadline(request: JobRequest, now: Timestamp) -> Timestamp | None:
+    hours = request.constraints.finish_within_hours
+    return None if hours is None else now + hours * 3600
+
+
+def _first_decision(here: Installation, job: JobRecord, model: BaseModel) -> Decision:
+    if size_of(here, job.training_uri, job.validation_uri) > IN_REQUEST_BYTES:
+        return open_job(job, here.clock())
+    decision = open_prepared(job, _prepare(here, job, model), here.clock())
+    if decision.job.error is not None:
+        raise _refusal(decision.job.error)
+    return decision
+
+
+def _prepare(here: Installation, job: JobRecord, model: BaseModel, *, preview: bool = False) -> Prepared:
+    return prepare(
+        here,
+        job.request,
+        job_id=job.id,
+        model=model,
+        training_uri=job.training_uri,
+        validation_uri=job.validation_uri,
+        cap=job.cap,
+        preview=preview,
+    )
+
+
+def _record(here: Installation, job: JobRecord, decision: Decision) -> JobRecord:
+    try:
+        entries = here.store.create_job(decision, limit=here.settings.monthly_limit)
+    except VersionConflict:
+        return _recorded_meanwhile(here, job)
+    except LimitReached as reached:
+        raise RequestRefused(
+            limit_message(reached),
+            code="monthly_limit_reached",
+            param="constraints.budget_usd",
+            remedy="Give a lower constraints.budget_usd, or have the tenant's limit raised.",
+        ) from None
+    queue_commands(here, entries)
+    return decision.job
+
+
+def _recorded_meanwhile(here: Installation, job: JobRecord) -> JobRecord:
+    """The same idempotency key came through another door at the same time and was first."""
+    first = here.store.get_job(job.tenant, job.id)
+    if first is None:
+        raise Conflict(f"Job {job.id} was recorded and is gone.", code="contention", remedy="Submit again.")
+    return _same_request(first, job.request_sha256)
+
+
+def _same_request(earlier: JobRecord, digest: str) -> JobRecord:
+    if earlier.request_sha256 != digest:
+        raise Conflict(
+            f"This Idempotency-Key made job {earlier.id} from another body.",
+            code="idempotency_key_reused",
+            param="Idempotency-Key",
+            remedy="Use a new key for a new request.",
+        )
+    return earlier
+
+
+def _refusal(error: JobError) -> RequestRefused:
+    return RequestRefused(error.message, code=error.code, param=error.param, remedy=error.remedy)
+
+
+def _job_error(error: SpotuneError) -> JobError:
+    return JobError(code=error.code, message=str(error), param=error.param, remedy=error.remedy)

@@ -1,0 +1,179 @@
+"""Records as the API shows them."""
+
+from __future__ import annotations
+
+from spotune.contracts.api import (
+    CheckpointMetrics,
+    CheckpointObject,
+    DatasetPair,
+    ErrorDetail,
+    EventObject,
+    FileDetails,
+    FileObject,
+    JobDetails,
+    JobObject,
+    ModelDetails,
+    ModelObject,
+    Money,
+    PlanObject,
+    Status,
+    UploadObject,
+)
+from spotune.contracts.base import MicroUSD
+from spotune.contracts.events import Prepared
+from spotune.contracts.files import FileRecord, UploadTicket
+from spotune.contracts.job import JobRecord, LogEvent, ModelReference, State
+from spotune.contracts.request import Hyperparameters, MethodChoice, Supervised
+from spotune.contracts.training import Manifest, Progress
+
+STATUS: dict[State, Status] = {
+    "validating": "validating_files",
+    "queued": "queued",
+    "starting": "queued",
+    "running": "running",
+    "interrupted": "running",
+    "evaluating": "running",
+    "paused": "paused",
+    "succeeded": "succeeded",
+    "failed": "failed",
+    "cancelled": "cancelled",
+}
+"""OpenAI's word for each of our states."""
+
+
+def job_object(job: JobRecord, progress: Progress | None = None) -> JobObject:
+    """A job in OpenAI's shape, with ours beside it."""
+    chosen = _resolved_hyperparameters(job)
+    return JobObject(
+        id=job.id,
+        created_at=int(job.created_at),
+        finished_at=None if job.finished_at is None else int(job.finished_at),
+        model=job.request.model,
+        fine_tuned_model=job.fine_tuned_model,
+        organization_id=job.tenant,
+        status=STATUS[job.state],
+        hyperparameters=chosen,
+        method=MethodChoice(supervised=Supervised(hyperparameters=chosen)),
+        training_file=job.request.training_file,
+        validation_file=job.request.validation_file,
+        result_files=(),
+        trained_tokens=job.report.tokens_seen if job.report else None,
+        error=job.error and ErrorDetail(code=job.error.code, message=job.error.message, param=job.error.param),
+        seed=job.config.seed if job.config else job.request.seed or 0,
+        estimated_finish=_estimated_finish(job, progress),
+        integrations=None,
+        metadata=job.request.metadata,
+        spotune=_details(job, progress),
+    )
+
+
+def event_object(event: LogEvent) -> EventObject:
+    """One line of a job's log."""
+    return EventObject(
+        id=f"ftevent-{event.job_id.removeprefix('ftjob-')}-{event.sequence}",
+        created_at=int(event.created_at),
+        level=event.level,
+        message=event.message,
+        data=event.data,
+    )
+
+
+def checkpoint_object(job: JobRecord, manifest: Manifest) -> CheckpointObject:
+    """One checkpoint."""
+    tail = job.id.removeprefix("ftjob-")
+    return CheckpointObject(
+        id=f"ftckpt-{tail}-{manifest.step}",
+        created_at=int(manifest.created_at),
+        fine_tuned_model_checkpoint=f"ft:{job.model.name}:{job.request.suffix or ''}:{tail}:ckpt-step-{manifest.step}",
+        fine_tuning_job_id=job.id,
+        metrics=CheckpointMetrics(step=manifest.step, train_loss=manifest.train_loss, valid_loss=manifest.eval_loss),
+        step_number=manifest.step,
+    )
+
+
+def file_object(record: FileRecord) -> FileObject:
+    """A file in OpenAI's shape."""
+    return FileObject(
+        id=record.id,
+        bytes=record.bytes,
+        created_at=int(record.created_at),
+        filename=record.filename,
+        purpose=record.purpose,
+        status="processed" if record.status == "processed" else "uploaded",
+        spotune=FileDetails(uri=record.uri, sha256=record.sha256),
+    )
+
+
+def upload_object(ticket: UploadTicket) -> UploadObject:
+    """A multipart upload's ticket."""
+    return UploadObject(
+        file=file_object(ticket.file), parts=ticket.parts, done=ticket.done, expires_at=int(ticket.expires_at)
+    )
+
+
+def base_model_object(model: ModelReference) -> ModelObject:
+    """A base model."""
+    return ModelObject(id=model.name, created=0, owned_by="spotune", spotune=ModelDetails(kind="base", uri=model.uri))
+
+
+def tuned_model_object(job: JobRecord) -> ModelObject:
+    """The tuned model of a job that passed its gate."""
+    return ModelObject(
+        id=job.fine_tuned_model or "",
+        created=int(job.finished_at or 0),
+        owned_by=job.tenant,
+        spotune=ModelDetails(kind="tuned", uri=job.output_uri or "", parent=job.model.name, job_id=job.id),
+    )
+
+
+def plan_object(prepared: Prepared) -> PlanObject:
+    """A plan, and what it was made of."""
+    return PlanObject(
+        plan=prepared.plan,
+        settings=prepared.settings,
+        dataset=DatasetPair(training=prepared.training, validation=prepared.validation),
+        config=prepared.config,
+    )
+
+
+def _details(job: JobRecord, progress: Progress | None) -> JobDetails:
+    return JobDetails(
+        state=job.state,
+        waiting_for=job.waiting_for,
+        tenant=job.tenant,
+        plan=job.plan,
+        settings=job.settings,
+        attempts=job.attempts,
+        money=Money(cap=job.cap, reserved=job.reserved, billed=job.billed, on_demand=_on_demand(job)),
+        progress=progress,
+        report=job.report,
+        dataset=DatasetPair(training=job.training, validation=job.validation),
+        gate_verdict=job.gate_verdict,
+        output_uri=job.output_uri,
+        error=job.error,
+    )
+
+
+def _on_demand(job: JobRecord) -> MicroUSD | None:
+    """The billed seconds at the chosen type's on-demand price, which the plan's last rung or comparison holds."""
+    if job.plan is None or not job.billed:
+        return None
+    hours = job.plan.chosen.billed_hours.mid
+    price = job.plan.on_demand_cost / hours if hours else 0.0
+    seconds = sum(attempt.billable_seconds * attempt.instance_count for attempt in job.attempts)
+    return round(price * seconds / 3600 / max(1, job.plan.chosen.instance_count))
+
+
+def _resolved_hyperparameters(job: JobRecord) -> Hyperparameters:
+    asked = job.request.chosen_hyperparameters
+    if job.config is None:
+        return asked
+    return asked.with_(batch_size=job.config.optimization.global_batch_size, n_epochs=job.config.optimization.epochs)
+
+
+def _estimated_finish(job: JobRecord, progress: Progress | None) -> int | None:
+    if job.terminal or job.plan is None:
+        return None
+    if progress is not None and progress.eta_seconds is not None:
+        return int(progress.updated_at + progress.eta_seconds)
+    return int(job.created_at + job.plan.chosen.wall_hours.mid * 3600)
