@@ -58,7 +58,7 @@ class Store(Protocol):
         """The key with this hash."""
 
     def put_file(self, record: FileRecord) -> None:
-        """Write or replace a file's record."""
+        """Write or replace a file's record. Raises `ValueError` where its id is another tenant's."""
 
     def get_file(self, tenant: str, file_id: str) -> FileRecord | None:
         """One file's record."""

@@ -18,7 +18,7 @@ from spotune.contracts.files import FileRecord
 from spotune.contracts.identity import ApiKey, TenantLedger
 from spotune.contracts.job import Decision, JobRecord, LedgerChange, LogEvent, OutboxEntry
 from spotune.store.base import LedgerImbalance, LimitReached, Page, month_of
-from spotune.store.records import Change, change_of, decode, encode, moment, unknown_cursor
+from spotune.store.records import Change, change_of, decode, encode, moment, owned_by_another, unknown_cursor
 
 R = TypeVar("R", FileRecord, JobRecord)
 
@@ -50,6 +50,8 @@ class MemoryStore:
     def put_file(self, record: FileRecord) -> None:
         """See `Store`."""
         with self._lock:
+            if self._files.owner(record.id) not in (None, record.tenant):
+                raise owned_by_another(record)
             self._files.put(record, encode(record))
 
     def get_file(self, tenant: str, file_id: str) -> FileRecord | None:
@@ -94,7 +96,7 @@ class MemoryStore:
         """See `Store`."""
         with self._lock:
             lines = self._log.get(job_id, []) if self._jobs.owner(job_id) == tenant else []
-            end = min(after - 1, len(lines)) if after else len(lines)
+            end = min(after - 1, len(lines)) if after > 0 else len(lines)
             start = max(0, end - limit)
             chosen = lines[start:end][::-1]
         return Page(tuple(decode(LogEvent, line) for line in chosen), has_more=start > 0)
@@ -184,9 +186,9 @@ class _Shelf(Generic[R]):
     def put(self, record: R, body: bytes) -> None:
         at = moment(record.created_at, record.id)
         before = self.kept.get(record.id)
-        if before is None or before[:2] != (record.tenant, at):
+        if before is None or before[1] != at:
             if before is not None:
-                self.timelines[before[0]].remove(before[1])
+                self.timelines[record.tenant].remove(before[1])
             bisect.insort(self.timelines[record.tenant], at)
         self.kept[record.id] = (record.tenant, at, body)
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from spotune.contracts.base import Contract, Timestamp
 from spotune.contracts.errors import RequestRefused, TooLarge
+from spotune.contracts.files import FileRecord
 from spotune.contracts.job import Decision, JobRecord, LogEvent, OutboxEntry
 
 C = TypeVar("C", bound=Contract)
@@ -44,6 +45,8 @@ def change_of(before: JobRecord | None, decision: Decision) -> Change:
         TooLarge: one transaction cannot hold so many records.
     """
     job = decision.job
+    if not is_id(job.id):
+        raise ValueError(f"no job can be called {job.id!r}")
     if before is not None and _identity(before) != _identity(job):
         raise ValueError(f"a decision on {_identity(before)} cannot write {_identity(job)}")
     start = before.event_seq if before is not None else 0
@@ -99,6 +102,11 @@ def unknown_cursor(after: str) -> RequestRefused:
         param="after",
         remedy="Give the last id of the page before, or leave `after` out to start anew.",
     )
+
+
+def owned_by_another(record: FileRecord) -> ValueError:
+    """What writing over another tenant's file gets; ids are made by the service, so no person meets it."""
+    return ValueError(f"file {record.id} belongs to another tenant than {record.tenant}")
 
 
 def _identity(job: JobRecord) -> tuple[str, str, Timestamp]:

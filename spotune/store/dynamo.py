@@ -1,0 +1,218 @@
+"""The store in one DynamoDB table. Keys and items are spelled in `items.py`, transactions in `transaction.py`.
+
+Whatever guards a change or money is read consistently from the table or decided by DynamoDB inside the transaction.
+The indexes only list: they may lag by moments.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any, TypeVar
+
+from spotune.contracts.base import MicroUSD, Timestamp
+from spotune.contracts.files import FileRecord
+from spotune.contracts.identity import ApiKey, TenantLedger
+from spotune.contracts.job import Decision, JobRecord, LogEvent, OutboxEntry
+from spotune.store import items
+from spotune.store.base import Page
+from spotune.store.items import Item, text
+from spotune.store.records import change_of, is_id, moment, owned_by_another, unknown_cursor
+from spotune.store.transaction import ConditionFailed, Transaction, call
+
+T = TypeVar("T")
+
+
+class DynamoStore:
+    """Fulfils `spotune.store.base.Store`. Safe among threads, as the client is.
+
+    Args:
+        table_name: a table with string keys `pk`, `sk` and the indexes `gsi1`, `gsi2` (all attributes projected).
+        client: boto3's low-level DynamoDB client, with its own retries and timeouts.
+        sleep: waits so many seconds between tries of a transaction.
+    """
+
+    def __init__(self, table_name: str, client: Any, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._table = table_name
+        self._client = client
+        self._sleep = sleep
+
+    def put_key(self, key: ApiKey) -> None:
+        """See `Store`."""
+        call(self._client.put_item, TableName=self._table, Item=items.key_item(key))
+
+    def find_key(self, sha256: str) -> ApiKey | None:
+        """See `Store`."""
+        item = self._get(items.key_key(sha256)) if is_id(sha256) else None
+        return None if item is None else items.record_of(ApiKey, item)
+
+    def put_file(self, record: FileRecord) -> None:
+        """See `Store`."""
+        try:
+            call(
+                self._client.put_item,
+                TableName=self._table,
+                Item=items.file_item(record),
+                ConditionExpression="attribute_not_exists(pk) OR tenant = :tenant",
+                ExpressionAttributeValues={":tenant": text(record.tenant)},
+            )
+        except ConditionFailed as error:
+            raise owned_by_another(record) from error
+
+    def get_file(self, tenant: str, file_id: str) -> FileRecord | None:
+        """See `Store`."""
+        item = self._get_owned(tenant, items.file_key, file_id)
+        return None if item is None else items.record_of(FileRecord, item)
+
+    def list_files(self, tenant: str, *, after: str | None, limit: int, ascending: bool = False) -> Page[FileRecord]:
+        """See `Store`."""
+        start = self._cursor(tenant, items.file_key, after)
+        found = self._listed(items.files_of(tenant), start, limit, ascending=ascending)
+        return _page([items.record_of(FileRecord, item) for item in found], limit)
+
+    def delete_file(self, tenant: str, file_id: str) -> bool:
+        """See `Store`."""
+        if not is_id(file_id):
+            return False
+        try:
+            call(
+                self._client.delete_item,
+                TableName=self._table,
+                Key=items.file_key(file_id),
+                ConditionExpression="tenant = :tenant",
+                ExpressionAttributeValues={":tenant": text(tenant)},
+            )
+        except ConditionFailed:
+            return False
+        return True
+
+    def create_job(self, decision: Decision, *, limit: MicroUSD) -> tuple[OutboxEntry, ...]:
+        """See `Store`."""
+        return self._write(None, decision, limit)
+
+    def commit(self, before: JobRecord, decision: Decision, *, limit: MicroUSD) -> tuple[OutboxEntry, ...]:
+        """See `Store`."""
+        return self._write(before, decision, limit)
+
+    def get_job(self, tenant: str, job_id: str) -> JobRecord | None:
+        """See `Store`."""
+        item = self._get_owned(tenant, items.job_key, job_id)
+        return None if item is None else items.record_of(JobRecord, item)
+
+    def find_job(self, job_id: str) -> JobRecord | None:
+        """See `Store`."""
+        item = self._get(items.job_key(job_id)) if is_id(job_id) else None
+        return None if item is None else items.record_of(JobRecord, item)
+
+    def list_jobs(self, tenant: str, *, after: str | None, limit: int) -> Page[JobRecord]:
+        """See `Store`."""
+        start = self._cursor(tenant, items.job_key, after)
+        found = self._listed(items.jobs_of(tenant), start, limit, ascending=False)
+        return _page([items.record_of(JobRecord, item) for item in found], limit)
+
+    def list_log(self, tenant: str, job_id: str, *, after: int, limit: int) -> Page[LogEvent]:
+        """See `Store`."""
+        if not is_id(job_id):
+            return Page((), has_more=False)
+        newest = items.log_key(job_id, after - 1 if after > 0 else items.LAST_SEQUENCE)
+        found = self._query(
+            limit + 1,
+            KeyConditionExpression="pk = :pk AND sk BETWEEN :oldest AND :newest",
+            ExpressionAttributeValues={
+                ":pk": newest["pk"],
+                ":oldest": items.log_key(job_id, 1)["sk"],
+                ":newest": newest["sk"],
+            },
+            ScanIndexForward=False,
+            ConsistentRead=True,
+        )
+        lines = [items.record_of(LogEvent, item) for item in islice(found, limit + 1) if _is_of(item, tenant)]
+        return _page(lines, limit)
+
+    def active_jobs(self) -> Iterator[str]:
+        """See `Store`."""
+        return (items.job_id_of(item) for item in self._in_flight(items.ACTIVE, ProjectionExpression="pk"))
+
+    def pending_commands(self, created_before: Timestamp) -> Iterator[OutboxEntry]:
+        """See `Store`."""
+        found = self._in_flight(items.OUTBOX, before=created_before)
+        return (items.record_of(OutboxEntry, item) for item in found)
+
+    def get_command(self, job_id: str, entry_id: str) -> OutboxEntry | None:
+        """See `Store`."""
+        item = self._get(items.entry_key(job_id, entry_id)) if is_id(job_id) and is_id(entry_id) else None
+        return None if item is None else items.record_of(OutboxEntry, item)
+
+    def complete_command(self, entry: OutboxEntry) -> None:
+        """See `Store`."""
+        call(self._client.delete_item, TableName=self._table, Key=items.entry_key(entry.job_id, entry.id))
+
+    def ledger(self, tenant: str, month: str, *, limit: MicroUSD) -> TenantLedger:
+        """See `Store`."""
+        return items.ledger_of(self._get(items.ledger_key(tenant, month)), tenant, month, limit)
+
+    def _write(self, before: JobRecord | None, decision: Decision, limit: MicroUSD) -> tuple[OutboxEntry, ...]:
+        change = change_of(before, decision)
+        Transaction(self._table, before, change, decision.ledger, limit).run(self._client, self._sleep)
+        return change.entries
+
+    def _get_owned(self, tenant: str, key: Callable[[str], Item], record_id: str, **more: object) -> Item | None:
+        item = self._get(key(record_id), **more) if is_id(record_id) else None
+        return item if item is not None and _is_of(item, tenant) else None
+
+    def _get(self, key: Item, **more: object) -> Item | None:
+        found = call(self._client.get_item, TableName=self._table, Key=key, ConsistentRead=True, **more)
+        return found.get("Item")
+
+    def _cursor(self, tenant: str, key: Callable[[str], Item], after: str | None) -> Item | None:
+        """The place in the tenant's list of the record that a page follows."""
+        if after is None:
+            return None
+        item = self._get_owned(tenant, key, after, ProjectionExpression="tenant, gsi1sk")
+        if item is None:
+            raise unknown_cursor(after)
+        return {":after": item["gsi1sk"]}
+
+    def _listed(self, partition: str, start: Item | None, limit: int, *, ascending: bool) -> Iterator[Item]:
+        """Up to `limit + 1` items, so that it is known whether there are more."""
+        beyond = f" AND gsi1sk {'>' if ascending else '<'} :after" if start else ""
+        found = self._query(
+            limit + 1,
+            IndexName=items.BY_TENANT,
+            KeyConditionExpression=f"gsi1pk = :partition{beyond}",
+            ExpressionAttributeValues={":partition": text(partition), **(start or {})},
+            ScanIndexForward=ascending,
+        )
+        return islice(found, limit + 1)
+
+    def _in_flight(self, partition: str, *, before: Timestamp | None = None, **more: object) -> Iterator[Item]:
+        values = {":partition": text(partition)}
+        if before is not None:
+            values[":before"] = text(moment(before))
+        return self._query(
+            None,
+            IndexName=items.IN_FLIGHT,
+            KeyConditionExpression="gsi2pk = :partition" + (" AND gsi2sk < :before" if before is not None else ""),
+            ExpressionAttributeValues=values,
+            **more,
+        )
+
+    def _query(self, page_size: int | None, **arguments: object) -> Iterator[Item]:
+        """All items of a query, fetched as they are asked for: DynamoDB ends a page at 1 MB."""
+        if page_size is not None:
+            arguments["Limit"] = page_size
+        while True:
+            found = call(self._client.query, TableName=self._table, **arguments)
+            yield from found["Items"]
+            if "LastEvaluatedKey" not in found:
+                return
+            arguments["ExclusiveStartKey"] = found["LastEvaluatedKey"]
+
+
+def _is_of(item: Item, tenant: str) -> bool:
+    return bool(item["tenant"]["S"] == tenant)
+
+
+def _page(found: list[T], limit: int) -> Page[T]:
+    return Page(tuple(found[:limit]), has_more=len(found) > limit)

@@ -1,0 +1,137 @@
+"""Items and keys of the table: the one place that spells them. See docs/store.md.
+
+Items are in the client's own form (`{"S": "text"}`). Every item has `pk`, `sk`, `tenant` and, but for the ledger, the
+record as `body`; jobs have `version`, and `writer`, the token of the transaction that wrote them last.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from spotune.contracts.base import Contract, MicroUSD, Timestamp
+from spotune.contracts.files import FileRecord
+from spotune.contracts.identity import ApiKey, TenantLedger
+from spotune.contracts.job import JobRecord, LogEvent, OutboxEntry
+from spotune.store.records import decode, encode, moment
+
+C = TypeVar("C", bound=Contract)
+
+Item = dict[str, dict[str, Any]]
+
+BY_TENANT = "gsi1"
+"""A tenant's jobs, and its files, by creation time."""
+
+IN_FLIGHT = "gsi2"
+"""Sparse: jobs in no terminal state, and the outbox, by creation time."""
+
+ACTIVE = "ACTIVE"
+OUTBOX = "OUTBOX"
+
+LAST_SEQUENCE = 9_999_999_999
+
+
+def text(value: str) -> dict[str, str]:
+    """A string attribute."""
+    return {"S": value}
+
+
+def number(value: int) -> dict[str, str]:
+    """A number attribute."""
+    return {"N": str(value)}
+
+
+def key_key(sha256: str) -> Item:
+    """An API key's key."""
+    return {"pk": text(f"KEY#{sha256}"), "sk": text("KEY")}
+
+
+def file_key(file_id: str) -> Item:
+    """A file's key."""
+    return {"pk": text(f"FILE#{file_id}"), "sk": text("FILE")}
+
+
+def job_key(job_id: str) -> Item:
+    """A job's key. Its log and its outbox entries share the partition."""
+    return {"pk": text(f"JOB#{job_id}"), "sk": text("JOB")}
+
+
+def log_key(job_id: str, sequence: int) -> Item:
+    """A log event's key."""
+    return {"pk": text(f"JOB#{job_id}"), "sk": text(f"LOG#{min(sequence, LAST_SEQUENCE):010d}")}
+
+
+def entry_key(job_id: str, entry_id: str) -> Item:
+    """An outbox entry's key."""
+    return {"pk": text(f"JOB#{job_id}"), "sk": text(f"OUTBOX#{entry_id}")}
+
+
+def ledger_key(tenant: str, month: str) -> Item:
+    """The key of a tenant's month."""
+    return {"pk": text(f"LEDGER#{tenant}"), "sk": text(month)}
+
+
+def jobs_of(tenant: str) -> str:
+    """`gsi1pk` of a tenant's jobs."""
+    return f"JOBS#{tenant}"
+
+
+def files_of(tenant: str) -> str:
+    """`gsi1pk` of a tenant's files."""
+    return f"FILES#{tenant}"
+
+
+def key_item(key: ApiKey) -> Item:
+    """An API key."""
+    return key_key(key.sha256) | _content(key, key.tenant)
+
+
+def file_item(record: FileRecord) -> Item:
+    """A file's record."""
+    listed = _indexed("gsi1", files_of(record.tenant), record.created_at, record.id)
+    return file_key(record.id) | _content(record, record.tenant) | listed
+
+
+def job_item(job: JobRecord, writer: str) -> Item:
+    """A job; in `gsi2` as long as it can change."""
+    item = job_key(job.id) | _content(job, job.tenant) | _indexed("gsi1", jobs_of(job.tenant), job.created_at, job.id)
+    item |= {"version": number(job.version), "writer": text(writer)}
+    return item if job.terminal else item | _indexed("gsi2", ACTIVE, job.created_at, job.id)
+
+
+def log_item(event: LogEvent, tenant: str) -> Item:
+    """A line of a job's log."""
+    return log_key(event.job_id, event.sequence) | _content(event, tenant)
+
+
+def entry_item(entry: OutboxEntry) -> Item:
+    """A command that is not yet done."""
+    queued = _indexed("gsi2", OUTBOX, entry.created_at, entry.id)
+    return entry_key(entry.job_id, entry.id) | _content(entry, entry.tenant) | queued
+
+
+def record_of(model: type[C], item: Item) -> C:
+    """The record of an item."""
+    body = item["body"]
+    return decode(model, body["S"].encode() if "S" in body else body["B"])
+
+
+def ledger_of(item: Item | None, tenant: str, month: str, limit: MicroUSD) -> TenantLedger:
+    """A ledger item's amounts; zeros where there is none."""
+    amounts = {name: int(item[name]["N"]) for name in ("reserved", "billed")} if item else {}
+    return TenantLedger(tenant=tenant, month=month, limit=limit, **amounts)
+
+
+def job_id_of(item: Item) -> str:
+    """The id of the job that an item's partition belongs to."""
+    job_id: str = item["pk"]["S"].removeprefix("JOB#")
+    return job_id
+
+
+def _content(record: Contract, tenant: str) -> Item:
+    body = encode(record)
+    compressed = not body.startswith(b"{")
+    return {"tenant": text(tenant), "body": {"B": body} if compressed else text(body.decode())}
+
+
+def _indexed(index: str, partition: str, at: Timestamp, record_id: str) -> Item:
+    return {f"{index}pk": text(partition), f"{index}sk": text(moment(at, record_id))}
