@@ -9,7 +9,7 @@ from email.message import Message
 from email.parser import BytesParser
 from email.policy import HTTP
 
-from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
+from aws_lambda_powertools.utilities.data_classes.common import BaseProxyEvent
 
 from spotune.contracts.errors import RequestRefused
 from spotune.contracts.files import DIRECT_UPLOAD_BYTES
@@ -28,7 +28,7 @@ class UploadForm:
     body: bytes
 
 
-def read_form(event: APIGatewayProxyEventV2) -> UploadForm:
+def read_form(event: BaseProxyEvent) -> UploadForm:
     """The form of a request.
 
     Raises:
@@ -46,11 +46,16 @@ def read_form(event: APIGatewayProxyEventV2) -> UploadForm:
     upload = fields.get("file")
     if upload is None:
         raise _no_form("The form has no field `file`.")
-    purpose = fields["purpose"].get_payload(decode=True).decode(errors="replace") if "purpose" in fields else ""
-    return UploadForm(upload.get_filename() or "upload.jsonl", purpose.strip(), upload.get_payload(decode=True))
+    purpose = _bytes(fields["purpose"]).decode(errors="replace") if "purpose" in fields else ""
+    return UploadForm(upload.get_filename() or "upload.jsonl", purpose.strip(), _bytes(upload))
 
 
-def _body(event: APIGatewayProxyEventV2) -> bytes:
+def _bytes(part: Message) -> bytes:
+    payload = part.get_payload(decode=True)
+    return payload if isinstance(payload, bytes) else b""
+
+
+def _body(event: BaseProxyEvent) -> bytes:
     body = event.body or ""
     if not event.is_base64_encoded:
         return body.encode()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import Any
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
@@ -43,8 +44,8 @@ def _invalid(error: RequestValidationError | ValidationError) -> Response[str]:
     )
 
 
-def _fault(one: dict[str, object]) -> dict[str, str]:
-    where = _dotted(one.get("loc", ()))  # type: ignore[arg-type]
+def _fault(one: Mapping[str, Any]) -> dict[str, str]:
+    where = _dotted(one.get("loc", ()))
     kind = str(one.get("type", "invalid"))
     if kind == "extra_forbidden":
         return {"param": where, "code": "unknown_field", "message": f"Unknown field `{where}`."}

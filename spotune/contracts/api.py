@@ -13,6 +13,7 @@ from spotune.contracts.request import Hyperparameters, MethodChoice
 from spotune.contracts.training import Progress, TrainingConfig, TrainingReport
 
 T = TypeVar("T")
+Json = dict[str, object]
 
 Status = Literal["validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"]
 
@@ -128,7 +129,7 @@ class JobObject(Contract):
     error: ErrorDetail | None
     seed: int
     estimated_finish: int | None
-    integrations: tuple[dict[str, object], ...] | None
+    integrations: tuple[Json, ...] | None
     metadata: dict[str, str]
     spotune: JobDetails
 
@@ -142,7 +143,7 @@ class EventObject(Contract):
     level: Literal["info", "warn", "error"]
     message: str
     type: Literal["message", "metrics"] = "message"
-    data: dict[str, object]
+    data: Json
 
 
 class CheckpointMetrics(Contract):

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 
-from spotune.aws.base import ObjectMissing, Objects
+from spotune.aws.base import ObjectMissing
 from spotune.contracts import layout
 from spotune.contracts.errors import NotFound
 from spotune.contracts.job import ModelReference
@@ -48,21 +48,21 @@ def base_models(here: Installation) -> tuple[ModelReference, ...]:
 
 def row_tokenizer(here: Installation, model: ModelReference) -> RowTokenizer:
     """The model's own tokenizer, kept in memory by folder and revision."""
-    return _tokenizer(here.objects, model.uri, model.revision)
+    return _tokenizer(here, model.uri, model.revision)
 
 
 @lru_cache(maxsize=4)
-def _tokenizer(objects: Objects, folder: str, revision: str) -> RowTokenizer:
+def _tokenizer(here: Installation, folder: str, revision: str) -> RowTokenizer:
     return RowTokenizer.from_files(
-        objects.read(folder + "tokenizer.json"),
-        objects.read(folder + "tokenizer_config.json"),
-        _read_if_there(objects, folder + "chat_template.jinja"),
+        here.objects.read(folder + "tokenizer.json"),
+        here.objects.read(folder + "tokenizer_config.json"),
+        _read_if_there(here, folder + "chat_template.jinja"),
     )
 
 
-def _read_if_there(objects: Objects, uri: str) -> bytes | None:
+def _read_if_there(here: Installation, uri: str) -> bytes | None:
     try:
-        return objects.read(uri)
+        return here.objects.read(uri)
     except ObjectMissing:
         return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from spotune.aws.base import ObjectMissing
+from spotune.aws.base import ObjectMissing, part_bytes
 from spotune.contracts import layout
 from spotune.contracts.errors import Conflict, NotFound, RequestRefused, TooLarge
 from spotune.contracts.files import (
@@ -18,9 +18,6 @@ from spotune.service.identifiers import new_file_id
 from spotune.service.installation import Installation
 from spotune.store.base import Page
 
-SMALLEST_PART = 8 * 1024**2
-MOST_PARTS = 10_000
-"""S3's limit on the parts of one multipart upload."""
 TICKET_SECONDS = 12 * 3600
 
 
@@ -162,7 +159,7 @@ def _uploading(here: Installation, tenant: str, file_id: str) -> FileRecord:
 
 def _ticket(here: Installation, record: FileRecord) -> UploadTicket:
     upload_id = record.upload_id or ""
-    size = part_size(record.bytes)
+    size = part_bytes(record.bytes)
     parts = tuple(
         UploadPart(
             number=number,
@@ -178,13 +175,8 @@ def _ticket(here: Installation, record: FileRecord) -> UploadTicket:
     return UploadTicket(file=record, parts=parts, done=done, expires_at=here.clock() + TICKET_SECONDS)
 
 
-def part_size(size: int) -> int:
-    """Bytes a part, so that S3's limit on their number holds."""
-    return max(SMALLEST_PART, -(-size // MOST_PARTS))
-
-
 def _refuse_missing_parts(here: Installation, record: FileRecord) -> None:
-    size, total = part_size(record.bytes), record.bytes
+    size, total = part_bytes(record.bytes), record.bytes
     present = {part.number: part.bytes for part in here.objects.uploaded_parts(record.uri, record.upload_id or "")}
     wanted = {n: min(size, total - offset) for n, offset in enumerate(range(0, total, size), start=1)}
     missing = sorted(number for number, length in wanted.items() if present.get(number) != length)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from spotune.aws.base import Objects, Queue, TrainingJobs
+from spotune.aws.base import MessageQueue, ObjectStore, TrainingJobService
 from spotune.contracts.base import MICRO, MicroUSD, Timestamp
 from spotune.store.base import Store
 
@@ -55,9 +55,9 @@ class Installation:
 
     settings: Settings
     store: Store
-    objects: Objects
-    training_jobs: TrainingJobs
-    queue: Queue
+    objects: ObjectStore
+    training_jobs: TrainingJobService
+    queue: MessageQueue
     clock: Callable[[], Timestamp] = time.time
 
 

@@ -88,11 +88,15 @@ def _spec(here: Installation, job: JobRecord, attempt: Attempt, folder: str, con
     rung = plan_of(job).rungs[attempt.rung]
     return TrainingJobSpec(
         name=attempt.name,
+        job_id=job.id,
+        tenant=job.tenant,
+        attempt=attempt.number,
+        role_arn=here.settings.training_role,
         image=here.settings.training_image,
-        role=here.settings.training_role,
         market=attempt.market,
         instance_types=rung.instance_types,
         instance_count=attempt.instance_count,
+        volume_gb=volume_gb(job.model.parameters),
         max_runtime=attempt.max_runtime,
         max_wait=attempt.max_wait,
         config_uri=config,
@@ -101,5 +105,10 @@ def _spec(here: Installation, job: JobRecord, attempt: Attempt, folder: str, con
         model_uri=job.model.uri,
         checkpoints_uri=layout.checkpoints_uri(folder),
         output_uri=layout.output_uri(folder),
-        tags={"spotune:job": job.id, "spotune:tenant": job.tenant, "spotune:attempt": str(attempt.number)},
+        environment={},
     )
+
+
+def volume_gb(parameters: int) -> int:
+    """Disk for the image (30 GB), the 16-bit model, and three full checkpoints of weights and optimizer state."""
+    return 30 + -(-parameters * (2 + 3 * 12) // 10**9)

