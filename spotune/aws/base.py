@@ -143,7 +143,7 @@ class ObjectStore(Protocol):
         """Make the object of the parts that have arrived; a second time does nothing.
 
         Raises:
-            ObjectMissing: the upload has no parts, or there is neither upload nor object.
+            ObjectMissing: a part is missing between those that have arrived, or there is neither upload nor object.
         """
 
     def abort_upload(self, uri: str, upload_id: str) -> None:
@@ -180,3 +180,16 @@ def part_bytes(total: int) -> int:
     needed = -(-total // MAX_PARTS)
     mebibytes = -(-needed // 1024**2)
     return max(MIN_PART_BYTES, mebibytes * 1024**2)
+
+
+def check_parts(uri: str, parts: tuple[UploadedPart, ...]) -> None:
+    """S3 would join whatever parts there are: refuse an upload with none, or with a hole.
+
+    Raises:
+        ObjectMissing: naming the first part that has not arrived.
+    """
+    for expected, part in enumerate(parts, start=1):
+        if part.number != expected:
+            raise ObjectMissing(uri, f"part {expected} has not been uploaded")
+    if not parts:
+        raise ObjectMissing(uri, "part 1 has not been uploaded")

@@ -16,6 +16,7 @@ from spotune.aws.base import (
     ObjectMissing,
     TrainingJobSpec,
     UploadedPart,
+    check_parts,
 )
 from spotune.contracts.base import Seconds, Timestamp
 from spotune.contracts.events import TrainingObserved
@@ -102,8 +103,7 @@ class MemoryObjects:
             if (uri, upload_id) not in self._uploads and uri in self._infos:
                 return
             parts = self._parts(uri, upload_id)
-            if not parts:
-                raise ObjectMissing(uri, "no part has been uploaded")
+            check_parts(uri, self.uploaded_parts(uri, upload_id))
             self.write(uri, b"".join(body for _, body in sorted(parts.items())))
             del self._uploads[uri, upload_id]
 

@@ -1,0 +1,92 @@
+"""boto3's clients, made when first asked for, and the one way to call them.
+
+Endpoints, region and credentials come from the environment, as boto3 reads them: `AWS_ENDPOINT_URL` leads to the
+emulator, `AWS_ENDPOINT_URL_SAGEMAKER` to the double.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from botocore.config import Config
+from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
+
+from spotune.aws.base import AwsRefused
+from spotune.contracts.errors import Unavailable
+
+_BUSY = frozenset(
+    {
+        "InternalFailure",
+        "InternalServerError",
+        "PriorRequestNotComplete",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "TooManyRequestsException",
+    }
+)
+
+_CONFIG = Config(
+    connect_timeout=3,
+    read_timeout=15,
+    retries={"mode": "standard", "total_max_attempts": 3},
+    max_pool_connections=32,
+    signature_version="v4",
+)
+"""A handler has 29 s to answer: three tries of a service that hangs must not all be waited for twice."""
+
+_S3_CONFIG = _CONFIG.merge(
+    Config(
+        read_timeout=60,
+        signature_version="s3v4",
+        # Presigned parts are PUT by plain HTTP clients, which send no checksum header.
+        request_checksum_calculation="when_required",
+    )
+)
+
+_making = threading.Lock()
+
+
+@cache
+def client(service: str) -> Any:
+    """The client of a service, the same one each time; `client.cache_clear()` after the environment changed."""
+    import boto3  # here, since it costs a third of a second that not every process needs
+
+    with _making:  # boto3's default session is not safe among threads
+        return boto3.client(service, config=_S3_CONFIG if service == "s3" else _CONFIG)
+
+
+def call(operation: Callable[..., dict[str, Any]], **arguments: object) -> dict[str, Any]:
+    """Call one of a client's operations.
+
+    Raises:
+        AwsRefused: the answer is no.
+        Unavailable: there is no answer, or only that the service is busy or broken, even after the client's retries.
+    """
+    try:
+        return operation(**arguments)
+    except ClientError as error:
+        code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if code in _BUSY or status >= 500 or status == 429:
+            raise unavailable(error) from error
+        raise AwsRefused(code, message, status=status) from error
+    except (HTTPClientError, ConnectionError) as error:
+        raise unavailable(error) from error
+
+
+def unavailable(error: Exception) -> Unavailable:
+    """What a person reads where AWS does not answer."""
+    return Unavailable(
+        f"an AWS service does not answer ({type(error).__name__}: {error}).",
+        code="aws_unavailable",
+        remedy="Try again in a moment.",
+    )
