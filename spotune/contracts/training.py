@@ -20,6 +20,14 @@ PROGRESS_NAME = "progress.json"
 REPORT_NAME = "report.json"
 CONFIG_VERSION = 1
 
+_NUMBER = r"([-+0-9.eE]+)"
+
+METRIC_DEFINITIONS: tuple[dict[str, str], ...] = tuple(
+    {"Name": name, "Regex": f'"{name}": {_NUMBER}'}
+    for name in ("train_loss", "eval_loss", "tokens_per_second", "learning_rate")
+)
+"""SageMaker's MetricDefinitions for the container's stdout, which is one JSON line a logged step."""
+
 
 class ExitCode(IntEnum):
     """How the container's process ends."""
@@ -131,6 +139,10 @@ class Progress(Contract):
     eta_seconds: float | None = None
     peak_memory_bytes: int | None = None
     resumed_from_step: int | None = None
+    train_seconds: float = 0.0
+    """Seconds of the optimizer steps that count so far."""
+    elapsed_seconds: float = 0.0
+    """Seconds of this training job so far, over all its processes."""
     updated_at: float = 0.0
 
 
