@@ -14,7 +14,8 @@ FINAL = frozenset({"Completed", "Failed", "Stopped"})
 INTERNAL_RETRIES = 2
 """Attempts that may fail for reasons that are not the user's before the job does."""
 
-_ORDER = {"starting": 0, "running": 1, "interrupted": 2, "evaluating": 3}
+_ORDER = {"starting": 0, "interrupted": 0, "running": 1, "evaluating": 2}
+"""States between two interruptions, in their order."""
 
 
 def observe(draft: Draft, seen: TrainingObserved) -> bool:

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 
 from spotune.aws.base import MessageQueue, ObjectStore, TrainingJobService
 from spotune.contracts.base import MICRO, MicroUSD, Timestamp
@@ -61,20 +60,34 @@ class Installation:
     clock: Callable[[], Timestamp] = time.time
 
 
-@cache
+_installed: list[Installation] = []
+
+
 def installation() -> Installation:
-    """The installation of this process, by its environment; clients are made at first use."""
-    from spotune.aws import clients
-    from spotune.aws.objects import S3Objects
-    from spotune.aws.queue import SqsQueue
-    from spotune.aws.training_jobs import SageMakerTrainingJobs
+    """The installation of this process: the one that was set, else by the environment, at first use."""
+    if not _installed:
+        _installed.append(_from_environment())
+    return _installed[0]
+
+
+def install(here: Installation) -> None:
+    """Set this process's installation: in-process use without AWS."""
+    _installed[:] = [here]
+
+
+def _from_environment() -> Installation:
+    # Imported late: boto3 costs a cold start 0.1 s that a request without AWS calls need not pay.
+    from spotune.aws.clients import client
+    from spotune.aws.objects import Objects
+    from spotune.aws.queue import Queue
+    from spotune.aws.training_jobs import TrainingJobs
     from spotune.store.dynamo import DynamoStore
 
     settings = Settings.from_environment(os.environ)
     return Installation(
         settings=settings,
-        store=DynamoStore(settings.table, clients.client("dynamodb")),
-        objects=S3Objects(),
-        training_jobs=SageMakerTrainingJobs(),
-        queue=SqsQueue(settings.queue_url),
+        store=DynamoStore(settings.table, client("dynamodb")),
+        objects=Objects(),
+        training_jobs=TrainingJobs(),
+        queue=Queue(settings.queue_url),
     )

@@ -1,0 +1,281 @@
+"""What each event makes of a job."""
+
+from __future__ import annotations
+
+import pytest
+
+from spotune.contracts.base import MICRO
+from spotune.contracts.events import (
+    AttemptAccepted,
+    AttemptRefused,
+    CancelRequested,
+    Event,
+    FundsRefused,
+    PauseRequested,
+    Refused,
+    ResumeRequested,
+    RungDue,
+)
+from spotune.contracts.job import JobError, JobRecord, StartAttempt, StopAttempt
+from spotune.contracts.training import Failure, Scores
+from spotune.lifecycle import decide, open_job, open_prepared
+from tests.factories import NOW, SPOT_PRICE, job, observed, prepared, report, request
+
+FIRST, SECOND = "ftjob-abc-1", "ftjob-abc-2"
+
+
+def after(record: JobRecord, *events: Event, now: float = NOW) -> JobRecord:
+    """The job after these events; each must change it."""
+    for event in events:
+        decision = decide(record, event, now)
+        assert decision is not None, f"{event.kind} changed nothing in {record.state}"
+        record = decision.job
+    return record
+
+
+@pytest.fixture
+def queued() -> JobRecord:
+    return open_prepared(job(), prepared(), NOW).job
+
+
+@pytest.fixture
+def running(queued: JobRecord) -> JobRecord:
+    return after(queued, AttemptAccepted(name=FIRST), observed())
+
+
+def test_a_small_request_is_recorded_ready_to_start() -> None:
+    decision = open_prepared(job(), prepared(), NOW)
+    assert decision.job.state == "queued"
+    assert decision.job.version == 1
+    assert decision.commands == (StartAttempt(number=1),)
+    assert [line.sequence for line in decision.log] == [1, 2, 3, 4]
+
+
+def test_a_large_request_is_recorded_before_its_files_are_read() -> None:
+    decision = open_job(job(), NOW)
+    assert decision.job.state == "validating"
+    assert [command.kind for command in decision.commands] == ["check_dataset"]
+
+
+def test_the_worst_case_of_an_attempt_is_reserved_and_within_the_cap(queued: JobRecord) -> None:
+    attempt = queued.attempts[0]
+    assert attempt.reserved == -(-SPOT_PRICE * (attempt.max_runtime + 120) // 3600)
+    assert queued.reserved == attempt.reserved <= queued.cap
+
+
+def test_an_attempt_ends_before_the_deadline() -> None:
+    record = open_prepared(job(deadline=NOW + 1000), prepared(), NOW).job
+    assert record.attempts[0].max_runtime == 1000
+
+
+def test_a_cap_too_small_for_any_run_fails_before_anything_is_ordered() -> None:
+    decision = open_prepared(job(cap=10_000), prepared(), NOW)
+    assert decision.job.state == "failed"
+    assert decision.job.error is not None
+    assert decision.job.error.code == "budget_exhausted"
+    assert decision.commands == ()
+    assert decision.ledger.reserve == 0
+
+
+def test_a_refused_dataset_fails_the_job() -> None:
+    opened = open_job(job(), NOW).job
+    failed = after(opened, Refused(error=JobError(code="empty_file", message="The file is empty.")))
+    assert (failed.state, failed.error and failed.error.code) == ("failed", "empty_file")
+
+
+def test_a_completed_attempt_with_a_report_succeeds_and_settles(running: JobRecord) -> None:
+    done = after(
+        running,
+        observed(
+            status="Completed",
+            secondary_status="Completed",
+            billable_seconds=900,
+            report=report(),
+            output_uri="s3://o/",
+        ),
+    )
+    assert done.state == "succeeded"
+    assert done.fine_tuned_model == "ft:tiny::abc"
+    assert done.billed == SPOT_PRICE * 900 // 3600
+    assert done.reserved == 0
+
+
+def test_a_completed_attempt_without_a_report_is_tried_again(running: JobRecord) -> None:
+    again = after(running, observed(status="Completed", secondary_status="Completed", billable_seconds=900))
+    assert again.state == "queued"
+    assert again.attempts[0].outcome == "internal"
+    assert len(again.attempts) == 2
+
+
+def test_stopped_is_never_success(running: JobRecord) -> None:
+    ended = after(running, observed(status="Stopped", secondary_status="Stopped", report=report()))
+    assert ended.state == "cancelled"
+    assert ended.fine_tuned_model is None
+
+
+def test_a_model_that_is_no_better_is_not_registered(running: JobRecord) -> None:
+    worse = report(tuned=Scores(eval_loss=2.5, perplexity=12))
+    done = after(running, observed(status="Completed", secondary_status="Completed", report=worse))
+    assert done.state == "succeeded"
+    assert done.fine_tuned_model is None
+    assert "is not below" in done.gate_verdict
+
+
+def test_an_exact_match_gate_needs_generated_answers() -> None:
+    record = open_prepared(job(request=request(gate={"min_exact_match": 0.8})), prepared(), NOW).job
+    record = after(record, AttemptAccepted(name=FIRST), observed())
+    silent = report(tuned=Scores(eval_loss=0.5, perplexity=1.6))
+    done = after(record, observed(status="Completed", secondary_status="Completed", report=silent))
+    assert done.fine_tuned_model is None
+    assert "no answer was generated" in done.gate_verdict
+
+
+def test_an_interruption_is_not_an_end(running: JobRecord) -> None:
+    interrupted = after(running, observed(secondary_status="Interrupted", interruptions=1))
+    assert interrupted.state == "interrupted"
+    resumed = after(interrupted, observed(interruptions=1))
+    assert resumed.state == "running"
+    assert len(resumed.attempts) == 1
+
+
+def test_a_description_from_before_the_interruption_changes_nothing(running: JobRecord) -> None:
+    interrupted = after(running, observed(secondary_status="Interrupted", interruptions=1))
+    assert decide(interrupted, observed(), NOW) is None
+
+
+def test_no_capacity_climbs_to_the_on_demand_rung(running: JobRecord) -> None:
+    climbed = after(running, observed(status="Stopped", secondary_status="MaxWaitTimeExceeded"))
+    assert climbed.state == "queued"
+    assert climbed.attempts[1].market == "on_demand"
+    assert climbed.attempts[0].outcome == "stopped_max_wait"
+
+
+def test_impatience_stops_a_waiting_attempt_and_climbs(queued: JobRecord) -> None:
+    starting = after(queued, AttemptAccepted(name=FIRST))
+    assert decide(starting, RungDue(), NOW + 100) is None
+    asked = decide(starting, RungDue(), NOW + 1801)
+    assert asked is not None
+    assert asked.commands == (StopAttempt(name=FIRST),)
+    climbed = after(asked.job, observed(status="Stopped", secondary_status="Stopped"))
+    assert climbed.rung == 1
+    assert climbed.state == "queued"
+
+
+def test_quota_waits_visibly_and_uses_up_nothing(queued: JobRecord) -> None:
+    waiting = after(queued, AttemptRefused(name=FIRST, reason="quota", message="limit is 0"))
+    assert waiting.state == "queued"
+    assert "quota" in waiting.waiting_for
+    assert waiting.reserved == 0
+    again = after(waiting, RungDue(), now=NOW + 600)
+    assert again.attempts[1].rung == 0
+    assert again.waiting_for == ""
+
+
+def test_a_missing_permission_fails_with_its_remedy(queued: JobRecord) -> None:
+    failed = after(queued, AttemptRefused(name=FIRST, reason="not_permitted", message="AccessDenied"))
+    assert failed.error is not None
+    assert (failed.state, failed.error.code) == ("failed", "permission_missing")
+    assert failed.reserved == 0
+
+
+def test_a_fault_of_the_users_is_not_tried_again(running: JobRecord) -> None:
+    failed = after(
+        running,
+        observed(
+            status="Failed",
+            secondary_status="Failed",
+            billable_seconds=60,
+            exit_code=2,
+            failure=Failure(code="loss_nan", message="Loss is NaN.", remedy="Lower the learning rate."),
+        ),
+    )
+    assert failed.error is not None
+    assert (failed.state, failed.error.code) == ("failed", "loss_nan")
+    assert failed.billed > 0
+
+
+def test_internal_failures_are_tried_again_twice_and_no_more(running: JobRecord) -> None:
+    record = running
+    for number in (1, 2, 3):
+        name = f"ftjob-abc-{number}"
+        if not record.attempts[-1].accepted:
+            record = after(record, AttemptAccepted(name=name))
+        record = after(record, observed(name, status="Failed", secondary_status="Failed", failure_reason="boom"))
+    assert record.state == "failed"
+    assert len(record.attempts) == 3
+
+
+def test_money_spent_shortens_what_later_attempts_may_run(running: JobRecord) -> None:
+    again = after(
+        running,
+        observed(status="Failed", secondary_status="Failed", billable_seconds=36_000, failure_reason="boom"),
+    )
+    first, second = again.attempts
+    assert again.billed == 4 * MICRO
+    assert second.max_runtime < first.max_runtime
+    assert again.billed + again.reserved <= again.cap
+
+
+def test_cancel_before_launch_ends_when_the_launch_finds_it(queued: JobRecord) -> None:
+    asked = decide(queued, CancelRequested(), NOW)
+    assert asked is not None
+    assert asked.commands == ()
+    ended = after(asked.job, AttemptRefused(name=FIRST, reason="cancelled", message=""))
+    assert (ended.state, ended.reserved, ended.billed) == ("cancelled", 0, 0)
+
+
+def test_a_training_job_created_after_its_job_was_cancelled_is_stopped(queued: JobRecord) -> None:
+    ended = after(queued, CancelRequested(), AttemptRefused(name=FIRST, reason="cancelled", message=""))
+    late = decide(ended, AttemptAccepted(name=FIRST), NOW)
+    assert late is not None
+    assert late.commands == (StopAttempt(name=FIRST),)
+    assert late.job.state == "cancelled"
+    billed = after(late.job, observed(status="Stopped", secondary_status="Stopped", billable_seconds=9))
+    assert billed.billed == SPOT_PRICE * 9 // 3600
+
+
+def test_cancel_while_running_stops_once_and_ends_when_stopped(running: JobRecord) -> None:
+    asked = decide(running, CancelRequested(), NOW)
+    assert asked is not None
+    assert asked.commands == (StopAttempt(name=FIRST),)
+    assert decide(asked.job, CancelRequested(), NOW) is None
+    ended = after(asked.job, observed(status="Stopped", secondary_status="Stopped", billable_seconds=60))
+    assert (ended.state, ended.reserved) == ("cancelled", 0)
+
+
+def test_a_completion_that_races_with_a_cancel_is_kept(running: JobRecord) -> None:
+    asked = after(running, CancelRequested())
+    done = after(asked, observed(status="Completed", secondary_status="Completed", report=report()))
+    assert done.state == "succeeded"
+
+
+def test_a_paused_job_goes_on_with_a_new_attempt_on_the_same_rung(running: JobRecord) -> None:
+    paused = after(running, PauseRequested(), observed(status="Stopped", secondary_status="Stopped"))
+    assert (paused.state, paused.reserved) == ("paused", 0)
+    resumed = after(paused, ResumeRequested())
+    assert (resumed.state, resumed.attempts[1].rung) == ("queued", 0)
+
+
+def test_a_pause_before_acceptance_stops_the_attempt_once_it_is_accepted(queued: JobRecord) -> None:
+    asked = after(queued, PauseRequested())
+    accepted = decide(asked, AttemptAccepted(name=FIRST), NOW)
+    assert accepted is not None
+    assert accepted.commands == (StopAttempt(name=FIRST),)
+
+
+def test_funds_refused_fails_with_the_limit_named(running: JobRecord) -> None:
+    failed = after(running, FundsRefused(message="limit reached"))
+    assert failed.error is not None
+    assert failed.error.code == "monthly_limit_reached"
+
+
+@pytest.mark.parametrize("status", ["Completed", "Failed", "Stopped"])
+def test_a_final_description_that_comes_twice_settles_once(running: JobRecord, status: str) -> None:
+    final = observed(status=status, secondary_status=status, billable_seconds=500, report=report())
+    ended = after(running, final)
+    assert decide(ended, final, NOW) is None
+
+
+def test_events_of_unknown_attempts_change_nothing(running: JobRecord) -> None:
+    assert decide(running, observed(SECOND), NOW) is None
+    assert decide(running, AttemptAccepted(name=SECOND), NOW) is None
