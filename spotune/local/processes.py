@@ -12,8 +12,11 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import spotune
 from spotune.local.state import ProcessMark
 
+_ROOT = Path(spotune.__file__).parents[1]
+"""Where `python -m` finds our packages, installed or not."""
 _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.02
 
@@ -33,6 +36,7 @@ def start(
     with log.open("ab") as output:
         return subprocess.Popen(
             command,
+            cwd=_ROOT,
             env=dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -1,0 +1,232 @@
+"""The Lambda bundle: our packages, the handlers and what they import, out of what is installed here. No network.
+
+A deployment to AWS uploads the same file. It holds compiled extensions, so it runs on the Python and the processor
+that built it; the template has a parameter for each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from spotune.contracts.errors import Unavailable
+
+OWN_ROOMS = ("aws", "contracts", "data", "lifecycle", "planner", "service", "store")
+
+DISTRIBUTIONS = (
+    "annotated-types",
+    "aws-lambda-powertools",
+    "boto3",
+    "botocore",
+    "jinja2",
+    "jmespath",
+    "markupsafe",
+    "pydantic",
+    "pydantic-core",
+    "python-dateutil",
+    "s3transfer",
+    "six",
+    "tokenizers",
+    "typing-extensions",
+    "typing-inspection",
+    "urllib3",
+)
+
+LEFT_OUT = {"tokenizers": ("huggingface-hub",)}
+"""Requirements of the above that no Lambda reaches: the model hub."""
+
+SERVICE_MODELS = (
+    "dynamodb/2012-08-10",
+    "ec2/2016-11-15",
+    "pricing",
+    "s3",
+    "sagemaker",
+    "service-quotas",
+    "sqs",
+    "sts",
+)
+"""What is kept of botocore's data, which describes more than four hundred services."""
+
+_FORMAT = "1"
+_KEPT = 5
+_COMPILE = (
+    "import compileall, sys, py_compile as p; "
+    "sys.exit(not compileall.compile_dir(sys.argv[1], stripdir=sys.argv[1], quiet=1, workers=1, "
+    "invalidation_mode=p.PycInvalidationMode.UNCHECKED_HASH))"
+)
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class BundleSources:
+    """What a bundle is made of.
+
+    Attributes:
+        handlers: folder of the package `handlers`.
+        spotune: folder of the package `spotune`.
+    """
+
+    handlers: Path
+    spotune: Path
+
+    @classmethod
+    def installed(cls) -> BundleSources:
+        """The packages that this Python would import."""
+        return cls(handlers=_package_folder("handlers"), spotune=_package_folder("spotune"))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes with whatever would change the bundle: our files, versions of the rest, Python, processor."""
+        digest = hashlib.sha256()
+        build = [_FORMAT, platform.python_version(), platform.machine(), *map(_version_of, DISTRIBUTIONS)]
+        digest.update(json.dumps([*build, *SERVICE_MODELS]).encode())
+        for name, path in sorted(self._own_files().items()):
+            digest.update(f"\0{name}\0{path.stat().st_size}\0".encode())
+            digest.update(path.read_bytes())
+        return digest.hexdigest()[:20]
+
+    def files(self) -> dict[str, Path]:
+        """Every file of the bundle before compilation, by its name inside."""
+        found = self._own_files()
+        for name in DISTRIBUTIONS:
+            found.update(_distribution_files(name))
+        return found
+
+    def _own_files(self) -> dict[str, Path]:
+        found = {"spotune/__init__.py": self.spotune / "__init__.py"}
+        folders = [(f"spotune/{room}", self.spotune / room) for room in OWN_ROOMS] + [("handlers", self.handlers)]
+        for prefix, folder in folders:
+            for path in _sources(folder):
+                found[f"{prefix}/{path.relative_to(folder).as_posix()}"] = path
+        return found
+
+
+def build(cache: Path, sources: BundleSources | None = None) -> Path:
+    """The bundle as a zip file in `cache`; made if its contents are new, which takes seconds.
+
+    The same sources on the same machine give the same bytes.
+
+    Raises:
+        Unavailable: a distribution that a Lambda needs is not installed.
+    """
+    sources = sources or BundleSources.installed()
+    path = cache / f"bundle-{sources.fingerprint}.zip"
+    if path.exists():
+        return path
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache, prefix="bundle-") as folder:
+        tree, unfinished = Path(folder, "tree"), Path(folder, "bundle.zip")
+        _lay_out(sources.files(), tree)
+        # Ready-made bytecode spares every cold start the compiler. It is checked against nothing, since a bundle's
+        # files never change, and times do not survive a zip.
+        subprocess.run([sys.executable, "-I", "-c", _COMPILE, str(tree)], check=True)
+        _zip(tree, unfinished)
+        unfinished.replace(path)
+    _forget_old(cache)
+    return path
+
+
+def check_imports(bundle: Path, module: str, environment: Mapping[str, str] | None = None) -> str:
+    """Import a module out of the bundle alone, with no site-packages at hand.
+
+    Returns an empty string, or what Python said against it.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        with zipfile.ZipFile(bundle) as archive:
+            archive.extractall(folder)  # noqa: S202 - our own file
+        program = f"import sys; sys.path.insert(0, {folder!r}); import importlib; importlib.import_module({module!r})"
+        run = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", program],
+            env={"PATH": os.defpath, **(environment or {})},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    return "" if run.returncode == 0 else run.stderr
+
+
+def unpacked_bytes(bundle: Path) -> int:
+    """The bundle's size on a Lambda's disk."""
+    with zipfile.ZipFile(bundle) as archive:
+        return sum(entry.file_size for entry in archive.infolist())
+
+
+def _package_folder(name: str) -> Path:
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise _missing(name)
+    return Path(spec.submodule_search_locations[0])
+
+
+def _version_of(distribution: str) -> str:
+    try:
+        return f"{distribution}=={importlib.metadata.version(distribution)}"
+    except importlib.metadata.PackageNotFoundError as error:
+        raise _missing(distribution) from error
+
+
+def _missing(name: str) -> Unavailable:
+    return Unavailable(
+        f"The Lambda bundle needs the package {name}, which is not installed in {sys.prefix}.",
+        code="package_missing",
+        remedy="Install Spotune with its dependencies: pip install 'spotune[local]'.",
+    )
+
+
+def _distribution_files(name: str) -> dict[str, Path]:
+    distribution = importlib.metadata.distribution(name)
+    found = {}
+    for file in distribution.files or ():
+        inside = file.as_posix()
+        if not inside.startswith("..") and ".dist-info/" not in inside and _is_wanted(inside):
+            found[inside] = Path(str(distribution.locate_file(file)))
+    return found
+
+
+def _is_wanted(inside: str) -> bool:
+    if inside.endswith((".pyc", ".pyi", "/py.typed")):
+        return False
+    service = inside.removeprefix("botocore/data/")
+    if service == inside:
+        return not inside.startswith(("boto3/data/", "boto3/examples/"))
+    if "/" not in service:
+        return True
+    return service.startswith(SERVICE_MODELS) and not service.endswith("/examples-1.json")
+
+
+def _sources(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+
+
+def _lay_out(files: Mapping[str, Path], tree: Path) -> None:
+    for name, source in files.items():
+        target = tree / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(source.read_bytes())
+
+
+def _zip(tree: Path, target: Path) -> None:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for path in sorted(path for path in tree.rglob("*") if path.is_file()):
+            entry = zipfile.ZipInfo(path.relative_to(tree).as_posix(), _EPOCH)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, path.read_bytes())
+
+
+def _forget_old(cache: Path) -> None:
+    newest_first = sorted(cache.glob("bundle-*.zip"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for old in newest_first[_KEPT:]:
+        old.unlink(missing_ok=True)

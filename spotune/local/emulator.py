@@ -1,0 +1,170 @@
+"""The AWS emulator as one process on loopback, whose state outlives a kill.
+
+ministack writes S3 objects to disk as they come, everything else only when it ends in peace. Here a request that
+changes the table or the queue is answered after that change is on disk, and `POST /_spotune/save` writes the rest
+(what a deployment made). A SIGKILL therefore loses nothing that anybody was told of; what it can lose is an unfinished
+multipart upload, which its sender starts again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import shutil
+import sys
+from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
+from typing import Any
+
+from spotune.local.state import ACCOUNT, REGION
+
+SAVE_PATH = "/_spotune/save"
+HEALTH_PATH = "/_ministack/health"
+
+# One service's whole state is one file, so a write costs in proportion to what the service holds.
+_WRITES = {
+    "DynamoDB_20120810": "dynamodb",
+    "AmazonSQS": "sqs",
+}
+_READS = ("Get", "BatchGet", "TransactGet", "Query", "Scan", "Describe", "List")
+
+_Message = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[_Message]]
+_Send = Callable[[_Message], Awaitable[None]]
+_App = Callable[[_Message, _Receive, _Send], Awaitable[None]]
+
+
+def command() -> list[str]:
+    """The command line that runs the emulator; everything else is in its environment."""
+    return [sys.executable, "-m", "spotune.local.emulator"]
+
+
+def environment(home: Path, port: int) -> dict[str, str]:
+    """What ministack reads: loopback only, one account, all state below `home/emulator`."""
+    folder = home / "emulator"
+    return {
+        "BIND_HOST": "127.0.0.1",
+        "MINISTACK_HOST": "127.0.0.1",
+        "GATEWAY_PORT": str(port),
+        "MINISTACK_ACCOUNT_ID": ACCOUNT,
+        "MINISTACK_REGION": REGION,
+        "PERSIST_STATE": "1",
+        "STATE_DIR": str(folder / "state"),
+        "S3_PERSIST": "1",
+        "S3_DATA_DIR": str(folder / "s3"),
+        "TMPDIR": str(folder / "tmp"),
+        "IOT_MTLS_ENABLED": "0",
+        "SFTP_ENABLED": "0",
+        "DOCKER_HOST": "unix:///nonexistent",
+        "LOG_LEVEL": "WARNING",
+        # Two heaps, and large blocks given back: an object of some hundred megabytes passes through memory whole.
+        "MALLOC_ARENA_MAX": "2",
+        "MALLOC_TRIM_THRESHOLD_": "1000000",
+        "MALLOC_MMAP_THRESHOLD_": "1000000",
+    }
+
+
+class SavedApp:
+    """ASGI middleware: answers a write only after the state that it changed is on disk."""
+
+    def __init__(self, app: _App, save: Callable[[str], None], save_everything: Callable[[], None]) -> None:
+        self._app = app
+        self._save = save
+        self._save_everything = save_everything
+        self._waiting: dict[str, asyncio.Future[None]] = {}
+
+    async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
+        if scope["type"] == "http" and scope["path"] == SAVE_PATH:
+            self._save_everything()
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        service = _written_service(scope)
+        await self._app(scope, receive, self._after_save(service, send) if service else send)
+
+    def _after_save(self, service: str, send: _Send) -> _Send:
+        async def send_saved(message: _Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] < 300:
+                await self._saved(service)
+            await send(message)
+
+        return send_saved
+
+    async def _saved(self, service: str) -> None:
+        """Wait for a save that begins after this call; writes of the same moment share one."""
+        if service not in self._waiting:
+            self._waiting[service] = asyncio.ensure_future(self._save_soon(service))
+        await asyncio.shield(self._waiting[service])
+
+    async def _save_soon(self, service: str) -> None:
+        await asyncio.sleep(0)
+        del self._waiting[service]
+        self._save(service)
+
+
+def main() -> None:
+    """Serve until SIGTERM, then save and end."""
+    _clear_leftovers(Path(os.environ["TMPDIR"]), Path(os.environ["STATE_DIR"]))
+    from hypercorn.asyncio import serve
+    from hypercorn.config import Config
+    from ministack import app as emulator
+
+    _raise_open_files()
+    config = Config()
+    config.bind = [f"{os.environ['BIND_HOST']}:{os.environ['GATEWAY_PORT']}"]
+    config.keep_alive_timeout = 75
+    config.loglevel = os.environ["LOG_LEVEL"]
+    config.graceful_timeout = 2
+    asyncio.run(serve(SavedApp(emulator.app, _save_service, _save_all), config))
+
+
+def _written_service(scope: _Message) -> str | None:
+    if scope["type"] != "http" or scope["method"] != "POST":
+        return None
+    target = next((value for name, value in scope["headers"] if name.lower() == b"x-amz-target"), b"").decode("latin-1")
+    service, _, action = target.partition(".")
+    return None if action.startswith(_READS) else _WRITES.get(service)
+
+
+def _save_service(name: str) -> None:
+    """Write one service's state. It runs between two requests, since ministack handles these services on its loop."""
+    import importlib
+
+    from ministack.core import persistence
+
+    state = importlib.import_module(f"ministack.services.{name}").get_state()
+    version = persistence._state_format_version(name)
+    # In one piece: `json.dump` to a file goes through the slow encoder.
+    text = json.dumps({"__ministack_format__": version, "payload": state}, default=persistence._json_default)
+    path = Path(persistence.STATE_DIR, f"{name}.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".saving")
+    unfinished.write_text(text)
+    unfinished.replace(path)
+
+
+def _save_all() -> None:
+    from ministack import app as emulator
+    from ministack.core import persistence
+
+    persistence.save_all(emulator._build_persistence_save_dict())
+
+
+def _clear_leftovers(temporary: Path, state: Path) -> None:
+    """Remove what a killed emulator left: unpacked bundles, half-written files."""
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    state.mkdir(parents=True, exist_ok=True)
+    for unfinished in (*state.glob("*.tmp"), *state.glob("*.saving")):
+        unfinished.unlink()
+
+
+def _raise_open_files() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+if __name__ == "__main__":
+    main()
