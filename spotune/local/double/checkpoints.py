@@ -1,0 +1,76 @@
+"""Checkpoint sync of one host: S3 to disk before a launch, changed files to S3 while it runs. Deletes nothing in S3."""
+
+from __future__ import annotations
+
+import logging
+import time
+from math import inf
+from pathlib import Path
+
+from spotune.contracts.layout import split_uri
+from spotune.contracts.training import MANIFEST_NAME
+from spotune.local.double.objects import Objects
+
+Signature = tuple[int, int]
+"""Size and time of change; a file that has the same two has not changed."""
+
+log = logging.getLogger(__name__)
+
+
+class CheckpointSync:
+    """One folder and one prefix.
+
+    A file goes up once it has stood still for `settle` seconds, and again when it changes. A folder's manifest goes up
+    only after all other files of its folder have, so that a manifest in S3 never promises what is not there.
+    """
+
+    def __init__(self, objects: Objects, uri: str, folder: Path, settle: float) -> None:
+        self._objects = objects
+        self._uri = uri if uri.endswith("/") else f"{uri}/"
+        self._folder = folder
+        self._settle = settle
+        self._uploaded: dict[Path, Signature] = {}
+
+    def restore(self) -> None:
+        """Download everything below the prefix."""
+        _, prefix = split_uri(self._uri)
+        for source in self._objects.list(self._uri):
+            target = self._folder / source.key.removeprefix(prefix)
+            if not target.resolve().is_relative_to(self._folder.resolve()):
+                raise ValueError(f"the key {source.key!r} has no place in a folder")
+            self._objects.fetch(source, target, shared=False)
+            self._uploaded[target] = _signature(target) or (0, 0)
+
+    def push(self, *, final: bool = False) -> int:
+        """Upload what has changed; returns how many files. `final` takes also what changed this moment."""
+        settled_at = inf if final else time.time() - self._settle
+        open_folders: set[Path] = set()
+        pushed = 0
+        for path in sorted(self._folder.rglob("*"), key=lambda path: (path.name == MANIFEST_NAME, path)):
+            signature = _signature(path)
+            if signature is None or self._uploaded.get(path) == signature:
+                continue
+            promises_too_much = path.name == MANIFEST_NAME and path.parent in open_folders
+            if promises_too_much or signature[1] > settled_at * 1e9 or not self._push_file(path, signature):
+                open_folders.update(path.parents)
+            else:
+                pushed += 1
+        return pushed
+
+    def _push_file(self, path: Path, signature: Signature) -> bool:
+        try:
+            self._objects.put(path, f"{self._uri}{path.relative_to(self._folder).as_posix()}")
+        except FileNotFoundError:
+            return False  # pruned or renamed meanwhile
+        if _signature(path) != signature:
+            return False
+        self._uploaded[path] = signature
+        return True
+
+
+def _signature(path: Path) -> Signature | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return (status.st_size, status.st_mtime_ns) if path.is_file() else None

@@ -1,0 +1,112 @@
+"""Runs jobs for real: channels from the emulator's S3, one process a host, checkpoints synced both ways."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+import uuid
+from collections.abc import Callable
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from spotune.local.double import guardian
+from spotune.local.double.instances import Instances
+from spotune.local.double.job import Job, Request
+from spotune.local.double.launch import Launch
+from spotune.local.double.machine import Exited
+from spotune.local.double.objects import Objects
+from spotune.local.double.runner import Report
+from spotune.local.double.settings import Settings
+
+KILLED = 137
+"""The exit code of a container that was killed."""
+
+log = logging.getLogger(__name__)
+
+
+class ProcessRunner:
+    """One Launch a job while it holds instances; every act that takes time has a thread of its own."""
+
+    def __init__(self, settings: Settings, objects: Objects) -> None:
+        self._settings = settings
+        self._objects = objects
+        self._folder = settings.home / "double" / "jobs"
+        self._launches: dict[str, Launch] = {}
+        for left_over in self._folder.glob("*/.gone-*"):
+            shutil.rmtree(left_over, ignore_errors=True)
+
+    def missing_input(self, request: Request) -> str | None:
+        """The first channel URI under which S3 has nothing; None too where S3 is away: the download finds out."""
+        for channel in request.get("InputDataConfig", []):
+            uri: str = channel["DataSource"]["S3DataSource"]["S3Uri"]
+            try:
+                if next(self._objects.list(uri), None) is None:
+                    return uri
+            except ClientError as error:
+                if error.response["Error"]["Code"] in ("NoSuchBucket", "AccessDenied"):
+                    return uri
+            except BotoCoreError as error:
+                log.warning("cannot look for %s: %s", uri, error)
+        return None
+
+    def download(self, job: Job, report: Report) -> None:
+        """Begin a launch: the folders, the channels, the checkpoints of earlier launches."""
+        launch = Launch(job, Instances(self._folder / job.name, job), self._objects, self._settings)
+        self._launches[job.name] = launch
+        _in_thread(lambda: launch.download(report), f"{job.name}-download")
+
+    def run(self, job: Job, report: Report) -> None:
+        """Start the hosts' processes and follow them."""
+        launch = self._launches[job.name]
+        _in_thread(lambda: launch.run(report), f"{job.name}-run")
+
+    def terminate(self, job: Job, report: Report) -> None:
+        """SIGTERM to the process of every host."""
+        self._launches[job.name].terminate()
+
+    def kill(self, job: Job, report: Report) -> None:
+        """End every host at once, or the download before it."""
+        if not self._launches[job.name].kill():
+            _in_thread(lambda: report(Exited(KILLED)), f"{job.name}-killed")
+
+    def upload(self, job: Job, report: Report) -> None:
+        """The last checkpoints, the output folder and, unless the job has failed, the model."""
+        launch, failed = self._launches[job.name], bool(job.failure_reason)
+        _in_thread(lambda: launch.upload(report, with_model=not failed), f"{job.name}-upload")
+
+    def discard(self, job: Job) -> None:
+        """Remove the hosts' folders; the logs stay."""
+        self._launches.pop(job.name, None)
+        folder = self._folder / job.name
+        roots = list(folder.glob("ml*"))
+        if not roots:
+            return
+        gone = folder / f".gone-{uuid.uuid4().hex}"
+        gone.mkdir()
+        for root in roots:
+            root.rename(gone / root.name)
+        _in_thread(lambda: shutil.rmtree(gone, ignore_errors=True), f"{job.name}-discard")
+
+    def recover(self, job: Job) -> None:
+        """End processes of an earlier double, told by process id and start."""
+        table = guardian.processes()
+        for process in job.processes:
+            entry = table.get(process.pid)
+            if entry is not None and entry.started == process.identity:
+                log.warning("ending process %d, left over from job %s", process.pid, job.name)
+                guardian.end_tree(process.pid)
+
+    def peak_rss(self, job: Job) -> int:
+        """Of this launch; the job keeps that of earlier ones."""
+        launch = self._launches.get(job.name)
+        return launch.peak_rss if launch is not None else 0
+
+    def close(self) -> None:
+        """Kill every process and wait for its end."""
+        for launch in list(self._launches.values()):
+            launch.close()
+
+
+def _in_thread(work: Callable[[], None], name: str) -> None:
+    threading.Thread(target=work, name=name, daemon=True).start()

@@ -1,0 +1,93 @@
+"""SageMaker's wire form, JSON 1.1: the operation in `X-Amz-Target`, times as seconds, errors by `__type`.
+
+The neighbours on the same port (Pricing, Service Quotas, EC2) are told apart here too, and refused for now.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from spotune.local.double.double import Double
+from spotune.local.double.faults import ServiceError
+
+JSON_TYPE = "application/x-amz-json-1.1"
+_NEIGHBOURS = {
+    "AWSPriceListService": "Pricing",
+    "ServiceQuotasV20190624": "Service Quotas",
+}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What goes back over HTTP."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+def answer(double: Double, target: str, body: bytes) -> Answer:
+    """Carry out one request. `target` is the X-Amz-Target header, empty for EC2's query protocol."""
+    try:
+        if not target:
+            raise _not_available("EC2")
+        return _ok(_operation(double, target)(_read(body)))
+    except ServiceError as error:
+        return _refusal(error) if target else _query_refusal(error)
+    except OSError:
+        log.exception("%s failed", target)
+        return _refusal(ServiceError("InternalFailure", "The SageMaker double could not write its state.", 500))
+
+
+def _operation(double: Double, target: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    service, _, name = target.partition(".")
+    if service in _NEIGHBOURS:
+        raise _not_available(_NEIGHBOURS[service])
+    operations: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+        "CreateTrainingJob": double.create_training_job,
+        "DescribeTrainingJob": double.describe_training_job,
+        "StopTrainingJob": double.stop_training_job,
+        "ListTrainingJobs": double.list_training_jobs,
+        "AddTags": double.add_tags,
+        "ListTags": double.list_tags,
+    }
+    if service != "SageMaker" or name not in operations:
+        raise ServiceError("UnknownOperationException", f"The SageMaker double has no operation {target}.")
+    return operations[name]
+
+
+def _not_available(service: str) -> ServiceError:
+    return ServiceError("NotAvailable", f"{service} is not available in embedded mode.")
+
+
+def _read(body: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(body or b"{}")
+    except ValueError as error:
+        raise ServiceError("SerializationException", f"The body is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise ServiceError("SerializationException", "The body must be a JSON object.")
+    return document
+
+
+def _ok(document: dict[str, Any]) -> Answer:
+    return Answer(200, JSON_TYPE, json.dumps(document).encode())
+
+
+def _refusal(error: ServiceError) -> Answer:
+    return Answer(error.status, JSON_TYPE, json.dumps({"__type": error.code, "message": str(error)}).encode())
+
+
+def _query_refusal(error: ServiceError) -> Answer:
+    body = (
+        f"<Response><Errors><Error><Code>{error.code}</Code><Message>{error}</Message></Error></Errors>"
+        f"<RequestID>{uuid.uuid4()}</RequestID></Response>"
+    )
+    return Answer(error.status, "text/xml", body.encode())
