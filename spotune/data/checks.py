@@ -1,0 +1,128 @@
+"""A dataset, checked and measured in one pass over its bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
+
+from spotune.contracts.dataset import DatasetReport
+from spotune.data.formats import FaultList, read_examples
+from spotune.data.rows import Example, content_hash
+from spotune.data.sample import Sample
+from spotune.data.statistics import TokenCount, batches
+from spotune.data.tokens import RowTokenizer
+
+MAX_REMEMBERED_ROWS = 5_000_000
+"""Rows whose hashes are kept for finding duplicates: 16 bytes each, about 500 MB of memory at the most."""
+
+FEW_ROWS = 10
+MUCH = 0.1
+"""Share of the rows from which a warning is due."""
+
+
+def check_dataset(
+    chunks: Iterable[bytes],
+    *,
+    uri: str,
+    tokenizer: RowTokenizer | None,
+    max_length: int,
+    sample_bytes: int | None = None,
+) -> DatasetReport:
+    """Every fault of a JSONL file, its duplicates, and its length in the model's own tokens.
+
+    Bad data never raises; what the stream raises goes through. Memory does not grow with the file, but for the hashes
+    that find duplicates.
+
+    Args:
+        chunks: the file's bytes, cut anywhere.
+        uri: where it lies; goes into the report.
+        tokenizer: the model's; without it there are no token statistics.
+        max_length: tokens that a row is cut to.
+        sample_bytes: measure tokens on a random sample of rows of about this size instead of all (always the same
+            sample of the same file). Every row is still checked but for what only the model's chat template refuses.
+    """
+    stream = _Stream(chunks)
+    faults = FaultList()
+    duplicates = _Duplicates()
+    sample = Sample(sample_bytes)
+    count = None if tokenizer is None else TokenCount(tokenizer, max_length, faults)
+    rows = duplicates.watch(read_examples(stream, faults))
+    chosen = rows if count is None else sample.choose(rows)
+    for batch in batches(chosen):
+        if count is not None:
+            count.add(batch)
+    stream.drain()
+    tokens = None if count is None else count.statistics(faults.rows)
+    if tokens is not None and tokens.untrainable_rows == tokens.rows:
+        message = f"after cutting rows to {max_length:,} tokens no row has a token left to learn"
+        faults.add(0, "", "all_truncated", message)
+    report = DatasetReport(
+        uri=uri,
+        sha256=stream.digest.hexdigest(),
+        bytes=stream.bytes,
+        rows=faults.rows,
+        format=faults.format,
+        fault_count=faults.count,
+        faults=tuple(faults.faults),
+        duplicate_rows=duplicates.count,
+        tokens=tokens,
+        sampled=1.0 if count is None else sample.share,
+    )
+    return report.with_(
+        warnings=(*_warnings(report, max_length), *duplicates.warnings, *(count.warnings if count else ()))
+    )
+
+
+class _Stream:
+    """Measures and hashes a stream while it is read."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self.digest = sha256()
+        self.bytes = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._chunks:
+            self.digest.update(chunk)
+            self.bytes += len(chunk)
+            yield chunk
+
+    def drain(self) -> None:
+        """Read on to the end, where reading stopped early."""
+        for _ in self:
+            pass
+
+
+class _Duplicates:
+    """Counts rows that repeat an earlier one."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.warnings: tuple[str, ...] = ()
+        self._seen: set[bytes] = set()
+
+    def watch(self, examples: Iterator[Example]) -> Iterator[Example]:
+        for example in examples:
+            digest = content_hash(example)
+            if digest in self._seen:
+                self.count += 1
+            elif len(self._seen) < MAX_REMEMBERED_ROWS:
+                self._seen.add(digest)
+            else:
+                self.warnings = (f"Duplicates were looked for among the first {MAX_REMEMBERED_ROWS:,} rows only.",)
+            yield example
+
+
+def _warnings(report: DatasetReport, max_length: int) -> Iterator[str]:
+    if 0 < report.rows < FEW_ROWS:
+        yield f"The file has {report.rows} rows; a model learns little from fewer than {FEW_ROWS}."
+    if report.duplicate_rows:
+        yield f"{report.duplicate_rows:,} of {report.rows:,} rows repeat an earlier row."
+    tokens = report.tokens
+    if tokens is None:
+        return
+    if tokens.truncated_rows > MUCH * tokens.rows:
+        share = f"{tokens.truncated_rows:,} of {tokens.rows:,} rows"
+        yield f"{share} are longer than {max_length:,} tokens and lose their end."
+    if tokens.untrainable_rows:
+        yield f"{tokens.untrainable_rows:,} of {tokens.rows:,} rows lose all that the model could learn to truncation."

@@ -1,0 +1,113 @@
+"""How long a dataset's rows are in tokens, and which of them can be learned from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from spotune.contracts.dataset import TokenStatistics
+from spotune.contracts.errors import DatasetRefused, RequestRefused
+from spotune.data.faults import FaultList
+from spotune.data.rows import Example
+from spotune.data.template import Rendered
+from spotune.data.tokens import RowTokenizer
+
+BATCH_ROWS = 256
+BATCH_BYTES = 4_000_000
+
+
+def batches(examples: Iterator[Example]) -> Iterator[list[Example]]:
+    """Rows in groups that keep every core busy and memory small."""
+    batch: list[Example] = []
+    size = 0
+    for example in examples:
+        batch.append(example)
+        size += example.size
+        if len(batch) == BATCH_ROWS or size > BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+class TokenCount:
+    """Sums up batches of rows. A row, or a model, that cannot be encoded becomes a fault."""
+
+    def __init__(self, tokenizer: RowTokenizer, max_length: int, faults: FaultList) -> None:
+        self._tokenizer = tokenizer
+        self._max_length = max_length
+        self._faults = faults
+        self._lengths: Counter[int] = Counter()
+        """Rows by length: exact quantiles. Its size grows with the square root of the file's at most."""
+        self._total = 0
+        self._trained = 0
+        self._untrainable = 0
+        self._spelt_out = 0
+
+    def add(self, examples: Sequence[Example]) -> None:
+        """Measure these rows."""
+        rendered = [text for example in examples if (text := self._render(example)) is not None]
+        try:
+            encoded = self._tokenizer.encode_rendered(rendered, self._max_length)
+        except RequestRefused as refused:
+            self._note(0, refused)
+            return
+        for row in encoded:
+            trained = sum(row.trained)
+            self._lengths[row.length] += 1
+            self._total += len(row.ids)
+            self._trained += trained
+            self._untrainable += not trained
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should know of the rows' text."""
+        if not self._spelt_out:
+            return ()
+        return (f"{self._spelt_out:,} rows spell out the model's special tokens in their text: rendered twice?",)
+
+    def statistics(self, rows: int) -> TokenStatistics | None:
+        """Of `rows` rows, of which those measured are a sample; None where none was measured."""
+        measured = self._lengths.total()
+        if not measured:
+            return None
+        scale = max(1.0, rows / measured)
+        longest = max(self._lengths)
+        longer = sum(count for length, count in self._lengths.items() if length > self._max_length)
+        return TokenStatistics(
+            rows=round(measured * scale),
+            total=round(self._total * scale),
+            trained=round(self._trained * scale),
+            mean=sum(length * count for length, count in self._lengths.items()) / measured,
+            p50=self._quantile(0.5),
+            p95=self._quantile(0.95),
+            longest=longest,
+            truncated_rows=round(longer * scale),
+            untrainable_rows=round(self._untrainable * scale),
+        )
+
+    def _render(self, example: Example) -> Rendered | None:
+        try:
+            row = self._tokenizer.render(example)
+        except DatasetRefused as refused:
+            self._note(example.number, refused)
+        except RequestRefused as refused:
+            self._note(0, refused)
+        else:
+            self._spelt_out += self._tokenizer.spells_out_special_tokens(example)
+            return row
+        return None
+
+    def _note(self, line: int, refused: RequestRefused) -> None:
+        message = str(refused).removesuffix(refused.remedy).strip()
+        self._faults.add(line, "messages" if line else "", refused.code, message, refused.remedy)
+
+    def _quantile(self, share: float) -> int:
+        """The smallest length that at least this share of the rows does not exceed."""
+        due = share * self._lengths.total()
+        below = 0
+        for length, count in sorted(self._lengths.items()):
+            below += count
+            if below >= due:
+                return length
+        return max(self._lengths)

@@ -1,0 +1,181 @@
+"""From a row to token ids, and which of them carry loss, by the model's own tokenizer."""
+
+from __future__ import annotations
+
+import json
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from spotune.data.faults import model_refused
+from spotune.data.rows import Example
+from spotune.data.template import ChatTemplate, Rendered, Span, special_tokens
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding, Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedRow:
+    """`ids` and `trained` are equally long, cut at the front's `max_length`; `length` counts before the cut."""
+
+    ids: list[int]
+    trained: list[bool]
+    length: int
+
+
+class RowTokenizer:
+    """Encodes rows of every format.
+
+    - Chats, and instructions where the model has a chat template: the template writes every special token; loss on
+      the assistant's turns with their end-of-turn tokens.
+    - Completions, and instructions otherwise: loss on the completion and EOS. Texts: on all and EOS. Tokens that the
+      tokenizer itself puts in front (BOS) are put there and carry no loss.
+
+    A token that spans the border between prompt and answer carries loss. Special tokens spelt out in a row's text are
+    encoded as special tokens, as transformers does; they move no border. Rows are never padded here, so padding has
+    to be masked by position: many models pad with their end-of-turn token.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, config: dict[str, object], template: ChatTemplate | None) -> None:
+        """`tokenizer` is changed: it no longer cuts, pads, or adds tokens of its own."""
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        named = special_tokens(config)
+        eos = tokenizer.token_to_id(named.get("eos_token", ""))
+        if eos is None:
+            raise model_refused("tokenizer_without_eos", "The model's tokenizer names no end-of-sequence token.")
+        pad = tokenizer.token_to_id(named.get("pad_token", ""))
+        self.eos_token_id: int = eos
+        self.pad_token_id: int = eos if pad is None else pad
+        self._leading = _leading_tokens(tokenizer)
+        # Post-processors add tokens, and some cut white space off the offsets that the borders are found by.
+        tokenizer.post_processor = None
+        self._tokenizer = tokenizer
+        self._template = template
+        added = tokenizer.get_added_tokens_decoder()
+        self._stop_ids = frozenset(added) | {eos}
+        self._special = re.compile(
+            "|".join(re.escape(token.content) for token in added.values() if token.special) or "(?!)"
+        )
+
+    @classmethod
+    def from_files(
+        cls, tokenizer_json: bytes, tokenizer_config: bytes, chat_template: bytes | None = None
+    ) -> RowTokenizer:
+        """From a model folder's tokenizer.json, tokenizer_config.json and, where there is one, chat_template.jinja.
+
+        Raises:
+            RequestRefused: a file is broken, or names no EOS (`broken_tokenizer`, `tokenizer_without_eos`).
+        """
+        try:
+            config = json.loads(tokenizer_config)
+            source = None if chat_template is None else chat_template.decode()
+        except ValueError as error:
+            raise model_refused("broken_tokenizer", f"The model's tokenizer files cannot be read: {error}.") from error
+        if not isinstance(config, dict):
+            raise model_refused("broken_tokenizer", "The model's tokenizer_config.json is not an object.")
+        has_template = bool(source or config.get("chat_template"))
+        template = ChatTemplate.from_tokenizer_config(config, source) if has_template else None
+        return cls(_load(tokenizer_json), config, template)
+
+    def encode(self, example: Example, max_length: int) -> EncodedRow:
+        """One row's tokens, the first `max_length` of them.
+
+        Raises:
+            DatasetRefused: the chat template refuses the row.
+            RequestRefused: the model cannot be trained on such rows (no chat template, no loss mask, no stop token).
+        """
+        return self.encode_rendered([self.render(example)], max_length)[0]
+
+    def render(self, example: Example) -> Rendered:
+        """The row as text with the spans that carry loss; EOS beyond its end is added by `encode_rendered`."""
+        if self._is_chat(example):
+            return self._chat_template().render(example.messages)
+        if example.format == "text":
+            return Rendered(example.text, ((0, len(example.text)),), closed=False)
+        text = example.prompt + example.completion
+        return Rendered(text, ((len(example.prompt), len(text)),), closed=False)
+
+    def encode_rendered(self, rows: Sequence[Rendered], max_length: int) -> list[EncodedRow]:
+        """Rendered rows' tokens, on all cores."""
+        encodings = self._tokenizer.encode_batch([row.text for row in rows], add_special_tokens=False)
+        return [self._encoded(row, encoding, max_length) for row, encoding in zip(rows, encodings, strict=True)]
+
+    def prompt(self, example: Example) -> list[int]:
+        """Tokens of everything before the last answer, generation prompt included; a text has none but BOS."""
+        if self._is_chat(example):
+            text = self._chat_template().prompt(example.messages[: example.answer])
+            return self._ids(text)
+        return self._leading + self._ids(example.prompt)
+
+    def reference(self, example: Example) -> str:
+        """The answer that the row gives to its `prompt`."""
+        if example.messages:
+            return example.messages[example.answer].content
+        return example.completion or example.text
+
+    def spells_out_special_tokens(self, example: Example) -> bool:
+        """True where the row's own text holds a special token of the model, such as `<|im_end|>`."""
+        texts = [message.content for message in example.messages] or [example.prompt, example.completion, example.text]
+        return any(self._special.search(text) for text in texts)
+
+    def _is_chat(self, example: Example) -> bool:
+        return example.format == "chat" or (example.format == "instruction" and self._template is not None)
+
+    def _chat_template(self) -> ChatTemplate:
+        if self._template is None:
+            raise model_refused("no_chat_template", "The base model has no chat template, and the rows are chats.")
+        return self._template
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def _encoded(self, row: Rendered, encoding: Encoding, max_length: int) -> EncodedRow:
+        ids: list[int] = encoding.ids
+        trained = _trained_tokens(encoding.offsets, row.spans)
+        if row.closed:
+            self._check_stop(ids, trained)
+        else:
+            ends = ids[-1:] == [self.eos_token_id]
+            ids = self._leading + ids + ([] if ends else [self.eos_token_id])
+            trained = [False] * len(self._leading) + trained + ([] if ends else [True])
+        return EncodedRow(ids[:max_length], trained[:max_length], len(ids))
+
+    def _check_stop(self, ids: list[int], trained: list[bool]) -> None:
+        """A model that is never trained on its stop token never stops."""
+        last = len(trained) - 1 - trained[::-1].index(True) if True in trained else None
+        if last is None or ids[last] not in self._stop_ids:
+            message = "The chat template ends the assistant's turn with text that the tokenizer has no token for."
+            raise model_refused("template_without_stop_token", message)
+
+
+def _load(tokenizer_json: bytes) -> Tokenizer:
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_buffer(tokenizer_json)
+    except Exception as error:  # The library raises nothing narrower.
+        raise model_refused("broken_tokenizer", f"The model's tokenizer.json cannot be read: {error}.") from error
+
+
+def _leading_tokens(tokenizer: Tokenizer) -> list[int]:
+    """The special tokens that the tokenizer puts in front of a text."""
+    encoding = tokenizer.encode("a", add_special_tokens=True)
+    bare = tokenizer.encode("a", add_special_tokens=False)
+    count = next((at for at, special in enumerate(encoding.special_tokens_mask) if not special), len(encoding.ids))
+    leading: list[int] = encoding.ids[:count]
+    return leading if encoding.ids[count : count + len(bare.ids)] == bare.ids else []
+
+
+def _trained_tokens(offsets: list[Span], spans: Sequence[Span]) -> list[bool]:
+    """True for each token that shares a character with a span."""
+    trained = [False] * len(offsets)
+    for begin, end in spans:
+        first = bisect_right(offsets, begin, key=lambda offset: offset[1])
+        last = bisect_left(offsets, end, key=lambda offset: offset[0])
+        trained[first:last] = [True] * (last - first)
+    return trained
