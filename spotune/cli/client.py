@@ -1,0 +1,212 @@
+"""A typed client of Spotune's API. Its errors are the tree of `contracts.errors`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from http import HTTPStatus
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+from uuid import uuid4
+
+import httpx
+from pydantic import ValidationError
+
+from spotune.cli.connection import HOW_TO_START, Connection
+from spotune.contracts.api import (
+    CheckpointObject,
+    EventObject,
+    FileObject,
+    JobObject,
+    ListObject,
+    ModelObject,
+    PlanObject,
+    UploadObject,
+)
+from spotune.contracts.base import Contract
+from spotune.contracts.errors import (
+    Conflict,
+    NotAuthenticated,
+    NotFound,
+    RequestRefused,
+    SpotuneError,
+    TooLarge,
+    Unavailable,
+)
+from spotune.contracts.files import UploadRequest
+from spotune.contracts.request import JobRequest
+
+TIMEOUT = httpx.Timeout(60, connect=5)
+RETRY_AFTER = (0.2, 1.0)
+"""Seconds before each further try of a call that may be repeated."""
+
+_ERRORS: Mapping[int, type[SpotuneError]] = {
+    HTTPStatus.BAD_REQUEST: RequestRefused,
+    HTTPStatus.UNAUTHORIZED: NotAuthenticated,
+    HTTPStatus.FORBIDDEN: NotAuthenticated,
+    HTTPStatus.NOT_FOUND: NotFound,
+    HTTPStatus.CONFLICT: Conflict,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: TooLarge,
+    HTTPStatus.UNPROCESSABLE_ENTITY: RequestRefused,
+    HTTPStatus.BAD_GATEWAY: Unavailable,
+    HTTPStatus.SERVICE_UNAVAILABLE: Unavailable,
+    HTTPStatus.GATEWAY_TIMEOUT: Unavailable,
+}
+_GATEWAY_ERRORS = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
+
+Known = TypeVar("Known", bound=Contract)
+
+
+class Api:
+    """One connection to the API.
+
+    Reads, and creations that carry an idempotency key, are tried again where no answer came or a gateway answered;
+    anything else is sent once.
+
+    Every method raises the `SpotuneError` that the API answered, or `Unavailable` where none answered.
+    """
+
+    def __init__(self, connection: Connection, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.connection = connection
+        self._sleep = sleep
+        self._http = httpx.Client(
+            base_url=f"{connection.url}/v1/",
+            headers={"Authorization": f"Bearer {connection.key}"},
+            timeout=TIMEOUT,
+            trust_env=connection.stack is None,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def plan(self, request: JobRequest) -> PlanObject:
+        """What the request would take; nothing is recorded or started."""
+        body = request.model_dump(mode="json", exclude_unset=True, exclude={"dry_run"})
+        return _read(PlanObject, self._send(self._post("fine_tuning/plans", body), repeat=True))
+
+    def create_job(self, request: JobRequest) -> JobObject:
+        """Submit. A reply that is lost does not start a second job."""
+        body = request.model_dump(mode="json", exclude_unset=True)
+        headers = {"Idempotency-Key": str(uuid4())}
+        return _read(JobObject, self._send(self._post("fine_tuning/jobs", body, headers), repeat=True))
+
+    def job(self, job_id: str) -> JobObject:
+        """One job as it is now."""
+        return _read(JobObject, self._get(f"fine_tuning/jobs/{job_id}"))
+
+    def jobs(self, *, after: str | None = None, limit: int = 20) -> ListObject[JobObject]:
+        """A page of jobs, newest first, older than the job `after`."""
+        return _read(ListObject[JobObject], self._get("fine_tuning/jobs", _page(after, limit)))
+
+    def cancel(self, job_id: str) -> JobObject:
+        """Ask a job to end."""
+        return _read(JobObject, self._send(self._post(f"fine_tuning/jobs/{job_id}/cancel"), repeat=True))
+
+    def events(self, job_id: str) -> Iterator[EventObject]:
+        """The job's log, newest first, page by page as it is read."""
+        after: str | None = None
+        while True:
+            answer = self._get(f"fine_tuning/jobs/{job_id}/events", _page(after, 100))
+            page = _read(ListObject[EventObject], answer)
+            yield from page.data
+            if not page.has_more or not page.data:
+                return
+            after = page.data[-1].id
+
+    def checkpoints(self, job_id: str) -> ListObject[CheckpointObject]:
+        """The job's checkpoints that verify, newest first."""
+        return _read(ListObject[CheckpointObject], self._get(f"fine_tuning/jobs/{job_id}/checkpoints"))
+
+    def models(self) -> ListObject[ModelObject]:
+        """The models that this installation can train."""
+        return _read(ListObject[ModelObject], self._get("models"))
+
+    def file(self, file_id: str) -> FileObject:
+        """One uploaded file."""
+        return _read(FileObject, self._get(f"files/{file_id}"))
+
+    def send_file(self, path: Path) -> FileObject:
+        """Upload a file in one request; only for what one request can carry."""
+        with path.open("rb") as stream:
+            files = {"file": (path.name, stream, "application/jsonl")}
+            request = self._http.build_request("POST", "files", data={"purpose": "fine-tune"}, files=files)
+            return _read(FileObject, self._send(request))
+
+    def start_upload(self, request: UploadRequest) -> UploadObject:
+        """Begin an upload in parts."""
+        return _read(UploadObject, self._send(self._post("files", request.model_dump(mode="json"))))
+
+    def upload_ticket(self, file_id: str) -> UploadObject:
+        """The ticket of an upload that was begun, with fresh URLs and the parts that S3 has."""
+        return _read(UploadObject, self._get(f"files/{file_id}/upload"))
+
+    def complete_upload(self, file_id: str) -> FileObject:
+        """End an upload of which S3 has every part."""
+        return _read(FileObject, self._send(self._post(f"files/{file_id}/complete"), repeat=True))
+
+    def _get(self, path: str, params: Mapping[str, str | int] | None = None) -> httpx.Response:
+        return self._send(self._http.build_request("GET", path, params=params), repeat=True)
+
+    def _post(self, path: str, json: object = None, headers: Mapping[str, str] | None = None) -> httpx.Request:
+        return self._http.build_request("POST", path, json=json, headers=headers)
+
+    def _send(self, request: httpx.Request, *, repeat: bool = False) -> httpx.Response:
+        pauses = list(RETRY_AFTER) if repeat else []
+        while True:
+            try:
+                response = self._http.send(request)
+            except httpx.TransportError as error:
+                if isinstance(error, httpx.ConnectError) or not pauses:
+                    raise self._unreachable(error) from error
+            else:
+                if response.status_code not in _GATEWAY_ERRORS or not pauses:
+                    return _checked(response)
+            self._sleep(pauses.pop(0))
+
+    def _unreachable(self, error: httpx.TransportError) -> Unavailable:
+        remedy = "Start it with `spotune up`." if self.connection.stack else HOW_TO_START
+        reason = str(error) or type(error).__name__
+        return Unavailable(
+            f"The API at {self.connection.url} does not answer ({reason}).", code="api_unreachable", remedy=remedy
+        )
+
+
+def _page(after: str | None, limit: int) -> dict[str, str | int]:
+    return {"limit": limit} if after is None else {"limit": limit, "after": after}
+
+
+def _checked(response: httpx.Response) -> httpx.Response:
+    if response.is_success:
+        return response
+    kind = _ERRORS.get(response.status_code, SpotuneError)
+    try:
+        error = response.json()["error"]
+        message, code, param = str(error["message"]), str(error["code"]), error.get("param")
+        details = error.get("details")
+    except (ValueError, KeyError, TypeError):
+        excerpt = " ".join(response.text.split())[:200]
+        raise kind(
+            f"The API answered {response.status_code} without an error object: {excerpt or 'empty body'}.",
+            code="unexpected_answer",
+            remedy="See `spotune logs` or the API's own logs." if kind is SpotuneError else "",
+        ) from None
+    raise kind(message, code=code, param=param, details=details)
+
+
+def _read(kind: type[Known], response: httpx.Response) -> Known:
+    try:
+        return kind.model_validate_json(response.content)
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise SpotuneError(
+            f"The API's answer to {response.request.method} {response.request.url.path} is not one that this "
+            f"version of the CLI knows (at {where or 'its start'}: {error.errors()[0]['msg']}).",
+            code="unexpected_answer",
+            remedy="Use the CLI of the API's own version.",
+        ) from error

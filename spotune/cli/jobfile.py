@@ -1,0 +1,249 @@
+"""A job file: the API's own request body as YAML or JSON, with local paths where the API wants file ids."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from spotune.contracts.errors import RequestRefused
+from spotune.contracts.request import JobRequest
+
+FILE_FIELDS = ("training_file", "validation_file")
+
+Location = tuple[str | int, ...]
+Body = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class JobFile:
+    """What was written, where each field of it stands, and the folder that its paths start from."""
+
+    name: str
+    body: Body
+    lines: Mapping[Location, int]
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A valid request, and the files on this machine that it names instead of file ids."""
+
+    request: JobRequest
+    files: Mapping[str, Path] = field(default_factory=dict)
+    """By field of the request."""
+
+    def with_ids(self, ids: Mapping[str, str]) -> JobRequest:
+        """The request that can be sent, with file ids in place of paths."""
+        return JobRequest.model_validate(self.request.model_dump(mode="json", exclude_unset=True) | dict(ids))
+
+
+def read_draft(path: Path | None, overrides: Mapping[str, object]) -> Draft:
+    """A job file with dotted fields put over it (`constraints.budget_usd`), checked as the API will.
+
+    Raises:
+        RequestRefused: the file cannot be read, a field is unknown or wrong (all of them are named, with their lines),
+            or a path leads nowhere.
+    """
+    source = JobFile("the flags", {}, {}, Path.cwd()) if path is None else read_job_file(path)
+    body = _merge(source.body, overrides)
+    try:
+        request = JobRequest.model_validate(body)
+    except ValidationError as error:
+        raise _refused(source, body, error) from None
+    return Draft(request, dict(_local_files(request, source.folder)))
+
+
+def read_job_file(path: Path) -> JobFile:
+    """A YAML or JSON file with its fields' lines.
+
+    Raises:
+        RequestRefused: it is missing, is neither, names a field twice, or is not an object.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise RequestRefused(f"Cannot read the job file {path}: {reason}.", code="job_file_unreadable") from None
+    body, lines = _parse_json(path, text) if path.suffix == ".json" else _parse_yaml(path, text)
+    if not isinstance(body, dict):
+        raise RequestRefused(
+            f"{path}: a job file is an object of the API's fields.",
+            code="job_file_invalid",
+            remedy="Begin with `model:` and `training_file:`.",
+        )
+    return JobFile(path.name, body, lines, path.absolute().parent)
+
+
+def parse_assignments(assignments: Sequence[str]) -> Body:
+    """`--set training.packing=false` as dotted fields; values are read as YAML.
+
+    Raises:
+        RequestRefused: one is not `field=value`.
+    """
+    fields: Body = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not name or not equals:
+            raise RequestRefused(
+                f"--set takes field=value, not {assignment!r}.",
+                code="invalid_field",
+                remedy="For example: --set training.packing=false",
+            )
+        try:
+            fields[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            fields[name] = value
+    return fields
+
+
+def _parse_json(path: Path, text: str) -> tuple[object, dict[Location, int]]:
+    def unique(pairs: list[tuple[str, object]]) -> Body:
+        names = [name for name, _ in pairs]
+        for name in names:
+            if names.count(name) > 1:
+                raise _named_twice(path, name, None)
+        return dict(pairs)
+
+    try:
+        return json.loads(text, object_pairs_hook=unique), {}
+    except json.JSONDecodeError as error:
+        raise RequestRefused(f"{path}, line {error.lineno}: not JSON: {error.msg}.", code="job_file_invalid") from None
+
+
+def _parse_yaml(path: Path, text: str) -> tuple[object, dict[Location, int]]:
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        lines = dict(_lines_of(node, (), path)) if node else {}
+        return yaml.safe_load(text), lines
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise RequestRefused(f"{path}, line {line}: not YAML: {error.problem}.", code="job_file_invalid") from None
+    except yaml.YAMLError as error:
+        raise RequestRefused(f"{path}: not YAML: {error}.", code="job_file_invalid") from None
+
+
+def _lines_of(node: yaml.Node, at: Location, path: Path) -> Iterator[tuple[Location, int]]:
+    yield at, node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if key.value in seen:
+                raise _named_twice(path, key.value, line)
+            seen.add(key.value)
+            yield from _lines_of(value, (*at, key.value), path)
+            yield (*at, key.value), line
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            yield from _lines_of(item, (*at, index), path)
+
+
+def _named_twice(path: Path, name: str, line: int | None) -> RequestRefused:
+    where = f"{path}, line {line}" if line else str(path)
+    return RequestRefused(
+        f"{where}: {name!r} is given twice.", code="invalid_field", param=name, remedy="Keep one of the two."
+    )
+
+
+def _merge(body: Body, overrides: Mapping[str, object]) -> Body:
+    merged = json.loads(json.dumps(body, default=str))
+    for dotted, value in overrides.items():
+        *groups, last = dotted.split(".")
+        place = merged
+        for group in groups:
+            inner = place.setdefault(group, {})
+            if not isinstance(inner, dict):
+                raise RequestRefused(
+                    f"{dotted}: {group!r} holds a value, not a group of fields.", code="invalid_field", param=dotted
+                )
+            place = inner
+        place[last] = value
+    return dict(merged)
+
+
+def _refused(source: JobFile, body: Body, error: ValidationError) -> RequestRefused:
+    faults = _faults(source, body, error)
+    first = faults[0]
+    message = "\n".join(str(fault["message"]) for fault in faults)
+    if len(faults) > 1:
+        message = f"{source.name} has {len(faults)} faults.\n{message}"
+    return RequestRefused(message, code=str(first["code"]), param=str(first["param"]), details={"faults": faults})
+
+
+def _faults(source: JobFile, body: Body, error: ValidationError) -> list[dict[str, object]]:
+    """One for each field: a union's branches all complain of the same one."""
+    found: dict[Location, dict[str, object]] = {}
+    for detail in error.errors(include_url=False):
+        at = _existing(detail["loc"], body, missing=detail["type"] in ("missing", "extra_forbidden"))
+        if at in found and detail["type"].startswith("literal"):
+            continue
+        found[at] = _fault(source, at, detail)
+    return list(found.values())
+
+
+def _existing(loc: Location, body: object, *, missing: bool) -> Location:
+    """The part of pydantic's location that is the file's; the rest names branches of unions."""
+    at: list[str | int] = []
+    for part in loc:
+        if isinstance(body, dict) and part in body:
+            body = body[str(part)]
+        elif isinstance(body, list) and isinstance(part, int) and part < len(body):
+            body = body[part]
+        elif missing and isinstance(body, dict):
+            return (*at, part)
+        else:
+            break
+        at.append(part)
+    return tuple(at)
+
+
+def _fault(source: JobFile, at: Location, detail: ErrorDetails) -> dict[str, object]:
+    name = ".".join(str(part) for part in at)
+    line = source.lines.get(at)
+    where = f"{source.name}, line {line}: " if line else f"{source.name}: "
+    if detail["type"] == "extra_forbidden":
+        return {"code": "unknown_field", "param": name, "message": f"{where}unknown field {name!r}.{_suggestion(at)}"}
+    if detail["type"] == "missing":
+        return {"code": "missing_field", "param": name, "message": f"{where}{name!r} is missing."}
+    reason = detail["msg"].removeprefix("Value error, ")
+    about = f"{name!r}: " if name else ""
+    return {"code": "invalid_field", "param": name, "message": f"{where}{about}{reason}."}
+
+
+def _suggestion(at: Location) -> str:
+    close = difflib.get_close_matches(str(at[-1]), _fields_of(JobRequest, at[:-1]), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def _fields_of(model: type[BaseModel], groups: Location) -> list[str]:
+    for group in groups:
+        inner = model.model_fields[str(group)].annotation if str(group) in model.model_fields else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        model = inner
+    return list(model.model_fields)
+
+
+def _local_files(request: JobRequest, folder: Path) -> Iterator[tuple[str, Path]]:
+    """Paths start from the job file's folder, else from where the command runs."""
+    for name in FILE_FIELDS:
+        value = getattr(request, name)
+        if value is None or "://" in value:
+            continue
+        path = next((place for place in (folder / value, Path(value)) if place.is_file()), None)
+        if path is not None:
+            yield name, path.absolute()
+        elif not value.startswith("file-"):
+            raise RequestRefused(
+                f"{name}: there is no file {value!r} in {folder} or here.",
+                code="file_missing",
+                param=name,
+                remedy="Give a path that exists, a file id (file-...) or an s3:// URI.",
+            )

@@ -1,0 +1,112 @@
+"""The `spotune` command: its commands, and the one place where an error becomes words and an exit code.
+
+Exit codes: 0 done, 1 internal error, 2 refused (usage or request), 3 not found, 4 not authenticated,
+5 the API or something it needs does not answer, 6 the job that was waited for failed or was cancelled, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from spotune.cli import chat, data, demo, jobs, planning, stack
+from spotune.cli.screen import print_error
+from spotune.contracts.errors import Conflict, NotAuthenticated, NotFound, RequestRefused, SpotuneError, TooLarge
+from spotune.contracts.errors import Unavailable as NotAnswering
+
+INTERNAL, REFUSED, NOT_FOUND, NOT_AUTHENTICATED, UNREACHABLE, INTERRUPTED = 1, 2, 3, 4, 5, 130
+
+_EXIT_CODES: tuple[tuple[type[SpotuneError], int], ...] = (
+    (RequestRefused, REFUSED),
+    (Conflict, REFUSED),
+    (TooLarge, REFUSED),
+    (NotFound, NOT_FOUND),
+    (NotAuthenticated, NOT_AUTHENTICATED),
+    (NotAnswering, UNREACHABLE),
+)
+_LISTED_FAULTS = 10
+
+app = typer.Typer(
+    help="Fine-tune language models on your own AWS account, or on this machine: planned, priced, on spot.",
+    epilog="Begin with: spotune demo",
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+) -> None:
+    if show_version:
+        print(f"spotune {version('spotune')}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+app.command(epilog="Example: spotune plan job.yaml --budget 20")(planning.plan)
+app.command(epilog="Example: spotune submit job.yaml --budget 20 --within-hours 6 --wait")(jobs.submit)
+app.command("list", epilog="Example: spotune list --limit 5 --json")(jobs.list_jobs)
+app.command(epilog="Example: spotune show ftjob-...")(jobs.show)
+app.command(epilog="Example: spotune watch ftjob-...")(jobs.watch)
+app.command(epilog="Example: spotune logs ftjob-... --follow")(jobs.logs)
+app.command(epilog="Example: spotune cancel ftjob-...")(jobs.cancel)
+app.command(epilog="Example: spotune chat ftjob-...")(chat.chat)
+app.add_typer(data.app, name="data")
+app.command(epilog="Example: spotune up")(stack.up)
+app.command(epilog="Example: spotune status --json")(stack.status)
+app.command(epilog="Example: spotune down")(stack.down)
+app.command(epilog="Example: spotune reset --yes")(stack.reset)
+app.command(epilog="Example: spotune demo --no-interruption")(demo.demo)
+
+
+def main() -> None:
+    """Entry point of the `spotune` script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; errors go to stderr, as JSON under `--json`."""
+    machine = "--json" in arguments
+    try:
+        return int(app(list(arguments), prog_name="spotune", standalone_mode=False) or 0)
+    except SpotuneError as error:
+        print_error(_words(error), error.body(), machine=machine)
+        return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), INTERNAL)
+    except typer.TyperException as error:
+        message = f"{error.format_message().rstrip('.?')}. See `spotune --help`."
+        print_error(message, RequestRefused(message, code="usage").body(), machine=machine)
+        return REFUSED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has enough; Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return INTERNAL
+    except Exception as error:  # the edge of the process: a person gets words, not a trace; SPOTUNE_DEBUG=1 shows it
+        if os.environ.get("SPOTUNE_DEBUG"):
+            raise
+        message = f"Internal error: {type(error).__name__}: {error} Run again with SPOTUNE_DEBUG=1 for the trace."
+        print_error(message, SpotuneError(message, code="internal_error").body(), machine=machine)
+        return INTERNAL
+
+
+def _words(error: SpotuneError) -> str:
+    """The message, and the first of the dataset's faults that came with it."""
+    lines = [str(error)]
+    reports = error.details.get("reports")
+    for name, report in reports.items() if isinstance(reports, dict) else ():
+        faults = report.get("faults", [])
+        lines += [
+            f"  {name}, line {fault['line']}: {fault['message']} {fault['remedy']}" for fault in faults[:_LISTED_FAULTS]
+        ]
+        left = report.get("fault_count", 0) - min(len(faults), _LISTED_FAULTS)
+        if left > 0:
+            lines.append(f"  ... and {left} more in {name}.")
+    return "\n".join(lines)

@@ -1,0 +1,150 @@
+"""`plan`: what a job would take, from the API where there is one, else worked out on this machine."""
+
+from __future__ import annotations
+
+import json as json_format
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spotune.cli import render
+from spotune.cli.client import Api
+from spotune.cli.connection import find_connection
+from spotune.cli.data import check_file, model_folder, tokenizer_of
+from spotune.cli.jobfile import Draft
+from spotune.cli.jobs import (
+    BudgetOption,
+    FileArgument,
+    HoursOption,
+    ModelOption,
+    SetOption,
+    TrainingOption,
+    ValidationOption,
+    draft_of,
+    with_uploads,
+)
+from spotune.cli.screen import JsonOption, Screen
+from spotune.contracts.api import DatasetPair, PlanObject
+from spotune.contracts.base import MICRO, MicroUSD
+from spotune.contracts.dataset import DatasetReport
+from spotune.contracts.errors import DatasetRefused, RequestRefused, Unavailable
+from spotune.contracts.job import ModelReference
+from spotune.contracts.request import JobRequest
+
+if TYPE_CHECKING:
+    from spotune.data.tokens import RowTokenizer
+
+DEFAULT_BUDGET_USD = 25.0
+"""As the template's: the cap of a job that names none."""
+
+
+def plan(
+    file: FileArgument = None,
+    model: ModelOption = None,
+    training_file: TrainingOption = None,
+    validation_file: ValidationOption = None,
+    budget: BudgetOption = None,
+    within_hours: HoursOption = None,
+    assignments: SetOption = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not ask the API; upload nothing.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Say what a job would take: machines, hours, dollars, with intervals. Nothing is started."""
+    screen = Screen(machine=json)
+    draft = draft_of(file, model, training_file, validation_file, budget, within_hours, assignments)
+    answer = plan_offline(draft) if offline else _plan(draft, screen)
+    screen.emit(answer.model_dump(mode="json"))
+    screen.show(render.plan(answer, now=time.time()))
+
+
+def plan_offline(draft: Draft) -> PlanObject:
+    """The plan by this machine's catalog; tokens are counted where the model's tokenizer lies here, else estimated.
+
+    Raises:
+        RequestRefused: the dataset is not on this machine, or the model is not known on it.
+        DatasetRefused: the dataset has faults.
+        PlanRefused: nothing meets the constraints.
+    """
+    from spotune import planner
+
+    request = draft.request
+    config, tokenizer = _model_of(request)
+    limit = _sequence_limit(request, config)
+    reports = {name: _checked(name, path, tokenizer, limit) for name, path in draft.files.items()}
+    if "training_file" not in reports:
+        raise RequestRefused(
+            f"{request.training_file} is not on this machine.",
+            code="file_not_here",
+            param="training_file",
+            remedy="Give a path, or plan through the API.",
+        )
+    training, validation = reports["training_file"], reports.get("validation_file")
+    parameters = planner.read_architecture(config).parameters
+    prepared = planner.prepare(
+        request,
+        job_id="ftjob-plan",
+        model=ModelReference(name=request.model, uri="", parameters=parameters),
+        architecture_config=config,
+        training=training,
+        validation=validation,
+        cap=request.constraints.budget or _default_budget(),
+        now=time.time(),
+    )
+    return PlanObject(
+        plan=prepared.plan,
+        settings=prepared.settings,
+        dataset=DatasetPair(training=training, validation=validation),
+        config=prepared.config,
+    )
+
+
+def _plan(draft: Draft, screen: Screen) -> PlanObject:
+    try:
+        with Api(find_connection()) as api:
+            return api.plan(with_uploads(api, draft, screen))
+    except Unavailable as error:
+        if error.code not in ("api_not_configured", "api_unreachable"):
+            raise
+        screen.note(f"{error}\nPlanned on this machine instead.")
+        return plan_offline(draft)
+
+
+def _model_of(request: JobRequest) -> tuple[dict[str, object], RowTokenizer | None]:
+    """The model's `config.json` and tokenizer, from its folder on this machine, else the bundled facts alone."""
+    from spotune import planner
+
+    try:
+        folder = model_folder(request.model)
+    except RequestRefused:
+        config = planner.known_config(request.model)
+        if config is None:
+            raise
+        return config, None
+    return json_format.loads((folder / "config.json").read_bytes()), tokenizer_of(folder)
+
+
+def _sequence_limit(request: JobRequest, config: dict[str, object]) -> int:
+    asked = request.training.max_sequence_length
+    if asked != "auto":
+        return asked
+    return int(str(config.get("max_position_embeddings") or config.get("n_positions") or 2048))
+
+
+def _checked(name: str, path: Path, tokenizer: RowTokenizer | None, limit: int) -> DatasetReport:
+    report = check_file(path, tokenizer, max_length=limit)
+    if not report.ok:
+        raise DatasetRefused(
+            f"{path} has {report.fault_count} faults.",
+            code="dataset_refused",
+            param=name,
+            remedy=f"See them with `spotune data check {path}`.",
+            details={"reports": {name: report.model_dump(mode="json", include={"fault_count", "rows", "faults"})}},
+        )
+    return report
+
+
+def _default_budget() -> MicroUSD:
+    return round(float(os.environ.get("SPOTUNE_DEFAULT_BUDGET_USD", DEFAULT_BUDGET_USD)) * MICRO)
