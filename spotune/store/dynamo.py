@@ -121,7 +121,7 @@ class DynamoStore:
             KeyConditionExpression="pk = :pk AND sk BETWEEN :oldest AND :newest",
             ExpressionAttributeValues={
                 ":pk": newest["pk"],
-                ":oldest": items.log_key(job_id, 1)["sk"],
+                ":oldest": items.log_key(job_id, 0)["sk"],
                 ":newest": newest["sk"],
             },
             ScanIndexForward=False,
