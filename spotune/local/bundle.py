@@ -145,7 +145,7 @@ def check_imports(bundle: Path, module: str, environment: Mapping[str, str] | No
     """
     with tempfile.TemporaryDirectory() as folder:
         with zipfile.ZipFile(bundle) as archive:
-            archive.extractall(folder)  # noqa: S202 - our own file
+            archive.extractall(folder)
         program = f"import sys; sys.path.insert(0, {folder!r}); import importlib; importlib.import_module({module!r})"
         run = subprocess.run(
             [sys.executable, "-I", "-S", "-c", program],

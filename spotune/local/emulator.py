@@ -33,7 +33,7 @@ _READS = ("Get", "BatchGet", "TransactGet", "Query", "Scan", "Describe", "List")
 _Message = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[_Message]]
 _Send = Callable[[_Message], Awaitable[None]]
-_App = Callable[[_Message, _Receive, _Send], Awaitable[None]]
+_App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 def command() -> list[str]:
@@ -75,7 +75,8 @@ class SavedApp:
         self._save_everything = save_everything
         self._waiting: dict[str, asyncio.Future[None]] = {}
 
-    async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Pass the request on; hold its answer back until what it wrote is saved."""
         if scope["type"] == "http" and scope["path"] == SAVE_PATH:
             self._save_everything()
             await send({"type": "http.response.start", "status": 204, "headers": []})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ TEMPLATE = Path(spotune.__file__).parents[1] / "infra" / "template.yaml"
 
 _LOCK_SECONDS = 120.0
 _START_SECONDS = 30.0
+_PORT_SECONDS = 2.0
 _POLL_SECONDS = 0.05
 
 
@@ -76,11 +76,12 @@ def up(
     home = home or default_home()
     with _exclusive(home):
         code = bundle.build(home / "cache" / "bundles", sources)
-        if supervisor.is_running(home) and (running := supervisor.read_running(home)) is not None:
-            return _complete(home, running, code)
-        _end_all(home)
+        taken_over = _take_over(home)
+        if taken_over is not None:
+            return _complete(home, taken_over, code)
         running = _start(home, emulator_port, double_port)
         try:
+            _await_answers(home, running)
             return _complete(home, running, code)
         except BaseException:  # whatever comes, an interrupt too, nothing is left running
             _end_all(home)
@@ -137,6 +138,17 @@ def _exclusive(home: Path) -> Iterator[None]:
         yield
 
 
+def _take_over(home: Path) -> Running | None:
+    """The stack that runs. One that does not answer, and whatever is left of an earlier one, is ended."""
+    running = supervisor.read_running(home)
+    if running is not None and supervisor.is_running(home):
+        with contextlib.suppress(Unavailable):
+            _await_answers(home, running)
+            return running
+    _end_all(home)
+    return None
+
+
 def _start(home: Path, emulator_port: int, double_port: int) -> Running:
     ports = [_usable_port(emulator_port, "--port"), _usable_port(double_port, "--double-port")]
     process = processes.start(
@@ -157,8 +169,7 @@ def _start(home: Path, emulator_port: int, double_port: int) -> Running:
 
 
 def _complete(home: Path, running: Running, code: Path) -> StackState:
-    """Wait for the parts, deploy what is not deployed yet, and keep how to reach it."""
-    _await_answers(home, running)
+    """Deploy what is not deployed yet, and keep how to reach it."""
     before = read_state(home)
     wanted = deployment.Deployment(bundle=code, template=TEMPLATE)
     outputs = deployment.deployed_outputs(running.emulator_url)
@@ -201,18 +212,27 @@ def _end_all(home: Path) -> bool:
 
 
 def _usable_port(port: int, option: str) -> int:
+    """The port, or a free one for 0. One that a killed process still holds is waited for."""
+    deadline = time.monotonic() + _PORT_SECONDS
+    while True:
+        try:
+            return _bind(port)
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise Conflict(
+                    f"Port {port} on 127.0.0.1 cannot be used: {error.strerror}.",
+                    code="port_taken",
+                    param=option,
+                    remedy=f"End the program that holds it, or choose another port with {option}.",
+                ) from error
+        time.sleep(_POLL_SECONDS)
+
+
+def _bind(port: int) -> int:
     with socket.socket() as probe:
         # As the servers do: connections of an earlier run that still linger do not keep the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise Conflict(
-                f"Port {port} on 127.0.0.1 cannot be used: {error.strerror}.",
-                code="port_taken",
-                param=option,
-                remedy=f"End the program that holds it, or choose another port with {option}.",
-            ) from error
+        probe.bind(("127.0.0.1", port))
         return int(probe.getsockname()[1])
 
 
@@ -227,12 +247,8 @@ def _await_answers(home: Path, running: Running) -> None:
 
 def _health_urls(running: Running) -> dict[str, str]:
     return {
-        name: url
-        for name, url in (
-            ("emulator", running.emulator_url + emulator.HEALTH_PATH),
-            ("double", running.double_url + "/_double/health"),
-        )
-        if name in supervisor.PARTS
+        "emulator": running.emulator_url + emulator.HEALTH_PATH,
+        "double": running.double_url + "/_double/health",
     }
 
 

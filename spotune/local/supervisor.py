@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
-import importlib.util
 import os
 import signal
 import subprocess
@@ -22,7 +21,7 @@ from pydantic import ValidationError
 
 from spotune.contracts.base import Contract
 from spotune.local import emulator, processes
-from spotune.local.state import ProcessMark, aws_environment, write_private
+from spotune.local.state import ACCOUNT, EVENT_SOURCE, REGION, ProcessMark, aws_environment, write_private
 
 DOUBLE_GRACE_SECONDS = 30.0
 """For uploading the last checkpoints of what runs."""
@@ -30,8 +29,6 @@ EMULATOR_GRACE_SECONDS = 20.0
 GRACE_SECONDS = DOUBLE_GRACE_SECONDS + EMULATOR_GRACE_SECONDS + 5.0
 
 _POLL_SECONDS = 0.1
-
-PARTS = ("emulator", "double") if importlib.util.find_spec("spotune.local.double.__main__") else ("emulator",)
 
 
 class Running(Contract):
@@ -44,10 +41,12 @@ class Running(Contract):
 
     @property
     def emulator_url(self) -> str:
+        """Where S3, DynamoDB, the API and the rest answer."""
         return f"http://127.0.0.1:{self.emulator_port}"
 
     @property
     def double_url(self) -> str:
+        """Where SageMaker's double answers."""
         return f"http://127.0.0.1:{self.double_port}"
 
 
@@ -146,10 +145,10 @@ def _supervise(home: Path, emulator_port: int, double_port: int) -> int:
 def _children(home: Path, running: Running) -> dict[str, list[str]]:
     double = [
         *(sys.executable, "-m", "spotune.local.double", "--home", str(home)),
-        *("--port", str(running.double_port), "--emulator-url", running.emulator_url),
+        *("--port", str(running.double_port), "--emulator", running.emulator_url),
+        *("--event-source", EVENT_SOURCE, "--region", REGION, "--account", ACCOUNT),
     ]
-    lines = {"emulator": emulator.command(), "double": double}
-    return {name: lines[name] for name in PARTS}
+    return {"emulator": emulator.command(), "double": double}
 
 
 def _start(home: Path, running: Running, name: str, line: list[str]) -> subprocess.Popen[bytes]:
