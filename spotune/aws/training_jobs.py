@@ -16,7 +16,7 @@ from pydantic_core import from_json
 from spotune.aws.base import AwsRefused, NameTaken, RefusalReason, TrainingJobRefused, TrainingJobSpec
 from spotune.aws.clients import call, client
 from spotune.contracts.events import TrainingObserved
-from spotune.contracts.training import Failure
+from spotune.contracts.training import METRIC_DEFINITIONS, Failure
 
 CHECKPOINT_PATH = "/opt/ml/checkpoints"
 
@@ -97,7 +97,7 @@ def create_request(spec: TrainingJobSpec) -> dict[str, Any]:
         "AlgorithmSpecification": {
             "TrainingImage": spec.image,
             "TrainingInputMode": "File",
-            "MetricDefinitions": [],
+            "MetricDefinitions": [dict(metric) for metric in METRIC_DEFINITIONS],
         },
         "InputDataConfig": _channels(spec),
         "OutputDataConfig": {"S3OutputPath": spec.output_uri, "CompressionType": "NONE"},
