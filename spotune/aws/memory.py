@@ -19,6 +19,7 @@ from spotune.aws.base import (
     check_parts,
 )
 from spotune.contracts.base import Seconds, Timestamp
+from spotune.contracts.errors import Unavailable
 from spotune.contracts.events import TrainingObserved
 from spotune.contracts.layout import split_uri
 
@@ -123,6 +124,7 @@ class MemoryTrainingJobs:
 
     `specs` and `stopped` record the requests that came through. `answers` holds, for the next calls of `create`, what
     to raise before anything is recorded; None takes the job. `observe` sets what `describe` says of a job.
+    `lose_answer_of_next_create` lets the next job start and tells its caller nothing.
     """
 
     def __init__(self, answers: tuple[Exception | None, ...] = ()) -> None:
@@ -131,6 +133,7 @@ class MemoryTrainingJobs:
         self.answers = deque(answers)
         self._lock = threading.RLock()
         self._observed: dict[str, TrainingObserved] = {}
+        self._loses_answer = False
 
     def create(self, spec: TrainingJobSpec) -> None:
         """See `TrainingJobService`."""
@@ -144,6 +147,9 @@ class MemoryTrainingJobs:
             self._observed[spec.name] = TrainingObserved(
                 name=spec.name, status="InProgress", secondary_status="Starting"
             )
+            if self._loses_answer:
+                self._loses_answer = False
+                raise Unavailable("the answer was lost.", code="aws_unavailable")
 
     def describe(self, name: str) -> TrainingObserved | None:
         """See `TrainingJobService`."""
@@ -158,6 +164,10 @@ class MemoryTrainingJobs:
                 return
             self.stopped.append(name)
             self._observed[name] = observed.with_(status="Stopping", secondary_status="Stopping")
+
+    def lose_answer_of_next_create(self) -> None:
+        """The next job is taken, but `create` raises `Unavailable`."""
+        self._loses_answer = True
 
     def observe(self, name: str, **changes: object) -> TrainingObserved:
         """Change what `describe` says of a job, field by field of `TrainingObserved`; the new description."""
