@@ -11,7 +11,8 @@ from spotune.cli.connection import Connection
 from spotune.contracts.api import JobObject
 from spotune.contracts.errors import Conflict, NotFound, Unavailable
 from spotune.contracts.layout import split_uri
-from spotune.local.state import StackState, default_home, environment
+from spotune.local.deployment import client
+from spotune.local.state import StackState, default_home
 
 WEIGHTS = ("adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json")
 
@@ -59,20 +60,11 @@ def _folder(job_id: str) -> Path:
 
 
 def _s3(stack: StackState | None) -> Any:
+    if stack is not None:
+        return client("s3", stack.emulator_url)
     import boto3
-    from botocore.config import Config
 
-    if stack is None:
-        return boto3.client("s3")
-    settings = environment(stack)
-    return boto3.client(
-        "s3",
-        endpoint_url=settings["AWS_ENDPOINT_URL"],
-        aws_access_key_id=settings["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=settings["AWS_SECRET_ACCESS_KEY"],
-        region_name=settings["AWS_REGION"],
-        config=Config(s3={"addressing_style": "path"}, proxies={}),
-    )
+    return boto3.client("s3")
 
 
 def _download(s3: Any, uri: str, folder: Path) -> Path:

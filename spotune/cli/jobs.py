@@ -197,17 +197,21 @@ class _ContainerLog:
         self._api = api
         self._job_id = job_id
         self._screen = screen
-        self._printed: dict[str, int] = {}
+        self._offsets: dict[str, int] = {}
 
     def print_new(self) -> None:
         for attempt in self._api.job(self._job_id).spotune.attempts:
-            lines = _container_lines(self._double_url, attempt.name)
-            for line in lines[self._printed.get(attempt.name, 0) :]:
+            for line in self._text(attempt.name).splitlines():
                 self._screen.say(line)
                 self._screen.emit_line({"attempt": attempt.name, "line": line})
-            self._printed[attempt.name] = len(lines)
 
-
-def _container_lines(double_url: str, name: str) -> list[str]:
-    response = httpx.get(f"{double_url}/_double/logs/{name}", timeout=10, trust_env=False)
-    return response.text.splitlines() if response.is_success else []
+    def _text(self, name: str) -> str:
+        """What was printed since the last call; empty where the training job has not started."""
+        url, text = f"{self._double_url}/_double/logs/{name}", ""
+        while True:
+            offset = self._offsets.get(name, 0)
+            answer = httpx.get(url, params={"offset": offset}, timeout=10, trust_env=False)
+            if not answer.is_success or answer.json()["NextOffset"] == offset:
+                return text
+            text += answer.json()["Text"]
+            self._offsets[name] = answer.json()["NextOffset"]

@@ -92,20 +92,20 @@ def job_rows(answer: JobObject, *, now: float) -> list[Row]:
 
 def jobs(answers: Sequence[JobObject], *, now: float) -> RenderableType:
     """A list of jobs, one a line."""
-    table = _table("job", "model", "state", "age", "cost", "tuned model")
+    listed = table("job", "model", "state", "age", "cost", "tuned model")
     for answer in answers:
         billed = dollars(answer.spotune.money.billed)
         age = _age(now - answer.created_at)
         state = Text(answer.spotune.state, style=_STATE_STYLES.get(answer.spotune.state, ""))
-        table.add_row(answer.id, answer.model, state, age, billed, answer.fine_tuned_model or "")
-    return table
+        listed.add_row(answer.id, answer.model, state, age, billed, answer.fine_tuned_model or "")
+    return listed
 
 
 def attempts(tried: Sequence[Attempt]) -> Table:
     """A job's attempts, one a line."""
-    table = _table("attempt", "machines", "market", "status", "interruptions", "billed", "outcome", title="Attempts")
+    listed = table("attempt", "machines", "market", "status", "interruptions", "billed", "outcome", title="Attempts")
     for attempt in tried:
-        table.add_row(
+        listed.add_row(
             attempt.name,
             f"{attempt.instance_count} x {attempt.instance_type}",
             market(attempt.market),
@@ -114,20 +114,20 @@ def attempts(tried: Sequence[Attempt]) -> Table:
             f"{dollars(attempt.billed)} ({duration(attempt.billable_seconds)})",
             attempt.outcome or "",
         )
-    return table
+    return listed
 
 
 def settings(resolved: Sequence[ResolvedSetting]) -> Table:
     """What became of every `auto`, and why."""
-    table = _table("setting", "value", "why", title="Settings")
+    listed = table("setting", "value", "why", title="Settings")
     for setting in resolved:
-        table.add_row(setting.name, setting.value, setting.reason)
-    return table
+        listed.add_row(setting.name, setting.value, setting.reason)
+    return listed
 
 
 def scores(report: TrainingReport) -> Table:
     """Base against tuned on the held-out rows."""
-    table = _table("held-out rows", "base", "tuned", title="Result")
+    listed = table("held-out rows", "base", "tuned", title="Result")
     rows: list[tuple[str, Callable[[Scores], str]]] = [
         ("loss", lambda of: f"{of.eval_loss:.4f}"),
         ("perplexity", lambda of: f"{of.perplexity:.2f}"),
@@ -136,19 +136,19 @@ def scores(report: TrainingReport) -> Table:
         name = f"exact match ({report.generated_rows} answered)"
         rows.append((name, lambda of: "" if of.exact_match is None else f"{of.exact_match:.0%}"))
     for name, read in rows:
-        table.add_row(name, read(report.base), read(report.tuned))
-    return table
+        listed.add_row(name, read(report.base), read(report.tuned))
+    return listed
 
 
 def dataset(report: DatasetReport) -> RenderableType:
     """A checked file: what it holds, and every fault that is listed."""
     parts: list[RenderableType] = [facts(report.uri, dataset_rows(report))]
     if report.faults:
-        table = _table("line", "field", "rule", "what is wrong", "what to do", title="Faults")
+        listed = table("line", "field", "rule", "what is wrong", "what to do", title="Faults")
         for fault in report.faults:
             line = str(fault.line) if fault.line else "file"
-            table.add_row(line, fault.field, fault.rule, fault.message, fault.remedy)
-        parts.append(table)
+            listed.add_row(line, fault.field, fault.rule, fault.message, fault.remedy)
+        parts.append(listed)
     if report.fault_count > len(report.faults):
         parts.append(Text(f"... and {report.fault_count - len(report.faults)} more."))
     parts += [Text(f"Note: {warning}", style="yellow") for warning in report.warnings]
@@ -179,14 +179,24 @@ def dataset_rows(report: DatasetReport) -> list[Row]:
 
 def facts(title: str, rows: Sequence[Row]) -> Table:
     """Names and values, one a line."""
-    table = Table(
+    made = Table(
         title=title, title_justify="left", title_style="bold", show_header=False, box=None, padding=(0, 2, 0, 0)
     )
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
+    made.add_column(style="dim", no_wrap=True)
+    made.add_column(overflow="fold")
     for name, value in rows:
-        table.add_row(name, Text(value))
-    return table
+        made.add_row(name, Text(value))
+    return made
+
+
+def table(*columns: str, title: str | None = None, gap: int = 0) -> Table:
+    """An empty table in the CLI's one style; `gap` is lines between rows."""
+    made = Table(
+        title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, gap, 0)
+    )
+    for column in columns:
+        made.add_column(column, overflow="fold", header_style="dim")
+    return made
 
 
 def state_words(answer: JobObject) -> str:
@@ -294,33 +304,26 @@ def _fit(candidate: Candidate) -> str:
 
 
 def _ladder(rungs: Sequence[Rung]) -> Table:
-    table = _table("rung", "market", "instance types", "price an hour", "waits for capacity", title="Ladder")
+    listed = table("rung", "market", "instance types", "price an hour", "waits for capacity", title="Ladder")
     for number, rung in enumerate(rungs, start=1):
         types = ", ".join(rung.instance_types)
-        table.add_row(str(number), market(rung.market), types, dollars(rung.price), duration(rung.patience))
-    return table
+        listed.add_row(str(number), market(rung.market), types, dollars(rung.price), duration(rung.patience))
+    return listed
 
 
 def _candidates(title: str, candidates: Sequence[Candidate]) -> Table:
-    table = _table("instance type", "market", "GPUs", "done in", "cost", "worst case", title=title)
+    listed = table("instance type", "market", "GPUs", "done in", "cost", "worst case", title=title)
     for one in candidates:
         cells = (machines(one), market(one.market), _gpus(one), hours(one.wall_hours), money(one.cost))
-        table.add_row(*cells, dollars(one.worst_case_cost))
-    return table
+        listed.add_row(*cells, dollars(one.worst_case_cost))
+    return listed
 
 
 def _rejections(plan: Plan) -> Table:
-    table = _table("instance type", "rule", "why not", title="Rejected")
+    listed = table("instance type", "rule", "why not", title="Rejected")
     for rejection in plan.rejections:
-        table.add_row(rejection.instance_type, rejection.rule, rejection.reason)
-    return table
-
-
-def _table(*columns: str, title: str | None = None) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column, overflow="fold", header_style="dim")
-    return table
+        listed.add_row(rejection.instance_type, rejection.rule, rejection.reason)
+    return listed
 
 
 def _age(seconds: float) -> str:

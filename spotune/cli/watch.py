@@ -16,7 +16,7 @@ from spotune.contracts.api import EventObject, JobObject
 from spotune.contracts.base import dollars
 from spotune.contracts.errors import Unavailable
 
-POLL_SECONDS = 1.0
+POLL_SECONDS = 1.5
 PATIENCE_SECONDS = 60.0
 """How long the API may be away before watching gives up; the job goes on without us."""
 TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
@@ -40,7 +40,7 @@ def follow(
     job_id: str,
     view: View,
     *,
-    on_poll: Callable[[JobObject], None] = lambda job: None,
+    on_poll: Callable[[JobObject], None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> JobObject:
@@ -66,7 +66,8 @@ def follow(
             view.job(job)
             if job.status in TERMINAL:
                 return job
-            on_poll(job)
+            if on_poll is not None:
+                on_poll(job)
         sleep(POLL_SECONDS)
 
 
