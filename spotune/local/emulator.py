@@ -69,10 +69,18 @@ def environment(home: Path, port: int) -> dict[str, str]:
 class SavedApp:
     """ASGI middleware: answers a write only after the state that it changed is on disk."""
 
-    def __init__(self, app: _App, save: Callable[[str], None], save_everything: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        app: _App,
+        *,
+        save: Callable[[str], None],
+        save_everything: Callable[[], None],
+        release_bodies: Callable[[], None],
+    ) -> None:
         self._app = app
         self._save = save
         self._save_everything = save_everything
+        self._release_bodies = release_bodies
         self._waiting: dict[str, asyncio.Future[None]] = {}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -84,6 +92,8 @@ class SavedApp:
             return
         service = _written_service(scope)
         await self._app(scope, receive, self._after_save(service, send) if service else send)
+        if scope["type"] == "http" and scope["method"] in ("PUT", "POST"):
+            self._release_bodies()
 
     def _after_save(self, service: str, send: _Send) -> _Send:
         async def send_saved(message: _Message) -> None:
@@ -107,7 +117,9 @@ class SavedApp:
 
 def main() -> None:
     """Serve until SIGTERM, then save and end."""
-    _clear_leftovers(Path(os.environ["TMPDIR"]), Path(os.environ["STATE_DIR"]))
+    state = Path(os.environ["STATE_DIR"])
+    _clear_leftovers(Path(os.environ["TMPDIR"]), state)
+    _show_messages_again(state / "sqs.json")
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
     from ministack import app as emulator
@@ -118,7 +130,8 @@ def main() -> None:
     config.keep_alive_timeout = 75
     config.loglevel = os.environ["LOG_LEVEL"]
     config.graceful_timeout = 2
-    asyncio.run(serve(SavedApp(emulator.app, _save_service, _save_all), config))
+    app = SavedApp(emulator.app, save=_save_service, save_everything=_save_all, release_bodies=_release_bodies)
+    asyncio.run(serve(app, config))
 
 
 def _written_service(scope: _Message) -> str | None:
@@ -153,6 +166,15 @@ def _save_all() -> None:
     persistence.save_all(emulator._build_persistence_save_dict())
 
 
+def _release_bodies() -> None:
+    """Let go of the objects in versioned buckets, which ministack keeps in memory though they lie on disk."""
+    from ministack.services import s3
+
+    for versions in s3._object_versions._data.values():
+        for version in versions:
+            version["data"] = None
+
+
 def _clear_leftovers(temporary: Path, state: Path) -> None:
     """Remove what a killed emulator left: unpacked bundles, half-written files."""
     shutil.rmtree(temporary, ignore_errors=True)
@@ -160,6 +182,17 @@ def _clear_leftovers(temporary: Path, state: Path) -> None:
     state.mkdir(parents=True, exist_ok=True)
     for unfinished in (*state.glob("*.tmp"), *state.glob("*.saving")):
         unfinished.unlink()
+
+
+def _show_messages_again(saved: Path) -> None:
+    """Whoever had taken a message is gone: it need not stay hidden for its visibility timeout."""
+    if not saved.exists():
+        return
+    document = json.loads(saved.read_text())
+    for queue in document["payload"]["queues"]["data"].values():
+        for message in queue["messages"]:
+            message["visible_at"] = message["sent_at"]
+    saved.write_text(json.dumps(document))
 
 
 def _raise_open_files() -> None:
