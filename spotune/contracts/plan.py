@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from spotune.contracts.base import Contract, Fraction, Interval, MicroUSD, Seconds, Timestamp
-from spotune.contracts.request import Market
+from spotune.contracts.request import Market, Method
 
 Precision = Literal["bf16", "fp16", "fp32"]
 Sharding = Literal["none", "ddp", "zero1", "zero2", "zero3", "fsdp"]
@@ -31,6 +31,8 @@ class Candidate(Contract):
     market: Market
     price: MicroUSD
     """Micro-dollars an instance-hour in this market."""
+    method: Method | None = None
+    """How the weights change; candidates differ in it only where the request leaves it open."""
     precision: Precision
     sharding: Sharding
     micro_batch_size: int

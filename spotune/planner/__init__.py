@@ -1,1 +1,7 @@
-"""Pure planning: memory, throughput, interruptions, cost, and the search over the catalog."""
+"""Pure: what a job needs, how long it takes, what it costs, and the cheapest way to run it. docs/planning.md."""
+
+from spotune.planner.architecture import Architecture, known_config, read_architecture
+from spotune.planner.catalog import MarketSnapshot, load_catalog
+from spotune.planner.prepare import prepare
+
+__all__ = ["Architecture", "MarketSnapshot", "known_config", "load_catalog", "prepare", "read_architecture"]

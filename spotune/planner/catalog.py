@@ -1,0 +1,196 @@
+"""The instance catalog as data: what SageMaker rents, what is in it, and what it costs.
+
+`data/instances.csv` has prices with how certain each is, `data/gpus.csv` what was measured of the cards, and
+`data/spot.json` a snapshot of the EC2 Spot Instance Advisor.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from spotune.contracts.base import MICRO, Contract, MicroUSD, Timestamp
+
+HOME_REGION = "us-east-1"
+"""The region of the bundled on-demand prices."""
+
+PRICES_AS_OF = datetime(2026, 11, 23, tzinfo=UTC).timestamp()
+"""When the bundled on-demand prices were gathered."""
+
+HAZARDS = (0.01, 0.02, 0.04, 0.07, 0.12)
+"""Interruptions an instance-hour for the advisor's buckets 0..4: a prior.
+
+The advisor's percentages, read literally, mean thousands of hours between interruptions, while published traces of GPU
+spot show mean up-times of 0.7 to 10 hours; the prior lies between them.
+"""
+
+Certainty = Literal["confirmed", "other_region", "computed", "none"]
+"""Of a price: read in the region, read in another one, computed from EC2's, or unknown."""
+
+_MIB = 1024**2
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One card. `peak_share` is the share of the dense peak that long LoRA training reaches."""
+
+    name: str
+    usable_memory: int
+    """Bytes."""
+    dense_tflops: float
+    """bf16, or fp16 where there is no bf16; without sparsity."""
+    bandwidth: float
+    """Bytes a second."""
+    bf16: bool
+    peak_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceSpec:
+    """One instance type."""
+
+    instance_type: str
+    gpu: Gpu
+    gpus: int
+    vcpus: int
+    ram_gib: int
+    on_demand: MicroUSD | None
+    """Micro-dollars an hour of SageMaker training in us-east-1; None where no price is public."""
+    certainty: Certainty
+    price_note: str
+
+
+Price = Annotated[int, Field(gt=0)]
+"""Micro-dollars an instance-hour."""
+
+
+class Quote(Contract):
+    """What one instance type costs; None where it is not offered or not known."""
+
+    on_demand: Price | None
+    certainty: Certainty
+    spot: Price | None = None
+    interruption_bucket: Annotated[int, Field(ge=0, le=4)] | None = None
+
+    @property
+    def hazard(self) -> float:
+        """Expected spot interruptions an instance-hour; the worst bucket's where none is known."""
+        return HAZARDS[-1 if self.interruption_bucket is None else self.interruption_bucket]
+
+
+class MarketSnapshot(Contract):
+    """Prices of one region at one time: what a refresh writes and a plan reads."""
+
+    version: Literal[1] = 1
+    region: str
+    as_of: Timestamp
+    """When the on-demand prices were true."""
+    spot_as_of: Timestamp
+    quotes: dict[str, Quote]
+    warnings: tuple[str, ...] = ()
+    """What a plan on these prices must say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """All that is bundled."""
+
+    instances: dict[str, InstanceSpec]
+    advisor: dict[str, dict[str, tuple[int, int]]]
+    """Region -> instance type -> (savings in per cent of on-demand, interruption bucket)."""
+    advisor_as_of: Timestamp
+
+    def __iter__(self) -> Iterator[InstanceSpec]:
+        return iter(self.instances.values())
+
+    def spot_price(self, instance_type: str, region: str = HOME_REGION) -> MicroUSD | None:
+        """On-demand times (1 - savings); SageMaker publishes no spot price. None where the region has no spot."""
+        return self._quote(instance_type, region).spot
+
+    def hazard(self, instance_type: str, region: str = HOME_REGION) -> float:
+        """Expected spot interruptions an instance-hour."""
+        return self._quote(instance_type, region).hazard
+
+    def market(self, region: str = HOME_REGION) -> MarketSnapshot:
+        """The bundled snapshot of a region: the fallback where no fresher one is given."""
+        warnings = []
+        if region != HOME_REGION:
+            warnings.append(f"On-demand prices are those of {HOME_REGION}; {region} may differ.")
+        if region not in self.advisor:
+            warnings.append(f"No spot data is bundled for {region}: only on-demand is planned.")
+        return MarketSnapshot(
+            region=region,
+            as_of=PRICES_AS_OF,
+            spot_as_of=self.advisor_as_of,
+            quotes={name: self._quote(name, region) for name in self.instances},
+            warnings=tuple(warnings),
+        )
+
+    def _quote(self, instance_type: str, region: str) -> Quote:
+        spec = self.instances[instance_type]
+        savings, bucket = self.advisor.get(region, {}).get(instance_type, (None, None))
+        spot = None
+        if savings is not None and spec.on_demand is not None:
+            spot = spec.on_demand * (100 - savings) // 100
+        return Quote(on_demand=spec.on_demand, certainty=spec.certainty, spot=spot, interruption_bucket=bucket)
+
+
+@cache
+def load_catalog() -> Catalog:
+    """The bundled catalog, read once."""
+    gpus = {row["gpu"]: _gpu(row) for row in _rows("gpus.csv")}
+    instances = {row["instance_type"]: _instance(row, gpus) for row in _rows("instances.csv")}
+    spot = json.loads(_text("spot.json"))
+    advisor = {
+        region: {name: (entry[0], entry[1]) for name, entry in types.items()}
+        for region, types in spot["regions"].items()
+    }
+    as_of = datetime.fromisoformat(spot["as_of"]).replace(tzinfo=UTC).timestamp()
+    return Catalog(instances=instances, advisor=advisor, advisor_as_of=as_of)
+
+
+def _gpu(row: dict[str, str]) -> Gpu:
+    return Gpu(
+        name=row["gpu"],
+        usable_memory=int(row["usable_mib"]) * _MIB,
+        dense_tflops=float(row["dense_tflops"]),
+        bandwidth=float(row["bandwidth_gbs"]) * 1e9,
+        bf16=row["bf16"] == "yes",
+        peak_share=float(row["peak_share"]),
+    )
+
+
+def _instance(row: dict[str, str], gpus: dict[str, Gpu]) -> InstanceSpec:
+    price = row["on_demand_usd"]
+    certainty: dict[str, Certainty] = {
+        "confirmed": "confirmed",
+        "other_region": "other_region",
+        "computed": "computed",
+        "none": "none",
+    }
+    return InstanceSpec(
+        instance_type=row["instance_type"],
+        gpu=gpus[row["gpu"]],
+        gpus=int(row["gpus"]),
+        vcpus=int(row["vcpus"]),
+        ram_gib=int(row["ram_gib"]),
+        on_demand=round(float(price) * MICRO) if price else None,
+        certainty=certainty[row["certainty"]],
+        price_note=row["note"],
+    )
+
+
+def _rows(name: str) -> Iterator[dict[str, str]]:
+    return csv.DictReader(_text(name).splitlines())
+
+
+def _text(name: str) -> str:
+    return files("spotune.planner").joinpath("data", name).read_text(encoding="utf-8")

@@ -1,0 +1,104 @@
+"""What interruptions do to a run: how often to save, and the billed and the wall time that remain to be expected."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from spotune.contracts.base import Interval
+
+BILLED_START_SECONDS = 482
+"""Image pull, download and loading, as one published attempt was billed for them. Every start pays it."""
+
+FREE_START_SECONDS = 80
+"""What the same attempt waited without being billed."""
+
+DOWNLOAD_BYTES_PER_SECOND = 250e6
+"""Of a base model beyond the fixed start."""
+
+SAVE_BYTES_PER_SECOND = 500e6
+SAVE_SECONDS = 2.0
+"""Fixed part of writing a checkpoint."""
+
+QUEUE_SECONDS = Interval(low=60, mid=600, high=3480)
+"""Waiting for capacity at the start: 28 to 58 minutes were measured on-demand in 2026; the mid is a working guess."""
+
+RESTART_SECONDS = 600
+"""Waiting for capacity after an interruption, as the spot simulations take it."""
+
+ON_DEMAND_HAZARD = 0.0005
+"""Failures of hardware and host, an instance-hour: a working guess."""
+
+MIN_SAVE_INTERVAL, MAX_SAVE_INTERVAL = 120, 1800
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A run without interruptions, in seconds. `start` is billed and is paid again by every restart."""
+
+    start: float
+    training: Interval
+    save: float
+    """One checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """The same run with interruptions, in hours."""
+
+    billed: Interval
+    wall: Interval
+    interruptions: float
+
+
+def save_interval(save_seconds: float, hazard: float) -> int:
+    """Seconds between checkpoints: sqrt(2 x save x mean time between interruptions), within 2 to 30 minutes.
+
+    Young (1974), as refined by Daly (2006). `hazard` is interruptions an hour.
+    """
+    best = math.sqrt(2 * save_seconds * 3600 / hazard)
+    return round(min(max(best, MIN_SAVE_INTERVAL), MAX_SAVE_INTERVAL))
+
+
+def expected_course(work: Work, *, hazard: float, interval: int) -> Course:
+    """Billed and wall time with a hazard per hour and a save interval in seconds.
+
+    Billed time B solves B = start + training x (1 + save / interval) + B x hazard x (start + interval / 2): each
+    interruption loses half an interval and pays the start again. The high end takes the interruptions' 95 % quantile.
+    Where restarts eat all progress, the times are infinite.
+    """
+    loss = work.start + interval / 2
+    rate = hazard / 3600
+    if rate * loss >= 1:
+        never = Interval(low=math.inf, mid=math.inf, high=math.inf)
+        return Course(billed=never, wall=never, interruptions=math.inf)
+    saving = 1 + work.save / interval
+    billed_mid, count = _settle(work.start + work.training.mid * saving, loss, rate)
+    slow, slow_count = _settle(work.start + work.training.high * saving, loss, rate)
+    billed_high = slow + (_poisson_95(slow_count) - slow_count) * loss
+    billed_low = work.start + work.training.low * saving
+    pauses = FREE_START_SECONDS + RESTART_SECONDS
+    wall_mid = billed_mid + FREE_START_SECONDS + count * pauses + QUEUE_SECONDS.mid
+    late = math.hypot(
+        billed_high - billed_mid + (_poisson_95(slow_count) - count) * pauses, QUEUE_SECONDS.high - QUEUE_SECONDS.mid
+    )
+    return Course(
+        billed=_hours(billed_low, billed_mid, billed_high),
+        wall=_hours(billed_low + FREE_START_SECONDS + QUEUE_SECONDS.low, wall_mid, wall_mid + late),
+        interruptions=count,
+    )
+
+
+def _settle(work: float, loss: float, rate: float) -> tuple[float, float]:
+    """Billed seconds and interruptions that are expected of this much work."""
+    billed = work / (1 - rate * loss)
+    return billed, billed * rate
+
+
+def _poisson_95(mean: float) -> float:
+    """The 95 % quantile of a Poisson count, smoothed (normal with the skew's correction), never below the mean."""
+    return mean + 1.645 * math.sqrt(mean) + 0.28 * min(1.0, mean)
+
+
+def _hours(low: float, mid: float, high: float) -> Interval:
+    return Interval(low=low / 3600, mid=mid / 3600, high=high / 3600)

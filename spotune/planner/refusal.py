@@ -1,0 +1,123 @@
+"""What to say where no option meets the constraints: the cheapest and the fastest that would."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from spotune.contracts.base import MICRO, dollars
+from spotune.contracts.errors import PlanRefused
+from spotune.contracts.plan import Rejection
+from spotune.planner.options import Option
+from spotune.planner.search import Search, describe_miss
+
+
+def refuse(found: Search) -> PlanRefused:
+    """The error for a search without a feasible option."""
+    limits = found.limits
+    permitted = [option for option in found.options if limits.permits(option)]
+    if not permitted:
+        return _nothing_permitted(found)
+    in_time = [option for option in permitted if option.on_time(limits.hours)]
+    affordable = [option for option in permitted if option.startable(limits.cap)]
+    if in_time:
+        return _budget_too_small(found, in_time)
+    if affordable:
+        return _deadline_too_short(found, affordable)
+    return _neither(found, permitted)
+
+
+def _budget_too_small(found: Search, options: Sequence[Option]) -> PlanRefused:
+    best = min(options, key=lambda option: option.needed_cap)
+    within = "" if found.limits.hours is None else f" within {found.limits.hours:g} h"
+    return PlanRefused(
+        f"No plan{within} is sure to finish under {dollars(found.limits.cap)}: the cheapest is {_offer(best)}.",
+        code="budget_too_small",
+        param="constraints.budget_usd",
+        remedy=f"Set constraints.budget_usd to {_round_up(best):g} or more, or train fewer epochs or a smaller model.",
+        details={"cheapest": _facts(best), **_rejections(found)},
+    )
+
+
+def _deadline_too_short(found: Search, options: Sequence[Option]) -> PlanRefused:
+    best = min(options, key=lambda option: option.course.wall.high)
+    return PlanRefused(
+        f"No plan under {dollars(found.limits.cap)} is sure to finish within {found.limits.hours:g} h: "
+        f"the fastest is {_offer(best)}.",
+        code="deadline_too_short",
+        param="constraints.finish_within_hours",
+        remedy=f"Allow {_hours(best)} h or more, or raise the budget, which may allow a faster type.",
+        details={"fastest": _facts(best), **_rejections(found)},
+    )
+
+
+def _neither(found: Search, options: Sequence[Option]) -> PlanRefused:
+    cheapest = min(options, key=lambda option: option.needed_cap)
+    fastest = min(options, key=lambda option: option.course.wall.high)
+    return PlanRefused(
+        f"Nothing finishes within {found.limits.hours:g} h, and nothing under {dollars(found.limits.cap)}: "
+        f"the cheapest is {_offer(cheapest)}, the fastest {_offer(fastest)}.",
+        code="constraints_unmet",
+        param="constraints",
+        remedy="Raise both constraints.budget_usd and constraints.finish_within_hours.",
+        details={"cheapest": _facts(cheapest), "fastest": _facts(fastest), **_rejections(found)},
+    )
+
+
+def _nothing_permitted(found: Search) -> PlanRefused:
+    limits = found.limits
+    misses = [(spec, fit) for spec, fit in found.misses if limits.allows(spec)]
+    if misses:
+        spec, fit = min(misses, key=lambda miss: miss[1].memory.p95 - miss[1].memory.usable)
+        return PlanRefused(
+            f"The run fits on no GPU that is allowed; the nearest is {spec.instance_type}: "
+            f"{describe_miss(spec.gpu, fit)}.",
+            code="model_does_not_fit",
+            param="model",
+            remedy="Shorten training.max_sequence_length, lower adapter.rank, let adapter.type be qlora and "
+            "training.gradient_checkpointing be auto, allow larger types, or take a smaller model.",
+            details=_rejections(found),
+        )
+    verdicts = _verdicts(found)
+    first = f" {verdicts[0].instance_type}: {verdicts[0].reason}." if verdicts else ""
+    return PlanRefused(
+        f"None of the allowed instance types can be used in the allowed market.{first}",
+        code="no_candidate",
+        param="constraints",
+        remedy="Leave constraints.instance_types out, or set constraints.market to auto.",
+        details=_rejections(found),
+    )
+
+
+def _offer(option: Option) -> str:
+    market = "spot" if option.market == "spot" else "on-demand"
+    needs = f"which needs {dollars(option.needed_cap)} and up to {_hours(option)} h"
+    return f"{option.spec.instance_type} ({market}), {needs}"
+
+
+def _facts(option: Option) -> dict[str, object]:
+    return {
+        "instance_type": option.spec.instance_type,
+        "market": option.market,
+        "expected_cost_usd": round(option.cost.mid / MICRO, 6),
+        "needed_budget_usd": _round_up(option),
+        "needed_hours": float(_hours(option)),
+    }
+
+
+def _round_up(option: Option) -> float:
+    """Dollars to the cent, upwards."""
+    return -(-option.needed_cap // 10_000) / 100
+
+
+def _hours(option: Option) -> str:
+    """Hours to the tenth, upwards."""
+    return f"{-(-option.course.wall.high // 0.1) / 10:.1f}"
+
+
+def _verdicts(found: Search) -> list[Rejection]:
+    allowed = found.limits.instance_types
+    return [verdict for name, verdict in found.verdicts.items() if allowed is None or name in allowed]
+
+
+def _rejections(found: Search) -> dict[str, object]:
+    return {"rejections": [verdict.model_dump() for verdict in _verdicts(found)]}
