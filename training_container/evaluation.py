@@ -1,0 +1,131 @@
+"""What a model is worth on the held-out rows: loss on all of them, exact match on those that are answered."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+
+from spotune.contracts.training import EvaluationConfig, Scores
+from spotune.data.rows import Example
+from spotune.data.tokens import RowTokenizer
+from training_container.batches import collate, split, targets_in
+from training_container.device import Machine, evaluating
+from training_container.objective import loss_sum
+from training_container.rows import Corpus
+
+GENERATION_BATCH = 20
+"""Prompts answered at once. Answering is bound by reading the weights, which a batch shares."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A held-out prompt in tokens and as text, and the answer that belongs to it."""
+
+    ids: list[int]
+    text: str
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluator:
+    """Scores a model on a corpus. `check` runs between batches and tokens, and may raise to leave."""
+
+    corpus: Corpus
+    questions: tuple[Question, ...]
+    tokenizer: RowTokenizer
+    decoder: Tokenizer
+    machine: Machine
+    lines: int
+    max_new_tokens: int
+    check: Callable[[], None]
+
+    @classmethod
+    def of(
+        cls,
+        corpus: Corpus,
+        tokenizer: RowTokenizer,
+        model_folder: Path,
+        config: EvaluationConfig,
+        *,
+        machine: Machine,
+        lines: int,
+        check: Callable[[], None],
+    ) -> Evaluator:
+        """An evaluator for the corpus; `lines` is the size of its batches for the loss."""
+        asked = tuple(
+            Question(tokenizer.prompt(example), _shown(example), tokenizer.reference(example))
+            for example in corpus.examples
+        )
+        decoder = Tokenizer.from_file(str(model_folder / "tokenizer.json"))
+        return cls(corpus, asked, tokenizer, decoder, machine, lines, config.max_new_tokens, check)
+
+    def loss(self, model: Any) -> float:
+        """Mean cross-entropy, in nats, of the held-out rows' trained tokens."""
+        sequences = list(self.corpus.evaluation)
+        total = 0.0
+        with evaluating(model), self.machine.autocast():
+            for part in split(sequences, self.lines):
+                self.check()
+                batch = collate(part, self.tokenizer.pad_token_id)
+                total += float(loss_sum(model, batch.to(self.machine.device)))
+        return total / targets_in(sequences)
+
+    def answers(self, model: Any) -> tuple[str, ...]:
+        """Greedy answers in the questions' order, made in batches of similar length."""
+        found: dict[int, str] = {}
+        order = sorted(range(len(self.questions)), key=lambda number: len(self.questions[number].ids))
+        with evaluating(model), self.machine.autocast():
+            for start in range(0, len(order), GENERATION_BATCH):
+                part = order[start : start + GENERATION_BATCH]
+                texts = self._answer(model, [self.questions[number].ids for number in part])
+                found.update(zip(part, texts, strict=True))
+        return tuple(found[number] for number in range(len(self.questions)))
+
+    def scores(self, loss: float, given: tuple[str, ...] | None) -> Scores:
+        """The scores of a model with this loss and these answers; None where there was no time for any."""
+        exact = None
+        if self.questions and given is not None:
+            pairs = zip(self.questions, given, strict=True)
+            exact = sum(asked.reference.strip() == answer.strip() for asked, answer in pairs) / len(given)
+        return Scores(eval_loss=loss, perplexity=math.exp(min(loss, 700.0)), exact_match=exact)
+
+    def _answer(self, model: Any, prompts: list[list[int]]) -> list[str]:
+        """Answers of one batch, padded on the left so that all prompts end at the same position."""
+        from transformers import GenerationConfig, StoppingCriteriaList
+
+        longest = max(map(len, prompts))
+        ids = torch.full((len(prompts), longest), self.tokenizer.pad_token_id, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for line, prompt in enumerate(prompts):
+            ids[line, longest - len(prompt) :] = torch.tensor(prompt)
+            mask[line, longest - len(prompt) :] = 1
+        output = model.generate(
+            input_ids=ids.to(self.machine.device),
+            attention_mask=mask.to(self.machine.device),
+            generation_config=GenerationConfig(
+                do_sample=False,
+                max_new_tokens=self.max_new_tokens,
+                eos_token_id=self.tokenizer.eos_token_id,
+                pad_token_id=self.tokenizer.pad_token_id,
+            ),
+            stopping_criteria=StoppingCriteriaList([self._go_on]),
+        )
+        return self.decoder.decode_batch(output[:, longest:].tolist(), skip_special_tokens=True)
+
+    def _go_on(self, ids: torch.Tensor, scores: torch.Tensor, **_: object) -> torch.Tensor:
+        """A stopping criterion that ends no answer, only leaves the whole generation where `check` raises."""
+        self.check()
+        return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+
+
+def _shown(example: Example) -> str:
+    """The prompt as a person reads it."""
+    if example.messages:
+        return "\n".join(f"{message.role}: {message.content}" for message in example.messages[: example.answer])
+    return example.prompt

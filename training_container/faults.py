@@ -1,0 +1,89 @@
+"""How a run ends before it is published: a typed fault, or a stop that was asked for."""
+
+from __future__ import annotations
+
+import errno
+import traceback
+
+from spotune.contracts.training import ExitCode, Failure
+
+FAILURE_CHARACTERS = 900
+"""The whole JSON object stays below this, so that SageMaker's cut at 1,024 characters leaves it readable."""
+
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_CPU_ALLOCATOR = "can't allocate memory"
+
+
+class TrainingFault(Exception):
+    """The run cannot go on for a reason that the person who submitted it can act on.
+
+    Args:
+        code: stable snake_case name of the rule.
+        message: what was wrong and where.
+        evidence: what was seen: names, numbers, the library's own words.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, code: str, message: str, *, evidence: str = "", remedy: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.evidence = evidence
+        self.remedy = remedy
+
+
+class Stopped(Exception):
+    """The process was asked to end (SIGTERM). Whatever was trained goes into a checkpoint."""
+
+
+def out_of_memory(evidence: str) -> TrainingFault:
+    """The fault of a step that does not fit even with the smallest micro-batch."""
+    return TrainingFault(
+        "out_of_memory",
+        "One sequence does not fit into the memory of this machine.",
+        evidence=evidence,
+        remedy="Lower training.max_sequence_length, turn gradient checkpointing on, use qlora, or allow a larger GPU.",
+    )
+
+
+def failure_of(error: BaseException) -> tuple[Failure, ExitCode]:
+    """The typed failure and the exit code that an exception stands for."""
+    fault = error if isinstance(error, TrainingFault) else _as_fault(error)
+    if fault is not None:
+        failure = Failure(code=fault.code, message=fault.message, evidence=fault.evidence, remedy=fault.remedy)
+        return _fitted(failure), ExitCode.USER_ERROR
+    failure = Failure(
+        code="internal",
+        message=f"The trainer itself failed: {type(error).__name__}: {error}",
+        evidence="".join(traceback.format_exception(error)[-3:]).strip(),
+        remedy="Start the job again; it goes on from its last checkpoint. If it fails again, report the evidence.",
+    )
+    return _fitted(failure), ExitCode.INTERNAL
+
+
+def _as_fault(error: BaseException) -> TrainingFault | None:
+    """The fault behind an exception of the system's or a library's own."""
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        return TrainingFault(
+            "disk_full",
+            "The disk is full; the last checkpoint that was finished is intact.",
+            evidence=str(error),
+            remedy="Give the training job a larger volume, or free space under the checkpoint folder.",
+        )
+    # torch raises a plain RuntimeError where the host's memory ends; only its words tell.
+    if isinstance(error, MemoryError) or _CPU_ALLOCATOR in str(error):
+        return out_of_memory(str(error))
+    return None
+
+
+def _fitted(failure: Failure) -> Failure:
+    """The same failure with evidence, then message, cut until its JSON is short enough."""
+    for field in ("evidence", "message"):
+        excess = len(failure.model_dump_json()) - FAILURE_CHARACTERS
+        if excess > 0:
+            text = getattr(failure, field)
+            # The end of an evidence names the cause. An escaped character counts several in JSON, so cut again below.
+            while text and len(failure.model_dump_json()) > FAILURE_CHARACTERS:
+                text = text[max(1, len(text) // 8) :] if field == "evidence" else text[: -max(1, len(text) // 8)]
+                failure = failure.with_(**{field: text})
+    return failure

@@ -1,0 +1,196 @@
+"""The recipe of a run, top to bottom: load, score the base, train, score the tuned, publish."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from spotune.contracts.base import Contract
+from spotune.contracts.training import ExitCode, SampleAnswer, Scores, TrainingReport
+from training_container.checkpoints import Checkpoints, Identity
+from training_container.device import Machine, find_machine
+from training_container.evaluation import Evaluator
+from training_container.faults import Stopped
+from training_container.folders import replace_file
+from training_container.inputs import Inputs
+from training_container.model import adapt, base_of, count_parameters, load_base
+from training_container.progress import Clock, Reporter
+from training_container.publication import publish, versions
+from training_container.rows import Corpus, load_corpus, load_tokenizer
+from training_container.stop import StopRequest
+from training_container.trainer import Trainer
+
+BASE_SCORES_NAME = "base_scores.json"
+SAMPLES = 5
+RESERVE_FACTOR = 1.25
+"""Scoring the tuned model is expected to take at most this much longer than scoring the base did."""
+
+
+class BaseScores(Contract):
+    """`checkpoints/base_scores.json`: the base model's scores and answers, so that they are made once."""
+
+    identity: str
+    scores: Scores
+    answers: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(slots=True)
+class Run:
+    """What the steps of the recipe share."""
+
+    inputs: Inputs
+    machine: Machine
+    corpus: Corpus
+    model: Any
+    evaluator: Evaluator
+    checkpoints: Checkpoints
+    reporter: Reporter
+    stop: StopRequest
+    identity: Identity
+    clock: Clock
+
+
+def run(inputs: Inputs, stop: StopRequest, *, clock: Clock = time.monotonic) -> ExitCode:
+    """Carry a training job out; returns how the process should end.
+
+    Raises:
+        TrainingFault: it cannot be carried out.
+    """
+    this = _prepare(inputs, stop, clock)
+    base = None
+    trainer = None
+    try:
+        base = _base_scores(this)
+        trainer = _make_trainer(this, base.seconds)
+        early = trainer.train()
+        return _finish(this, trainer, base, early)
+    except Stopped:
+        (trainer or _make_trainer(this, 0.0)).save()
+        this.reporter.phase("stopped")
+        return ExitCode.STOPPED
+
+
+def _prepare(inputs: Inputs, stop: StopRequest, clock: Clock) -> Run:
+    """Load everything; the seed is set before the adapter's weights are drawn."""
+    config = inputs.config
+    reporter = Reporter(inputs.folders, clock)
+    machine = find_machine(config.hardware)
+    tokenizer = load_tokenizer(inputs.model)
+    corpus = load_corpus(inputs, tokenizer)
+    identity = Identity.of(config, corpus.sha256)
+    checkpoints = Checkpoints(inputs.folders.checkpoints, identity, keep=config.checkpoint.keep)
+    torch.manual_seed(config.seed)
+    model = adapt(load_base(inputs.model, config, machine), config)
+    evaluator = Evaluator.of(
+        corpus,
+        tokenizer,
+        inputs.model,
+        config.evaluation,
+        machine=machine,
+        lines=machine.micro_batch(config.hardware.micro_batch_size, config.data.max_sequence_length),
+        check=stop.check,
+    )
+    return Run(inputs, machine, corpus, model, evaluator, checkpoints, reporter, stop, identity, clock)
+
+
+def _base_scores(this: Run) -> BaseScores:
+    """The base model's scores, from an earlier attempt where there was one."""
+    path = this.inputs.folders.checkpoints / BASE_SCORES_NAME
+    identity = f"{this.identity.sha256} {this.inputs.config.evaluation.model_dump_json()}"
+    if path.exists():
+        known = BaseScores.model_validate_json(path.read_bytes())
+        if known.identity == identity:
+            return known
+    this.reporter.phase("evaluating_base")
+    began = this.clock()
+    with base_of(this.model):
+        loss = this.evaluator.loss(this.model)
+        answers = this.evaluator.answers(this.model)
+    scores = this.evaluator.scores(loss, answers)
+    made = BaseScores(identity=identity, scores=scores, answers=answers, seconds=this.clock() - began)
+    replace_file(path, made.model_dump_json(indent=1).encode())
+    return made
+
+
+def _make_trainer(this: Run, scoring_seconds: float) -> Trainer:
+    """A trainer that stands at the newest checkpoint, or at the beginning."""
+    config = this.inputs.config
+    trainer = Trainer(
+        this.model,
+        this.corpus,
+        config,
+        machine=this.machine,
+        evaluator=this.evaluator,
+        checkpoints=this.checkpoints,
+        reporter=this.reporter,
+        stop=this.stop,
+        reserve_seconds=max(config.limits.publication_reserve_seconds, RESERVE_FACTOR * scoring_seconds),
+        clock=this.clock,
+    )
+    newest = this.checkpoints.newest()
+    if newest is not None:
+        trainer.resume(newest)
+    this.reporter.resumed(trainer.state.step, trainer.state.train_seconds, this.checkpoints.skipped)
+    this.reporter.phase("training", total_steps=trainer.order.total_steps)
+    return trainer
+
+
+def _finish(this: Run, trainer: Trainer, base: BaseScores, early: Literal["time"] | None) -> ExitCode:
+    """Score the best weights and publish them."""
+    this.reporter.phase("evaluating")
+    best = this.checkpoints.best()
+    if best is None:
+        raise RuntimeError("no checkpoint was evaluated, so there is nothing to publish")
+    if best.manifest.step != trainer.state.step:
+        trainer.load_weights(best)
+    answers = this.evaluator.answers(this.model)
+    tuned = this.evaluator.scores(best.manifest.eval_loss or 0.0, answers)
+    this.stop.check()
+    this.reporter.phase("publishing")
+    report = _report(this, trainer, base, tuned, answers).with_(best_step=best.manifest.step, stopped_early=early)
+    publish(this.model, this.inputs.folders.model, base=this.inputs.model, config=this.inputs.config, report=report)
+    this.reporter.phase("done")
+    return ExitCode.PUBLISHED
+
+
+def _report(
+    this: Run, trainer: Trainer, base: BaseScores, tuned: Scores, answers: tuple[str, ...]
+) -> TrainingReport:
+    config, corpus, state, history = this.inputs.config, this.corpus, trainer.state, this.reporter.history
+    trainable, total = count_parameters(this.model)
+    samples = [
+        SampleAnswer(prompt=asked.text, reference=asked.reference, base=before, tuned=after)
+        for asked, before, after in zip(this.evaluator.questions, base.answers, answers, strict=True)
+    ]
+    return TrainingReport(
+        job_id=config.job_id,
+        method=config.method,
+        base=base.scores,
+        tuned=tuned,
+        best_step=state.step,
+        steps=state.step,
+        total_steps=trainer.order.total_steps,
+        epochs=round(state.step / trainer.order.steps_per_epoch, 4),
+        train_rows=corpus.train_rows,
+        eval_rows=corpus.eval_rows,
+        generated_rows=len(this.evaluator.questions),
+        tokens_seen=state.tokens_seen,
+        trained_tokens_per_epoch=corpus.trained_tokens,
+        trainable_parameters=trainable,
+        total_parameters=total,
+        train_seconds=round(state.train_seconds, 3),
+        lost_seconds=round(history.lost_seconds, 3),
+        lost_steps=history.lost_steps,
+        resumes=history.resumes,
+        peak_memory_bytes=trainer.peak_memory(),
+        precision=this.machine.precision,
+        device=this.machine.name,
+        samples=tuple(samples[:SAMPLES]),
+        data_sha256=corpus.sha256,
+        versions=versions(),
+        warnings=(*corpus.warnings, *this.machine.warnings),
+    )

@@ -1,0 +1,28 @@
+"""The loss: cross-entropy at the trained positions, and nothing computed at the others."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+from training_container.batches import Batch
+
+
+def loss_sum(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+    """Sum, not mean, of the cross-entropies of a batch's targets: a scalar in fp32.
+
+    Divided by the number of targets of the *global* batch it gives each token the same weight, however the batch is
+    cut into micro-batches. The vocabulary projection runs at `batch.kept` alone. No attention mask is passed: an
+    all-ones mask would switch off the separation of packed rows by their positions.
+    """
+    output = model(
+        input_ids=batch.ids,
+        position_ids=batch.positions,
+        attention_mask=None,
+        use_cache=False,
+        logits_to_keep=batch.kept,
+    )
+    logits = output.logits
+    if logits.shape[1] != len(batch.kept):  # an architecture that takes no positions answers with all of them
+        logits = logits[:, batch.kept]
+    return functional.cross_entropy(logits[batch.chosen].float(), batch.targets, reduction="sum")

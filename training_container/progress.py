@@ -1,0 +1,115 @@
+"""How far the run is, for people (progress.json), for SageMaker (stdout) and for the next attempt (history.json)."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import ValidationError
+
+from spotune.contracts.base import Contract
+from spotune.contracts.training import Progress, Resume
+from training_container.folders import Folders, replace_file
+
+HISTORY_NAME = "history.json"
+MIN_INTERVAL_SECONDS = 1.0
+"""progress.json is written at most this often between changes of phase."""
+
+Clock = Callable[[], float]
+"""Seconds that never go backwards."""
+
+
+class History(Contract):
+    """`checkpoints/history.json`: what outlives a process, written once at the start of each."""
+
+    training_job: str = ""
+    """SageMaker's name of the training job that the elapsed seconds belong to."""
+    elapsed_before: float = 0.0
+    """Seconds that earlier processes of this training job took: its time limit is for all of them."""
+    resumes: tuple[Resume, ...] = ()
+    lost_steps: int = 0
+    lost_seconds: float = 0.0
+
+
+class Reporter:
+    """Keeps the progress file and remembers what the processes before this one left behind.
+
+    `before` is the progress of the process before this one, None where this is the first.
+    """
+
+    def __init__(self, folders: Folders, clock: Clock = time.monotonic) -> None:
+        self._folders = folders
+        self._clock = clock
+        self._started = clock()
+        self._written_at = float("-inf")
+        self.before = _read(Progress, folders.progress.read_bytes) if folders.progress.exists() else None
+        self.history = self._open_history()
+        self._progress = Progress(phase="loading")
+        self.phase("loading", **self._carried_over())
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of this training job, over all its processes."""
+        return self.history.elapsed_before + self._clock() - self._started
+
+    def phase(self, name: str, **changes: object) -> None:
+        """Enter a phase; the file is replaced at once."""
+        self._written_at = float("-inf")
+        self.update(phase=name, **changes)
+
+    def update(self, **changes: object) -> None:
+        """Change fields of the progress; the file follows when it is due."""
+        self._progress = self._progress.with_(**changes)
+        now = self._clock()
+        if now - self._written_at >= MIN_INTERVAL_SECONDS:
+            stamped = self._progress.with_(updated_at=time.time(), elapsed_seconds=round(self.elapsed, 3))
+            replace_file(self._folders.progress, stamped.model_dump_json().encode())
+            self._written_at = now
+
+    def log(self, **values: object) -> None:
+        """One JSON line on stdout, as METRIC_DEFINITIONS expects it."""
+        print(json.dumps(values), flush=True)
+
+    def resumed(self, step: int, train_seconds: float, skipped: tuple[str, ...]) -> None:
+        """Note that this process goes on at `step`, and what the process before it had done beyond that."""
+        if self.before is None:
+            return
+        history = self.history
+        self.history = history.with_(
+            resumes=(*history.resumes, Resume(step=step, at=time.time(), skipped=skipped)),
+            lost_steps=history.lost_steps + max(0, self.before.step - step),
+            lost_seconds=history.lost_seconds + max(0.0, self.before.train_seconds - train_seconds),
+        )
+        self._write_history()
+        self.update(resumed_from_step=step, step=step)
+
+    def _open_history(self) -> History:
+        path = self._folders.checkpoints / HISTORY_NAME
+        history = (_read(History, path.read_bytes) if path.exists() else None) or History()
+        name = os.environ.get("TRAINING_JOB_NAME", "")
+        same_job = self.before is not None and history.training_job == name
+        elapsed = self.before.elapsed_seconds if same_job and self.before else 0.0
+        self.history = history.with_(training_job=name, elapsed_before=elapsed)
+        self._write_history()
+        return self.history
+
+    def _write_history(self) -> None:
+        path = self._folders.checkpoints / HISTORY_NAME
+        replace_file(path, self.history.model_dump_json(indent=1).encode())
+
+    def _carried_over(self) -> dict[str, Any]:
+        """What stays true over an interruption, so that nothing jumps back to zero while the model loads."""
+        if self.before is None:
+            return {}
+        return self.before.model_dump(include={"step", "total_steps", "epoch", "loss", "eval_loss", "train_seconds"})
+
+
+def _read(contract: type[Any], read: Callable[[], bytes]) -> Any:
+    """The file's content, None where it was damaged: it only informs, so it must not stop a run."""
+    try:
+        return contract.model_validate_json(read())
+    except ValidationError:
+        return None

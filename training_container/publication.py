@@ -1,0 +1,140 @@
+"""What comes out: weights, tokenizer, report and model card, read back before they count as published."""
+
+from __future__ import annotations
+
+import shutil
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from spotune.contracts.training import REPORT_NAME, TrainingConfig, TrainingReport
+from training_container.folders import replace_file
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
+CARD_NAME = "README.md"
+
+
+def publish(model: Any, folder: Path, *, base: Path, config: TrainingConfig, report: TrainingReport) -> None:
+    """Write the model folder; `report.json` comes last, after the weights were read back and compared.
+
+    Raises:
+        RuntimeError: what was written is not what was trained.
+        OSError: the disk is full.
+    """
+    _empty(folder)
+    dtype = None if config.adapter else _stored_dtype(base)
+    weights = _save_weights(model, folder, dtype)
+    check_published(folder, weights)
+    for name in TOKENIZER_FILES:
+        if (base / name).exists():
+            shutil.copyfile(base / name, folder / name)
+    replace_file(folder / CARD_NAME, model_card(config, report).encode())
+    replace_file(folder / REPORT_NAME, report.model_dump_json(indent=1).encode())
+
+
+def check_published(folder: Path, weights: dict[str, torch.Tensor]) -> None:
+    """Compare every tensor in the folder's safetensors with the trained one, bit for bit.
+
+    Raises:
+        RuntimeError: they differ.
+    """
+    written: dict[str, torch.Tensor] = {}
+    for path in folder.glob("*.safetensors"):
+        written.update(load_file(path))
+    different = [name for name, tensor in written.items() if name not in weights or not torch.equal(tensor, weights[name])]
+    # A tied tensor is written once, under one of its names.
+    missing = [name for name, tensor in weights.items() if name not in written and not _is_tied(tensor, weights, written)]
+    if different or missing:
+        raise RuntimeError(f"the published weights differ from the trained ones: {(different + missing)[:3]}")
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what the weights depend on."""
+    names = ("torch", "transformers", "peft", "bitsandbytes", "spotune")
+    found = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def model_card(config: TrainingConfig, report: TrainingReport) -> str:
+    """The model card, with the front matter that the hub reads."""
+    adapter = config.adapter
+    what = "LoRA adapter" if adapter else "fine-tuned model"
+    rows = [
+        ("Held-out loss", f"{report.base.eval_loss:.4f}", f"{report.tuned.eval_loss:.4f}"),
+        ("Perplexity", f"{report.base.perplexity:.2f}", f"{report.tuned.perplexity:.2f}"),
+    ]
+    if report.base.exact_match is not None and report.tuned.exact_match is not None:
+        rows.append(("Exact match", f"{report.base.exact_match:.1%}", f"{report.tuned.exact_match:.1%}"))
+    lines = [
+        "---",
+        f"base_model: {config.model.name}",
+        f"library_name: {'peft' if adapter else 'transformers'}",
+        "pipeline_tag: text-generation",
+        f"tags: [spotune, {config.method}]",
+        "---",
+        "",
+        f"# {config.job_id}",
+        "",
+        f"A {what} for `{config.model.name}`, trained by Spotune.",
+        "",
+        "| held-out rows | base | tuned |",
+        "|---|---|---|",
+        *(f"| {name} | {base} | {tuned} |" for name, base, tuned in rows),
+        "",
+        f"Scored on {report.eval_rows} held-out rows, exact match on {report.generated_rows} of them.",
+        "",
+        f"- Method: {config.method}" + (f", rank {adapter.rank}, alpha {adapter.alpha:g}" if adapter else ""),
+        f"- Data: {report.train_rows} rows, SHA-256 `{report.data_sha256}`",
+        f"- Steps: {report.steps} of {report.total_steps}, best at {report.best_step}; {report.epochs:g} epochs",
+        f"- Learning rate {config.optimization.learning_rate:g}, global batch {config.optimization.global_batch_size},"
+        f" sequences of {config.data.max_sequence_length} tokens, seed {config.seed}",
+        f"- Computed in {report.precision} on {report.device}",
+        f"- Versions: {', '.join(f'{name} {version}' for name, version in report.versions.items())}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _empty(folder: Path) -> None:
+    """Leave nothing of an attempt that was cut short while it published."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _save_weights(model: Any, folder: Path, dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
+    """Save and return what must be found in the files."""
+    if dtype is None:
+        from peft import get_peft_model_state_dict
+
+        model.save_pretrained(folder, save_embedding_layers=False)
+        (folder / CARD_NAME).unlink(missing_ok=True)
+        weights = get_peft_model_state_dict(model, save_embedding_layers=False)
+    else:
+        model.to(dtype)
+        model.save_pretrained(folder)
+        weights = model.state_dict()
+    return {name: tensor.detach().cpu() for name, tensor in weights.items()}
+
+
+def _stored_dtype(base: Path) -> torch.dtype:
+    """The type of the base model's own files, in which a tuned copy is published."""
+    from transformers import AutoConfig
+
+    found = AutoConfig.from_pretrained(base, local_files_only=True).dtype
+    return found if isinstance(found, torch.dtype) else torch.bfloat16
+
+
+def _is_tied(tensor: torch.Tensor, weights: dict[str, torch.Tensor], written: dict[str, torch.Tensor]) -> bool:
+    return any(name in written and weights[name].data_ptr() == tensor.data_ptr() for name in weights)

@@ -1,0 +1,261 @@
+"""The training loop: optimizer steps, evaluations and checkpoints, each at a step that can be taken up again."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from spotune.contracts.training import TrainingConfig
+from training_container.batches import DataOrder, collate, split, targets_in, tokens_in
+from training_container.checkpoints import Checkpoint, Checkpoints, RunState
+from training_container.device import Machine
+from training_container.evaluation import Evaluator
+from training_container.faults import TrainingFault, out_of_memory
+from training_container.model import check_gradients, trainable
+from training_container.objective import loss_sum
+from training_container.progress import Clock, Reporter
+from training_container.rows import Corpus, Sequence
+from training_container.schedule import evaluation_steps, learning_rate, make_optimizer
+from training_container.stop import StopRequest
+
+WEIGHTS_NAME = "weights.safetensors"
+OPTIMIZER_NAME = "optimizer.pt"
+MAX_OVERFLOWS = 20
+"""fp16 steps in a row whose gradients overflowed before the run is called diverged."""
+
+
+class Trainer:
+    """Trains one model on one corpus, in one process.
+
+    A step's data and dropout follow from seed and step; so weights, optimizer and `RunState` are all there is to
+    save, and a run that was killed and taken up again makes the same weights as one that was not.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        corpus: Corpus,
+        config: TrainingConfig,
+        *,
+        machine: Machine,
+        evaluator: Evaluator,
+        checkpoints: Checkpoints,
+        reporter: Reporter,
+        stop: StopRequest,
+        reserve_seconds: float,
+        clock: Clock,
+    ) -> None:
+        self.model = model
+        self.state = RunState()
+        self.order = DataOrder(
+            corpus.training,
+            global_batch=config.optimization.global_batch_size,
+            epochs=config.optimization.epochs,
+            seed=config.seed,
+        )
+        self._config = config
+        self._machine = machine
+        self._evaluator = evaluator
+        self._checkpoints = checkpoints
+        self._reporter = reporter
+        self._stop = stop
+        self._pad = evaluator.tokenizer.pad_token_id
+        self._deadline = config.limits.max_runtime_seconds - reserve_seconds
+        self._clock = clock
+        self._micro_batch = evaluator.lines
+        self._parameters = trainable(model)
+        self._optimizer = make_optimizer(list(self._parameters.values()), config.optimization)
+        self._scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision == "fp16")
+        self._evaluate_at = evaluation_steps(self.order, config.evaluation.evaluations_per_epoch)
+        self._saved: RunState | None = None
+        self._saved_at = clock()
+        self._overflows = 0
+        self._checked_gradients = False
+        self._last_step_seconds = 0.0
+        self._speed: float | None = None
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint."""
+        self.state = self._saved = self._checkpoints.state_of(checkpoint)
+        self.load_weights(checkpoint)
+        optimizer = torch.load(checkpoint.folder / OPTIMIZER_NAME, map_location="cpu", weights_only=True)
+        self._optimizer.load_state_dict(optimizer)
+        if self.state.loss_scale:
+            self._scaler.load_state_dict(self.state.loss_scale)
+
+    def load_weights(self, checkpoint: Checkpoint) -> None:
+        """Put a checkpoint's weights into the model."""
+        saved = load_file(checkpoint.folder / WEIGHTS_NAME)
+        with torch.no_grad():
+            for name, parameter in self._parameters.items():
+                parameter.copy_(saved[name])
+
+    def train(self) -> Literal["time"] | None:
+        """Train to the end; returns why it ended early, if it did. The last state is saved and evaluated.
+
+        Raises:
+            Stopped: the process was asked to stop; the state is not saved yet (`save`).
+            TrainingFault: the loss is not finite, or a single sequence does not fit into memory.
+        """
+        self._saved_at = self._clock()
+        while True:
+            self._stop.check()
+            finished = self.state.step == self.order.total_steps
+            out_of_time = not finished and self._out_of_time()
+            if finished or out_of_time or self.state.step in self._evaluate_at:
+                self._evaluate()
+            if finished or out_of_time or self._save_due():
+                self.save()
+            if finished or out_of_time:
+                return "time" if out_of_time else None
+            self._step()
+
+    def save(self) -> None:
+        """Keep a checkpoint of this very state, unless it is kept already."""
+        if self.state == self._saved:
+            return
+        state = self.state.with_(loss_scale=self._scaler.state_dict(), peak_memory_bytes=self.peak_memory())
+        self._checkpoints.save(state, self._write)
+        self._saved = self.state
+        self._saved_at = self._clock()
+
+    def peak_memory(self) -> int:
+        """Bytes at the highest point of all attempts."""
+        return max(self.state.peak_memory_bytes, self._machine.peak_memory())
+
+    def _step(self) -> None:
+        """One optimizer step over one global batch."""
+        began = self._clock()
+        step = self.state.step
+        sequences = self.order.at(step)
+        rate = learning_rate(step, self.order.total_steps, self._config.optimization)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        loss = self._gradients(sequences)
+        self._update(loss)
+        seconds = self._clock() - began
+        tokens = sum(tokens_in(sequence) for sequence in sequences)
+        self.state = self.state.with_(
+            step=step + 1,
+            tokens_seen=self.state.tokens_seen + tokens,
+            train_seconds=self.state.train_seconds + seconds,
+            train_loss=loss,
+        )
+        self._last_step_seconds = seconds
+        self._report(rate, tokens / seconds if seconds else 0.0)
+
+    def _gradients(self, sequences: list[Sequence]) -> float:
+        """Gradients of a global batch's mean loss, and that loss. Where memory ends, in smaller micro-batches."""
+        while True:
+            try:
+                return self._accumulate(sequences)
+            except torch.OutOfMemoryError as error:
+                reason = str(error)
+            # Outside the handler: the exception holds the frames, and so the memory, of the step that failed.
+            self._halve_micro_batch(reason)
+
+    def _accumulate(self, sequences: list[Sequence]) -> float:
+        # Seeded here, dropout follows from the step alone, also when a step is begun again.
+        torch.manual_seed(self._config.seed * 1_000_003 + self.state.step)
+        self._optimizer.zero_grad(set_to_none=True)
+        targets = targets_in(sequences)
+        loss = 0.0
+        for part in split(sequences, self._micro_batch):
+            batch = collate(part, self._pad).to(self._machine.device)
+            with self._machine.autocast():
+                share = loss_sum(self.model, batch) / targets
+            self._scaler.scale(share).backward()
+            loss += float(share.detach())
+        return loss
+
+    def _halve_micro_batch(self, reason: str) -> None:
+        self._optimizer.zero_grad(set_to_none=True)
+        if self._micro_batch == 1:
+            raise out_of_memory(reason)
+        torch.cuda.empty_cache()
+        self._micro_batch //= 2
+        self._reporter.log(warning="out of memory", micro_batch_size=self._micro_batch)
+
+    def _update(self, loss: float) -> None:
+        """Clip and apply the gradients.
+
+        Raises:
+            TrainingFault: loss or gradients are not finite.
+        """
+        if not self._checked_gradients:
+            check_gradients(self.model)
+            self._checked_gradients = True
+        self._scaler.unscale_(self._optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(
+            self._parameters.values(), self._config.optimization.max_gradient_norm, foreach=True
+        )
+        overflowed = not torch.isfinite(norm)
+        self._overflows = self._overflows + 1 if overflowed else 0
+        allowed = MAX_OVERFLOWS if self._scaler.is_enabled() else 0
+        if not math.isfinite(loss) or self._overflows > allowed:
+            raise TrainingFault(
+                "loss_not_finite",
+                f"Training diverged at step {self.state.step + 1}: loss {loss}, gradient norm {float(norm)}.",
+                evidence=f"learning rate {self._optimizer.param_groups[0]['lr']:.3g}, last loss {self.state.train_loss}",
+                remedy="Lower the learning rate; check the data for rows that are not text.",
+            )
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+
+    def _evaluate(self) -> None:
+        """The held-out loss of this very state, once; a new best one is saved at once."""
+        if self.state.evaluated_step == self.state.step:
+            return
+        self._reporter.phase("evaluating")
+        loss = self._evaluator.loss(self.model)
+        self.state = self.state.with_(evaluated_step=self.state.step, eval_loss=loss)
+        best = self._checkpoints.best()
+        if best is None or loss < (best.manifest.eval_loss or 0.0):
+            self.save()
+        self._reporter.log(step=self.state.step, eval_loss=round(loss, 6))
+        self._reporter.phase("training", eval_loss=loss)
+
+    def _save_due(self) -> bool:
+        return self._clock() - self._saved_at >= self._config.checkpoint.interval_seconds and self.state.step > 0
+
+    def _out_of_time(self) -> bool:
+        """True where another step might end after the time that publication needs begins."""
+        if self._reporter.elapsed + self._last_step_seconds < self._deadline:
+            return False
+        if self.state.step == 0:
+            raise TrainingFault(
+                "runtime_too_short",
+                f"The time limit of {self._config.limits.max_runtime_seconds} s leaves no time for a single step.",
+                evidence=f"{self._reporter.elapsed:.0f} s have passed; training must end after {self._deadline:.0f} s",
+                remedy="Allow more time or money, or a faster GPU.",
+            )
+        return True
+
+    def _report(self, rate: float, speed: float) -> None:
+        state = self.state
+        self._speed = speed if self._speed is None else 0.9 * self._speed + 0.1 * speed
+        left = self.order.total_steps - state.step
+        self._reporter.log(
+            step=state.step,
+            train_loss=round(state.train_loss or 0.0, 6),
+            learning_rate=rate,
+            tokens_per_second=round(self._speed, 1),
+        )
+        self._reporter.update(
+            step=state.step,
+            epoch=round(state.step / self.order.steps_per_epoch, 4),
+            loss=state.train_loss,
+            tokens_per_second=round(self._speed, 1),
+            eta_seconds=round(left * state.train_seconds / state.step, 1),
+            peak_memory_bytes=self.peak_memory(),
+            train_seconds=round(state.train_seconds, 3),
+        )
+
+    def _write(self, folder: Path) -> None:
+        weights = {name: parameter.detach().cpu().contiguous() for name, parameter in self._parameters.items()}
+        save_file(weights, folder / WEIGHTS_NAME)
+        torch.save(self._optimizer.state_dict(), folder / OPTIMIZER_NAME)
