@@ -1,0 +1,25 @@
+"""What tests of every room share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from spotune.local import stack as embedded
+from spotune.local.state import StackState
+
+
+@pytest.fixture(scope="session")
+def stack(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackState]:
+    """A stack of this session's own: real handlers, emulator, double. Tests that use it are marked `embedded`.
+
+    They share it, so each works under names of its own.
+    """
+    home = tmp_path_factory.mktemp("stack")
+    (home / "cache").mkdir()
+    # Later sessions find the bundle made.
+    (home / "cache" / "bundles").symlink_to(pytestconfig.cache.mkdir("bundles"), target_is_directory=True)
+    state = embedded.up(home, emulator_port=0, double_port=0)
+    yield state
+    embedded.down(home)
