@@ -13,8 +13,8 @@ from spotune.contracts.request import Market
 MIN_PART_BYTES = 8 * 1024**2
 """S3 takes parts of 5 MiB and more; larger ones mean fewer requests."""
 
-MAX_PARTS = 10_000
-"""Of one multipart upload. Source: S3's "Amazon S3 multipart upload limits"."""
+MAX_PARTS = 2_000
+"""Of one upload: one answer of a Lambda (6 MB) must carry the URLs of all. S3 would take 10,000."""
 
 RefusalReason = Literal["quota", "capacity", "invalid", "not_permitted"]
 
@@ -176,7 +176,7 @@ class MessageQueue(Protocol):
 
 
 def part_bytes(total: int) -> int:
-    """Bytes of every part but the last, so that `total` bytes fit into the parts that S3 allows."""
+    """Bytes of every part but the last, so that `total` bytes fit into `MAX_PARTS`."""
     needed = -(-total // MAX_PARTS)
     mebibytes = -(-needed // 1024**2)
     return max(MIN_PART_BYTES, mebibytes * 1024**2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -138,8 +139,6 @@ class TestJobs:
             store.commit(record, decision(record.with_(**change)), limit=LIMIT)
 
     def test_a_record_too_large_is_refused_by_name_and_nothing_is_written(self, store: Store) -> None:
-        import random
-
         noise = random.Random(1).randbytes(600_000).hex()
         record = created(store)
         with pytest.raises(TooLarge) as refusal:
@@ -196,8 +195,6 @@ class TestJobLists:
 
     def test_a_page_of_heavy_jobs_is_whole(self, store: Store) -> None:
         """DynamoDB ends a query's answer at 1 MB."""
-        import random
-
         for i in range(6):
             noise = random.Random(i).randbytes(120_000).hex()
             created(store, id=f"ftjob-{i}", created_at=NOW + i, gate_verdict=noise)
