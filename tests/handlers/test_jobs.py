@@ -12,11 +12,13 @@ from spotune.contracts import layout
 from spotune.contracts.errors import Unavailable
 from spotune.contracts.training import Manifest, Progress
 from spotune.service import submit
+from spotune.service.installation import install
 from spotune.service.observation import observe
 from spotune.service.reconcile import reconcile
 from tests import tiny_model
 from tests.factories import report
-from tests.in_process import Client, World
+from tests.in_process import Client, World, client_of
+from tests.in_process import world as make_world
 from tests.tiny_model import chat_rows
 
 JOBS = "/v1/fine_tuning/jobs"
@@ -213,9 +215,13 @@ def test_unknown_cursors_are_refused(client: Client, file_id: str) -> None:
         assert (answer.status, answer.error["code"]) == (400, "unknown_cursor"), path
 
 
-def test_the_monthly_limit_refuses_before_anything_is_recorded(world: World, client: Client, file_id: str) -> None:
-    submitted(client, file_id, constraints={"budget_usd": 600})
-    answer = client.call("POST", JOBS, body_for(file_id, constraints={"budget_usd": 600}))
+def test_the_monthly_limit_refuses_before_anything_is_recorded() -> None:
+    poor = make_world(monthly_limit_usd=3)
+    install(poor.here)
+    client = client_of(poor.here, "acme")
+    file_id = client.upload(chat_rows(40))
+    submitted(client, file_id, constraints={"budget_usd": 2})
+    answer = client.call("POST", JOBS, body_for(file_id, constraints={"budget_usd": 2}))
     assert (answer.status, answer.error["code"]) == (400, "monthly_limit_reached")
     assert len(client.call("GET", JOBS).body["data"]) == 1
 

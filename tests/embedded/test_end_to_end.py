@@ -1,0 +1,109 @@
+"""The whole path for real: HTTP, Lambdas, queue, the double, the container's process, S3, settled cost."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from spotune.contracts.layout import split_uri
+from spotune.contracts.training import TrainingReport
+from spotune.local.deployment import client
+from spotune.local.state import StackState
+from tests import tiny_model
+from tests.polling import wait_for
+from tests.tiny_model import chat_rows
+
+pytestmark = [pytest.mark.embedded, pytest.mark.torch]
+
+
+def submit(sdk: openai.OpenAI, epochs: int, **extra: object) -> str:
+    uploaded = sdk.files.create(file=("train.jsonl", chat_rows(64)), purpose="fine-tune")
+    job = sdk.fine_tuning.jobs.create(
+        model=tiny_model.NAME,
+        training_file=uploaded.id,
+        seed=5,
+        method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": epochs, "batch_size": 4}}},
+        extra_body={
+            "constraints": {"budget_usd": 5},
+            "adapter": {"type": "lora", "rank": 4, "dropout": 0.1},
+            "training": {"max_sequence_length": 64, "packing": False, "save_interval_seconds": 1},
+            "gate": {"better_than_base": True},
+            **extra,
+        },
+    )
+    return job.id
+
+
+def details(job: Any) -> dict[str, Any]:
+    return dict(job.model_extra["spotune"])
+
+
+def finished(sdk: openai.OpenAI, job_id: str) -> Any:
+    def look() -> Any:
+        job = sdk.fine_tuning.jobs.retrieve(job_id)
+        return job if job.status in ("succeeded", "failed", "cancelled") else None
+
+    return wait_for(look, f"the end of {job_id}")
+
+
+def adapter_sha256(stack: StackState, job: Any) -> str:
+    bucket, folder = split_uri(details(job)["output_uri"])
+    body = client("s3", stack.emulator_url).get_object(Bucket=bucket, Key=folder + "adapter_model.safetensors")
+    return hashlib.sha256(body["Body"].read()).hexdigest()
+
+
+def test_a_job_trains_for_real_and_its_money_is_settled(trainable: StackState, sdk: openai.OpenAI) -> None:
+    job = finished(sdk, submit(sdk, epochs=4))
+    seen = details(job)
+    assert job.status == "succeeded", (job.error, seen["error"])
+    report = TrainingReport.model_validate(seen["report"])
+    assert report.tuned.eval_loss < report.base.eval_loss
+    assert job.fine_tuned_model is not None
+    (attempt,) = seen["attempts"]
+    assert attempt["billable_seconds"] > 0
+    assert seen["money"]["reserved"] == 0
+    assert seen["money"]["billed"] == -(-attempt["price"] * attempt["billable_seconds"] // 3600)
+    assert len(adapter_sha256(trainable, job)) == 64
+    messages = [event.message for event in sdk.fine_tuning.jobs.list_events(job.id, limit=100).data]
+    assert messages[-1] == "Job created."
+    assert any("Model registered" in message for message in messages)
+    assert len(sdk.fine_tuning.jobs.checkpoints.list(job.id).data) >= 1
+
+
+def test_an_interruption_at_any_step_changes_no_bit_of_the_weights(trainable: StackState, sdk: openai.OpenAI) -> None:
+    epochs = 60
+    step = random.randint(5, 120)
+    print(f"interrupting at step {step}")
+    interrupted_id = submit(sdk, epochs)
+    name = f"{interrupted_id}-1"
+
+    def reached() -> bool | None:
+        progress = details(sdk.fine_tuning.jobs.retrieve(interrupted_id))["progress"]
+        return True if progress and progress["phase"] == "training" and progress["step"] >= step else None
+
+    wait_for(reached, f"step {step}")
+    door = f"{trainable.double_url}/_double/interrupt"
+    httpx.post(door, json={"TrainingJobName": name, "restart_after_seconds": 0.5}).raise_for_status()
+    interrupted = finished(sdk, interrupted_id)
+    straight = finished(sdk, submit(sdk, epochs))
+
+    assert (interrupted.status, straight.status) == ("succeeded", "succeeded")
+    assert details(interrupted)["attempts"][0]["interruptions"] == 1
+    assert len(details(interrupted)["report"]["resumes"]) == 1
+    assert details(straight)["report"]["resumes"] == []
+    assert adapter_sha256(trainable, interrupted) == adapter_sha256(trainable, straight)
+
+
+def test_a_running_job_is_cancelled_and_nothing_stays_reserved(trainable: StackState, sdk: openai.OpenAI) -> None:
+    job_id = submit(sdk, epochs=100)
+    wait_for(lambda: True if sdk.fine_tuning.jobs.retrieve(job_id).status == "running" else None, "the start")
+    sdk.fine_tuning.jobs.cancel(job_id)
+    job = finished(sdk, job_id)
+    assert job.status == "cancelled"
+    assert details(job)["money"]["reserved"] == 0
+    assert details(job)["attempts"][0]["billable_seconds"] > 0

@@ -1,0 +1,28 @@
+"""Waiting for real processes: look again and again, up to a deadline."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+PATIENCE = 120
+"""Seconds that any single step of a tiny job may take on a slow machine."""
+
+
+def wait_for(look: Callable[[], T | None], what: str, patience: float = PATIENCE) -> T:
+    """What `look` finds first.
+
+    Raises:
+        AssertionError: it found nothing in time.
+    """
+    pause = threading.Event()
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        found = look()
+        if found is not None:
+            return found
+        pause.wait(0.1)
+    raise AssertionError(f"waited {patience} s in vain for {what}")
