@@ -12,8 +12,8 @@ from spotune.data.sample import Sample
 from spotune.data.statistics import TokenCount, batches
 from spotune.data.tokens import RowTokenizer
 
-MAX_REMEMBERED_ROWS = 5_000_000
-"""Rows whose hashes are kept for finding duplicates: 16 bytes each, about 500 MB of memory at the most."""
+MAX_REMEMBERED_ROWS = 2_000_000
+"""Rows whose hashes are kept for finding duplicates: about 96 bytes of memory each, 190 MB at the most."""
 
 FEW_ROWS = 10
 MUCH = 0.1
@@ -47,12 +47,13 @@ def check_dataset(
     sample = Sample(sample_bytes)
     count = None if tokenizer is None else TokenCount(tokenizer, max_length, faults)
     rows = duplicates.watch(read_examples(stream, faults))
-    chosen = rows if count is None else sample.choose(rows)
-    for batch in batches(chosen):
-        if count is not None:
+    if count is None:
+        _exhaust(rows)
+    else:
+        for batch in batches(sample.choose(rows)):
             count.add(batch)
-    stream.drain()
-    tokens = None if count is None else count.statistics(faults.rows)
+    _exhaust(stream)
+    tokens = None if count is None else count.statistics(sample.scale)
     if tokens is not None and tokens.untrainable_rows == tokens.rows:
         message = f"after cutting rows to {max_length:,} tokens no row has a token left to learn"
         faults.add(0, "", "all_truncated", message)
@@ -63,10 +64,10 @@ def check_dataset(
         rows=faults.rows,
         format=faults.format,
         fault_count=faults.count,
-        faults=tuple(faults.faults),
+        faults=tuple(sorted(faults.faults, key=lambda fault: fault.line)),
         duplicate_rows=duplicates.count,
         tokens=tokens,
-        sampled=1.0 if count is None else sample.share,
+        sampled=sample.share,
     )
     return report.with_(
         warnings=(*_warnings(report, max_length), *duplicates.warnings, *(count.warnings if count else ()))
@@ -87,10 +88,10 @@ class _Stream:
             self.bytes += len(chunk)
             yield chunk
 
-    def drain(self) -> None:
-        """Read on to the end, where reading stopped early."""
-        for _ in self:
-            pass
+
+def _exhaust(items: Iterable[object]) -> None:
+    for _ in items:
+        pass
 
 
 class _Duplicates:
@@ -115,7 +116,7 @@ class _Duplicates:
 
 def _warnings(report: DatasetReport, max_length: int) -> Iterator[str]:
     if 0 < report.rows < FEW_ROWS:
-        yield f"The file has {report.rows} rows; a model learns little from fewer than {FEW_ROWS}."
+        yield f"A model learns little from fewer than {FEW_ROWS} rows; the file has {report.rows}."
     if report.duplicate_rows:
         yield f"{report.duplicate_rows:,} of {report.rows:,} rows repeat an earlier row."
     tokens = report.tokens

@@ -58,7 +58,7 @@ def _filled_lines(stream: Iterator[bytes], faults: FaultList) -> Iterator[Line]:
     for line in split_lines(stream):
         if line.number == 1 and line.content.startswith(BOM):
             faults.add(1, "", "utf8_bom", "the file begins with a UTF-8 byte order mark")
-            line = line._replace(content=line.content.removeprefix(BOM))
+            line = line._replace(content=line.content.removeprefix(BOM), length=line.length - len(BOM))
         if not line.content.strip() and line.length == len(line.content):
             first_blank = first_blank or line.number
             continue

@@ -33,29 +33,40 @@ def _parse(line: Line) -> Row:
     if b"\0" in line.content:
         raise _LineRefused("nul_byte", f"byte {line.content.index(0) + 1} of the line is NUL")
     try:
-        value = _DECODER.decode(line.content.decode())
+        text = line.content.decode()
+        value = _DECODER.decode(text)
     except UnicodeDecodeError as error:
-        at = f"byte {error.start + 1} of the line (0x{line.content[error.start]:02x})"
-        raise _LineRefused("invalid_utf8", f"{at} is not valid UTF-8") from error
+        raise _not_utf8(error, line) from error
     except RecursionError as error:
         raise _LineRefused("nested_too_deeply", "the row nests lists or objects too deeply") from error
     except ValueError as error:
-        raise _malformed(error, line) from error
+        raise _malformed(error, text, line) from error
     if not isinstance(value, dict):
         raise _LineRefused("not_an_object", f"the row is a JSON {_JSON_NAMES[type(value)]}, not an object")
     return value
 
 
-def _malformed(error: ValueError, line: Line) -> _LineRefused:
+def _not_utf8(error: UnicodeDecodeError, line: Line) -> _LineRefused:
+    if error.reason == "unexpected end of data" and not line.ended:
+        return _truncated(line)
+    at = f"byte {error.start + 1} of the line (0x{line.content[error.start]:02x})"
+    return _LineRefused("invalid_utf8", f"{at} is not valid UTF-8")
+
+
+def _malformed(error: ValueError, text: str, line: Line) -> _LineRefused:
     """json raises a plain ValueError for integers of more than 4,300 digits, with a text about Python."""
     if not isinstance(error, json.JSONDecodeError):
         return _LineRefused("malformed_json", "the row holds a number of too many digits")
-    if not line.ended:
-        return _LineRefused(
-            "truncated_json", f"the file ends in the middle of this row ({line.length:,} bytes into it)"
-        )
+    written = text.strip()
+    open_end = not written.endswith("}") or error.pos >= len(text) or error.msg.startswith("Unterminated string")
+    if not line.ended and written.startswith("{") and open_end:
+        return _truncated(line)
     what = error.msg[:1].lower() + error.msg[1:]
     return _LineRefused("malformed_json", f"the line is not valid JSON: {what}, at character {error.pos + 1}")
+
+
+def _truncated(line: Line) -> _LineRefused:
+    return _LineRefused("truncated_json", f"the file ends in the middle of this row, {line.length:,} bytes into it")
 
 
 def _distinct(pairs: list[tuple[str, object]]) -> Row:

@@ -19,31 +19,40 @@ class Sample:
     def __init__(self, bound: int | None) -> None:
         """`bound` in bytes of lines; None takes every row and keeps none in memory."""
         self._bound = bound
-        self._all_bytes = 0
-        self._kept_bytes = 0
+        self._rows = self._kept_rows = 0
+        self._bytes = self._kept_bytes = 0
 
     @property
     def share(self) -> float:
         """Share of the bytes that was chosen."""
-        return self._kept_bytes / self._all_bytes if self._all_bytes else 1.0
+        return self._kept_bytes / self._bytes if self._bytes else 1.0
+
+    @property
+    def scale(self) -> float:
+        """Rows seen for each row chosen."""
+        return self._rows / self._kept_rows if self._kept_rows else 1.0
 
     def choose(self, examples: Iterator[Example]) -> Iterator[Example]:
         """The chosen rows, in the file's order."""
         if self._bound is None:
-            yield from examples
-            return
+            return examples
+        return self._within(self._bound, examples)
+
+    def _within(self, bound: int, examples: Iterator[Example]) -> Iterator[Example]:
         kept: list[tuple[int, int, Example]] = []
-        limit = 0
+        dropped = 0
         for example in examples:
-            self._all_bytes += example.size
+            self._rows += 1
+            self._bytes += example.size
             drawn = _draw(example.number)
-            if drawn < limit:
+            if drawn < dropped:
                 continue
             heappush(kept, (drawn, example.number, example))
             self._kept_bytes += example.size
-            while self._kept_bytes > self._bound and len(kept) > 1:
-                limit, _, dropped = heappop(kept)
-                self._kept_bytes -= dropped.size
+            while self._kept_bytes > bound and len(kept) > 1:
+                dropped, _, row = heappop(kept)
+                self._kept_bytes -= row.size
+        self._kept_rows = len(kept)
         yield from sorted((example for _, _, example in kept), key=lambda example: example.number)
 
 

@@ -66,12 +66,11 @@ class TokenCount:
             return ()
         return (f"{self._spelt_out:,} rows spell out the model's special tokens in their text: rendered twice?",)
 
-    def statistics(self, rows: int) -> TokenStatistics | None:
-        """Of `rows` rows, of which those measured are a sample; None where none was measured."""
+    def statistics(self, scale: float) -> TokenStatistics | None:
+        """Of `scale` times the rows that were measured, these being a sample; None where none was measured."""
         measured = self._lengths.total()
         if not measured:
             return None
-        scale = max(1.0, rows / measured)
         longest = max(self._lengths)
         longer = sum(count for length, count in self._lengths.items() if length > self._max_length)
         return TokenStatistics(

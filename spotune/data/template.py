@@ -87,7 +87,7 @@ class ChatTemplate:
         for index, message in enumerate(messages):
             if message.trained:
                 prompt = self.prompt(messages[:index])
-                through = self._text(messages[: index + 1])
+                through = self._text(messages[: index + 1]) if index + 1 < len(messages) else text
                 if not (through.startswith(prompt) and text.startswith(through.rstrip())):
                     raise _no_loss_mask(f"it writes turn {index} differently when further turns follow")
                 spans.append(_without_trailing_space(text, (len(prompt), len(through)), message))
