@@ -40,8 +40,8 @@ log = logging.getLogger(__name__)
 class Double:
     """CreateTrainingJob and its neighbours, in process. Requests and answers are the API's own documents.
 
-    Supports: managed spot with interruptions, checkpoints, stops, limits, quotas, capacity, events, tags.
-    Not: tuning jobs, warm pools, instance groups, serverless jobs, retry strategies (accepted, not acted on).
+    Supports: managed spot with interruptions, checkpoints, stops, limits, quotas, capacity, retries, events, tags.
+    Not: tuning jobs, warm pools, instance groups, serverless jobs.
     """
 
     def __init__(

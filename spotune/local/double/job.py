@@ -12,6 +12,7 @@ Secondary = Literal[
     "Downloading",
     "Training",
     "Interrupted",
+    "Restarting",
     "Uploading",
     "Stopping",
     "Completed",
@@ -25,7 +26,7 @@ Request = dict[str, Any]
 """A validated CreateTrainingJob request."""
 
 LIVE: frozenset[Status] = frozenset({"InProgress", "Stopping"})
-WAITING: frozenset[Secondary] = frozenset({"Starting", "Pending", "Interrupted"})
+WAITING: frozenset[Secondary] = frozenset({"Starting", "Pending", "Interrupted", "Restarting"})
 """No instance is held: nothing is billed and nothing runs."""
 
 
@@ -66,6 +67,8 @@ class Job:
     launches: int = 0
     """How often instances were started for it; a report from an earlier launch is stale."""
     interruptions: int = 0
+    retries: int = 0
+    """Launches made anew after InternalServerError, by RetryStrategy."""
     instance_type: str = ""
     """The type it runs on, once there was capacity."""
     pending_since: float | None = None
@@ -129,6 +132,12 @@ class Job:
         """Seconds from creation to the end, for spot."""
         seconds: int | None = self.request.get("StoppingCondition", {}).get("MaxWaitTimeInSeconds")
         return seconds
+
+    @property
+    def max_retries(self) -> int:
+        """Launches that may follow an InternalServerError."""
+        retries: int = self.request.get("RetryStrategy", {}).get("MaximumRetryAttempts", 0)
+        return retries
 
     def billed(self, now: float) -> float:
         """Seconds billed so far: Downloading to the end of each launch, added up."""

@@ -113,11 +113,13 @@ class Launch:
             return bool(self._processes)
 
     def close(self) -> None:
-        """Kill, give up an upload, and wait for the processes' end."""
+        """Kill, give up an upload, and save the checkpoints that are whole, for the next launch."""
         self._closed.set()
         self.kill()
         for process in self._processes.values():
             process.wait()
+        if self._processes:
+            self._sync(final=True)
 
     def _make_syncs(self) -> list[CheckpointSync]:
         config = self._request.get("CheckpointConfig")
@@ -178,7 +180,7 @@ class Launch:
             if now - synced >= self._settings.timing.sync:
                 self._sync(final=False)
                 synced = time.monotonic()
-            self._killed.wait(POLL_SECONDS) if not self._killed.is_set() else time.sleep(POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
 
     def _sync(self, *, final: bool) -> None:
         for sync in self._syncs:

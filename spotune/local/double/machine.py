@@ -1,8 +1,9 @@
 """The life of a training job: what each signal and each passing second changes, and what is to be done next.
 
     Starting -> [Pending] -> Downloading -> Training -> Uploading -> Completed | Failed | Stopped
-                    ^                |          |
-                    +-- Interrupted <+----------+      spot only; the next launch restores the checkpoints
+        ^                            |          |
+        +----------- Interrupted <---+----------+     spot only; the next launch restores the checkpoints
+        +----------- Restarting <----+----------+     after an internal error, as often as RetryStrategy allows
 
 Pure: no clock, no process, no cloud. Both runners stand on it.
 """
@@ -27,6 +28,7 @@ MESSAGES: dict[Secondary, str] = {
     "Downloading": "Downloading input data",
     "Training": "Training image download completed. Training in progress.",
     "Interrupted": "The managed spot training instances were interrupted",
+    "Restarting": "Restarting the training job after an internal error",
     "Uploading": "Uploading generated training model",
     "Stopping": "Stopping the training job",
     "Completed": "Training job completed",
@@ -144,7 +146,7 @@ def on_signal(job: Job, signal: Signal, now: float) -> tuple[Act, ...]:
         case InputRefused(reason) if job.live:
             return _fail(job, reason, now)
         case Broken() if job.live:
-            return _fail(job, INTERNAL_ERROR, now)
+            return _broken(job, now)
         case Uploaded(artifacts) if job.live:
             return _uploaded(job, artifacts, now)
         case _:
@@ -197,11 +199,11 @@ def lost_double(job: Job, alive_until: float, now: float) -> tuple[Act, ...]:
     if job.spot:
         job.restart_after = 0.0
         return _interrupted(job, now)
-    return _fail(job, INTERNAL_ERROR, now)
+    return _broken(job, now)
 
 
 def _seek_instances(job: Job, now: float, timing: Timing, find_capacity: FindCapacity) -> tuple[Act, ...]:
-    if job.secondary == "Interrupted":
+    if job.secondary in ("Interrupted", "Restarting"):
         _enter(job, "InProgress", "Starting", now)
         job.due_at = now + timing.starting
         return ()
@@ -261,6 +263,19 @@ def _uploaded(job: Job, artifacts: str, now: float) -> tuple[Act, ...]:
     if job.stop_cause is not None:
         return _finish(job, "Stopped", job.stop_cause, now)
     return _finish(job, "Completed", "Completed", now)
+
+
+def _broken(job: Job, now: float) -> tuple[Act, ...]:
+    """RetryStrategy starts the job anew, with its checkpoints; MaxRuntime bounds all tries together."""
+    if job.stop_cause is not None or job.retries >= job.max_retries:
+        return _fail(job, INTERNAL_ERROR, now)
+    _end_billing(job, now)
+    job.retries += 1
+    job.failure_reason = ""
+    job.restart_after = job.kill_at = None
+    _enter(job, "InProgress", "Restarting", now)
+    job.due_at = now
+    return (Act.DISCARD,)
 
 
 def _fail(job: Job, reason: str, now: float) -> tuple[Act, ...]:

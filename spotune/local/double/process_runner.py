@@ -16,11 +16,8 @@ from spotune.local.double.job import Job, Request
 from spotune.local.double.launch import Launch
 from spotune.local.double.machine import Exited
 from spotune.local.double.objects import Objects
-from spotune.local.double.runner import Report
+from spotune.local.double.runner import KILLED, Report
 from spotune.local.double.settings import Settings
-
-KILLED = 137
-"""The exit code of a container that was killed."""
 
 log = logging.getLogger(__name__)
 

@@ -8,6 +8,8 @@ from typing import Protocol
 from spotune.local.double.job import Job, Request
 from spotune.local.double.machine import Signal
 
+KILLED = 137
+"""The exit code of a container that was killed."""
 Report = Callable[[Signal], None]
 """Takes a signal of one launch of one job, from any thread, at any time after the act that it answers."""
 

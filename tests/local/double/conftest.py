@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -129,6 +130,25 @@ def aws(service: str, url: str) -> Any:
     return boto3.client(
         service, endpoint_url=url, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
     )
+
+
+def control(site: Site, route: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """One request to the control door."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(
+        f"{site.server.url}/_double/{route}", data, headers={"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as response:
+        answer: dict[str, Any] = json.load(response)
+        return answer
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs (a zombie does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def free_port() -> int:
