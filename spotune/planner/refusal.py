@@ -33,7 +33,7 @@ def _budget_too_small(found: Search, options: Sequence[Option]) -> PlanRefused:
         f"No plan{within} is sure to finish under {dollars(found.limits.cap)}: the cheapest is {_offer(best)}.",
         code="budget_too_small",
         param="constraints.budget_usd",
-        remedy=f"Set constraints.budget_usd to {_round_up(best):g} or more, or train fewer epochs or a smaller model.",
+        remedy=f"Set constraints.budget_usd to {_round_up(best):.2f} or more, or train fewer epochs.",
         details={"cheapest": _facts(best), **_rejections(found)},
     )
 

@@ -106,6 +106,7 @@ def search(job: Job, catalog: Catalog, snapshot: MarketSnapshot, limits: Limits)
 
 def reject_others(found: Search, chosen: Option, catalog: Catalog) -> Iterator[Rejection]:
     """One reason for every type but the chosen one."""
+    best = _best_by_type(found)
     for spec in catalog:
         name = spec.instance_type
         if name == chosen.spec.instance_type:
@@ -115,19 +116,20 @@ def reject_others(found: Search, chosen: Option, catalog: Catalog) -> Iterator[R
         elif name in found.verdicts:
             yield found.verdicts[name]
         else:
-            yield _outdone(
-                next(option for option in _permitted(found) if option.spec.instance_type == name), found, chosen
-            )
+            yield _outdone(best[name], found.limits, chosen)
 
 
-def _permitted(found: Search) -> Iterator[Option]:
-    """Feasible ones first, so that a type is judged by the best that it has."""
+def _best_by_type(found: Search) -> dict[str, Option]:
+    """Each type's cheapest option, one within every constraint where it has one."""
+    best: dict[str, Option] = {}
     permitted = [option for option in found.options if found.limits.permits(option)]
-    return iter(sorted(permitted, key=lambda option: not found.limits.meets(option)))
+    for option in sorted(permitted, key=lambda option: not found.limits.meets(option)):
+        best.setdefault(option.spec.instance_type, option)
+    return best
 
 
-def _outdone(option: Option, found: Search, chosen: Option) -> Rejection:
-    name, limits = option.spec.instance_type, found.limits
+def _outdone(option: Option, limits: Limits, chosen: Option) -> Rejection:
+    name = option.spec.instance_type
     where = "on spot" if option.market == "spot" else "on-demand"
     if not option.startable(limits.cap):
         needed = f"needs {dollars(option.needed_cap)} {where} to be sure to finish; the cap is {dollars(limits.cap)}"
