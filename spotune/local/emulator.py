@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import resource
 import shutil
 import sys
@@ -119,7 +120,7 @@ def main() -> None:
     """Serve until SIGTERM, then save and end."""
     state = Path(os.environ["STATE_DIR"])
     _clear_leftovers(Path(os.environ["TMPDIR"]), state)
-    _show_messages_again(state / "sqs.json")
+    _mend_queues(state / "sqs.json", os.environ["GATEWAY_PORT"])
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
     from ministack import app as emulator
@@ -184,11 +185,14 @@ def _clear_leftovers(temporary: Path, state: Path) -> None:
         unfinished.unlink()
 
 
-def _show_messages_again(saved: Path) -> None:
-    """Whoever had taken a message is gone: it need not stay hidden for its visibility timeout."""
+def _mend_queues(saved: Path, port: str) -> None:
+    """Find the queues again under the port of today, since ministack knows them by their URLs, and show every message.
+
+    Whoever had taken a message is gone: it need not stay hidden for its visibility timeout.
+    """
     if not saved.exists():
         return
-    document = json.loads(saved.read_text())
+    document = json.loads(re.sub(r"http://127\.0\.0\.1:\d+/", f"http://127.0.0.1:{port}/", saved.read_text()))
     for queue in document["payload"]["queues"]["data"].values():
         for message in queue["messages"]:
             message["visible_at"] = message["sent_at"]
