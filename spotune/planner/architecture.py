@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Literal
 
 from spotune.contracts.errors import RequestRefused
@@ -42,6 +42,8 @@ class Architecture:
     vocabulary: int
     context: int
     """Longest sequence that the position embedding was made for."""
+    softcapped: bool
+    """Attention scores and logits pass through a tanh, which keeps more copies of both for the backward pass."""
     gated: bool
     """Gate, up and down projections (SwiGLU, GeGLU); else two linear layers."""
     tied: bool
@@ -127,7 +129,7 @@ def known_config(name: str) -> dict[str, object] | None:
 
 @cache
 def _known_configs() -> dict[str, dict[str, object]]:
-    entries = json.loads(files("spotune.planner").joinpath("data/models.json").read_text(encoding="utf-8"))
+    entries = json.loads(Path(__file__).with_name("data").joinpath("models.json").read_bytes())
     return {name.lower(): entry["config"] for entry in entries for name in entry["names"]}
 
 
@@ -181,6 +183,7 @@ class _LlamaKind:
     """Queries and keys are normed a head."""
     fused: bool = False
     tied: bool = False
+    softcapped: bool = False
     head_dim: int | None = None
     """The family's own default; else hidden size over heads."""
 
@@ -203,6 +206,7 @@ def _llama(kind: _LlamaKind) -> Callable[[_Config], Architecture]:
             intermediate=intermediate,
             vocabulary=vocabulary,
             context=config.count("max_position_embeddings"),
+            softcapped=kind.softcapped,
             gated=True,
             tied=config.flag("tie_word_embeddings", default=kind.tied),
             linears=_llama_linears(config, kind, hidden, heads * head_dim, kv_heads * head_dim, intermediate),
@@ -311,6 +315,7 @@ def _classic(
         intermediate=inner,
         vocabulary=vocabulary,
         context=context,
+        softcapped=False,
         gated=False,
         tied=config.flag("tie_word_embeddings", default=tied),
         linears=linears,
@@ -326,7 +331,7 @@ _READERS: dict[str, Callable[[_Config], Architecture]] = {
     "qwen3": _llama(_LlamaKind(attention_bias_key=True, head_norms=True, head_dim=128)),
     "phi3": _llama(_LlamaKind(fused=True)),
     "gemma": _llama(_LlamaKind(attention_bias_key=True, tied=True, head_dim=256)),
-    "gemma2": _llama(_LlamaKind(attention_bias_key=True, tied=True, head_dim=256, block_norms=4)),
+    "gemma2": _llama(_LlamaKind(attention_bias_key=True, tied=True, head_dim=256, block_norms=4, softcapped=True)),
     "gpt2": _gpt2,
     "gpt_neox": _gpt_neox,
     "opt": _opt,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -193,4 +193,4 @@ def _rows(name: str) -> Iterator[dict[str, str]]:
 
 
 def _text(name: str) -> str:
-    return files("spotune.planner").joinpath("data", name).read_text(encoding="utf-8")
+    return Path(__file__).with_name("data").joinpath(name).read_text(encoding="utf-8")

@@ -23,6 +23,9 @@ OPTIMIZER_BYTES = {"adamw": 8, "paged_adamw_8bit": 2}
 LOGIT_BYTES = 12
 """A token and vocabulary entry: logits in 16 bit, their fp32 copy, and gradients of both."""
 
+_SOFTCAP_LOGIT_BYTES, _SOFTCAP_SCORE_BYTES = 6, 14
+"""More a logit, and in all an attention score: with a soft cap attention is not fused and keeps every step."""
+
 CONTEXT_BYTES = 700 * 1024**2
 """CUDA context, cuBLAS work space and what the allocator holds from the start."""
 
@@ -76,8 +79,8 @@ def estimate_memory(work: Workload, *, micro_batch: int, checkpointing: bool, us
         "optimizer": trainable * OPTIMIZER_BYTES[work.optimizer],
     }
     dynamic = {
-        "activations": tokens * _activation_bytes_per_token(work.architecture, checkpointing=checkpointing),
-        "logits": tokens * work.architecture.vocabulary * LOGIT_BYTES,
+        "activations": tokens * _activation_bytes_per_token(work, checkpointing=checkpointing),
+        "logits": tokens * work.architecture.vocabulary * _logit_bytes(work.architecture),
     }
     parts = {**static, **dynamic, "context": CONTEXT_BYTES}
     mid = sum(parts.values())
@@ -98,9 +101,16 @@ def weight_bytes(architecture: Architecture, method: Method) -> int:
     return round(quantized * BYTES_NF4) + (architecture.parameters - quantized) * BYTES_BF16
 
 
-def _activation_bytes_per_token(architecture: Architecture, *, checkpointing: bool) -> int:
+def _logit_bytes(architecture: Architecture) -> int:
+    return LOGIT_BYTES + (_SOFTCAP_LOGIT_BYTES if architecture.softcapped else 0)
+
+
+def _activation_bytes_per_token(work: Workload, *, checkpointing: bool) -> int:
+    architecture = work.architecture
     hidden, inner = (_GATED_HIDDEN, _GATED_INNER) if architecture.gated else (_CLASSIC_HIDDEN, _CLASSIC_INNER)
     block = round(hidden * architecture.hidden + inner * architecture.intermediate)
+    if architecture.softcapped:
+        block += architecture.heads * work.sequence_length * _SOFTCAP_SCORE_BYTES
     if checkpointing:
         return BYTES_BF16 * architecture.hidden * architecture.layers + block
     return block * architecture.layers

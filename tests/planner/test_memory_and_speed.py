@@ -92,6 +92,18 @@ def test_memory_is_near_published_peaks_and_its_upper_value_covers_them(name, wo
     assert estimate.mid <= peak * 1.6
 
 
+def test_a_soft_cap_costs_memory_that_grows_with_the_square_of_the_length():
+    capped, plain = (
+        {**known_config("google/gemma-2-2b"), "model_type": family, "head_dim": 256} for family in ("gemma2", "gemma")
+    )
+
+    def extra(length):
+        parts = [memory(work(config, length=length)).parts for config in (capped, plain)]
+        return parts[0]["activations"] - parts[1]["activations"]
+
+    assert extra(2048) == pytest.approx(4 * extra(1024))
+
+
 MEASURED_SPEED = [
     ("Qwen-7B LoRA", work(QWEN_7B, rank=64, length=256), "A100-80", 1, True, 1707),
     ("Qwen-7B LoRA", work(QWEN_7B, rank=64, length=2048), "A100-80", 1, True, 3151),
