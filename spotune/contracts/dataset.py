@@ -26,10 +26,14 @@ class Fault(Contract):
 
 
 class TokenStatistics(Contract):
-    """Lengths in tokens after rendering, by the model's own tokenizer."""
+    """Lengths in tokens after rendering, by the model's own tokenizer.
+
+    `mean`, `p50`, `p95` and `longest` are before truncation. Of a sample, counts are scaled up to the whole file.
+    """
 
     rows: int
     total: int
+    """Tokens of all rows, after truncation: what one epoch reads."""
     trained: int
     """Tokens that carry loss, after truncation."""
     mean: float

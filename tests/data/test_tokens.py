@@ -4,6 +4,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from spotune.contracts.errors import DatasetRefused, RequestRefused
 from spotune.data.rows import Example, Message
@@ -165,6 +166,19 @@ def test_broken_tokenizer_files_are_refused(damage: dict[str, bytes], code: str,
     with pytest.raises(RequestRefused) as refused:
         RowTokenizer.from_files(**(files | damage))
     assert refused.value.code == code
+
+
+def test_a_tokenizer_that_writes_spaces_as_letters_keeps_the_border() -> None:
+    pieces = {"<s>": 0, "</s>": 1, "<unk>": 2, "▁the": 3, "▁printer": 4, "▁is": 5, "▁out": 6}
+    plain = Tokenizer(models.WordLevel(pieces, unk_token="<unk>"))
+    plain.pre_tokenizer = pre_tokenizers.Metaspace()
+    plain.add_special_tokens(["<s>", "</s>"])
+    plain.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)])
+    tokenizer = RowTokenizer.from_files(plain.to_str().encode(), json.dumps(templates.NAMES).encode(), None)
+    row = tokenizer.encode(COMPLETION, 1000)
+    assert row.ids == [0, 3, 4, 5, 6, 1]
+    assert row.trained == [False, False, False, True, True, True]
+    assert tokenizer.prompt(COMPLETION) == [0, 3, 4]
 
 
 @given(asked=WORDS, answer=WORDS)
