@@ -10,6 +10,9 @@ from spotune.contracts.base import Interval
 BILLED_START_SECONDS = 482
 """Image pull, download and loading, as one published attempt was billed for them. Every start pays it."""
 
+_START_LOW, _START_HIGH = 0.7, 1.5
+"""The interval about a start: one attempt was published, so it is wide."""
+
 FREE_START_SECONDS = 80
 """What the same attempt waited without being billed."""
 
@@ -74,9 +77,9 @@ def expected_course(work: Work, *, hazard: float, interval: int) -> Course:
         return Course(billed=never, wall=never, interruptions=math.inf)
     saving = 1 + work.save / interval
     billed_mid, count = _settle(work.start + work.training.mid * saving, loss, rate)
-    slow, slow_count = _settle(work.start + work.training.high * saving, loss, rate)
+    slow, slow_count = _settle(work.start * _START_HIGH + work.training.high * saving, loss, rate)
     billed_high = slow + (_poisson_95(slow_count) - slow_count) * loss
-    billed_low = work.start + work.training.low * saving
+    billed_low = work.start * _START_LOW + work.training.low * saving
     pauses = FREE_START_SECONDS + RESTART_SECONDS
     wall_mid = billed_mid + FREE_START_SECONDS + count * pauses + QUEUE_SECONDS.mid
     late = math.hypot(
