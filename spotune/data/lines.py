@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import NamedTuple
 
-MAX_LINE_BYTES = 16_000_000
-"""Longest line that is kept; longer ones are only measured."""
+MAX_LINE_BYTES = 4_000_000
+"""Longest line that is kept, about a million tokens; longer ones are only measured."""
 
 HEAD_BYTES = 4096
 

@@ -13,7 +13,8 @@ from spotune.data.template import Rendered
 from spotune.data.tokens import RowTokenizer
 
 BATCH_ROWS = 256
-BATCH_BYTES = 4_000_000
+BATCH_BYTES = 500_000
+"""A tokenizer holds some hundred bytes for each byte of a batch."""
 
 
 def batches(examples: Iterator[Example]) -> Iterator[list[Example]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from spotune.contracts.errors import DatasetRefused, RequestRefused
 from spotune.data.faults import REMEDIES, model_refused
+from spotune.data.parsing import clip
 from spotune.data.rows import Message
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ class ChatTemplate:
                 **self._names,
             )
         except RENDER_ERRORS as error:
-            raise _row_refused(str(error)) from error
+            raise _row_refused(clip(str(error), quote=False, width=200)) from error
 
     @cached_property
     def _plain(self) -> Template:

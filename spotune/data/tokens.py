@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spotune.data.faults import model_refused
+from spotune.data.parsing import clip
 from spotune.data.rows import Example
 from spotune.data.template import ChatTemplate, Rendered, Span, special_tokens
 
 if TYPE_CHECKING:
-    from tokenizers import Encoding, Tokenizer
+    from tokenizers import Tokenizer
+
+PIECE_CHARACTERS = 200_000
+"""Longer texts are encoded piece by piece, as a tokenizer takes some hundred bytes of memory for each character. Pieces
+are cut before white space; where a cut falls within what would be one token, there are two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,10 @@ class RowTokenizer:
             config = json.loads(tokenizer_config)
             source = None if chat_template is None else chat_template.decode()
         except ValueError as error:
-            raise model_refused("broken_tokenizer", f"The model's tokenizer files cannot be read: {error}.") from error
+            raise model_refused(
+                "broken_tokenizer",
+                f"The model's tokenizer files cannot be read: {clip(str(error), quote=False, width=200)}.",
+            ) from error
         if not isinstance(config, dict):
             raise model_refused("broken_tokenizer", "The model's tokenizer_config.json is not an object.")
         has_template = bool(source or config.get("chat_template"))
@@ -101,8 +109,13 @@ class RowTokenizer:
 
     def encode_rendered(self, rows: Sequence[Rendered], max_length: int) -> list[EncodedRow]:
         """Rendered rows' tokens, on all cores."""
+        if any(len(row.text) > PIECE_CHARACTERS for row in rows):
+            return [self._closed(row, *self._by_pieces(row), max_length) for row in rows]
         encodings = self._tokenizer.encode_batch([row.text for row in rows], add_special_tokens=False)
-        return [self._encoded(row, encoding, max_length) for row, encoding in zip(rows, encodings, strict=True)]
+        return [
+            self._closed(row, encoding.ids, _trained_tokens(encoding.offsets, row.spans), max_length)
+            for row, encoding in zip(rows, encodings, strict=True)
+        ]
 
     def prompt(self, example: Example) -> list[int]:
         """Tokens of everything before the last answer, generation prompt included; a text has none but BOS."""
@@ -134,9 +147,17 @@ class RowTokenizer:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
-    def _encoded(self, row: Rendered, encoding: Encoding, max_length: int) -> EncodedRow:
-        ids: list[int] = encoding.ids
-        trained = _trained_tokens(encoding.offsets, row.spans)
+    def _by_pieces(self, row: Rendered) -> tuple[list[int], list[bool]]:
+        ids: list[int] = []
+        trained: list[bool] = []
+        for begin, end in _pieces(row.text):
+            encoding = self._tokenizer.encode(row.text[begin:end], add_special_tokens=False)
+            ids += encoding.ids
+            trained += _trained_tokens(encoding.offsets, [(first - begin, last - begin) for first, last in row.spans])
+        return ids, trained
+
+    def _closed(self, row: Rendered, ids: list[int], trained: list[bool], max_length: int) -> EncodedRow:
+        """The row with the special tokens that its template did not write."""
         if row.closed:
             self._check_stop(ids, trained)
         else:
@@ -159,7 +180,10 @@ def _load(tokenizer_json: bytes) -> Tokenizer:
     try:
         return Tokenizer.from_buffer(tokenizer_json)
     except Exception as error:  # The library raises nothing narrower.
-        raise model_refused("broken_tokenizer", f"The model's tokenizer.json cannot be read: {error}.") from error
+        raise model_refused(
+            "broken_tokenizer",
+            f"The model's tokenizer.json cannot be read: {clip(str(error), quote=False, width=200)}.",
+        ) from error
 
 
 def _leading_tokens(tokenizer: Tokenizer) -> list[int]:
@@ -169,6 +193,17 @@ def _leading_tokens(tokenizer: Tokenizer) -> list[int]:
     count = next((at for at, special in enumerate(encoding.special_tokens_mask) if not special), len(encoding.ids))
     leading: list[int] = encoding.ids[:count]
     return leading if encoding.ids[count : count + len(bare.ids)] == bare.ids else []
+
+
+def _pieces(text: str) -> Iterator[Span]:
+    begin = 0
+    while len(text) - begin > PIECE_CHARACTERS:
+        limit = begin + PIECE_CHARACTERS
+        space = max(text.rfind(" ", begin + 1, limit), text.rfind("\n", begin + 1, limit))
+        end = limit if space < 0 else space
+        yield begin, end
+        begin = end
+    yield begin, len(text)
 
 
 def _trained_tokens(offsets: list[Span], spans: Sequence[Span]) -> list[bool]:

@@ -120,6 +120,12 @@ def test_whatever_a_template_does_wrong_is_a_refusal(source: str) -> None:
         template(source).render(CHAT)
 
 
+def test_what_a_template_says_is_clipped() -> None:
+    with pytest.raises(DatasetRefused) as refused:
+        template("{{ raise_exception('x' * 100000 ~ '\ud800') }}").render(CHAT)
+    assert len(str(refused.value)) < 500
+
+
 def test_marks_of_ours_in_a_turn_are_refused_not_mistaken() -> None:
     with pytest.raises(DatasetRefused, match="FDD0"):
         template(templates.WITH_GENERATION).render((Message("user", "\ufdd0"), CHAT[1]))

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from spotune.contracts.errors import DatasetRefused, RequestRefused
+from spotune.data import tokens
 from spotune.data.rows import Example, Message
 from spotune.data.tokens import EncodedRow, RowTokenizer
 from tests.data import templates
@@ -111,6 +112,23 @@ def test_special_tokens_in_a_turn_are_encoded_as_such_and_not_learned(row_tokeni
     assert decode(learned(tokenizer.encode(example, 1000))) == "second<|im_end|>"
     assert tokenizer.spells_out_special_tokens(example)
     assert not tokenizer.spells_out_special_tokens(CHAT)
+
+
+@pytest.mark.parametrize(("example", "piece"), [(CHAT, 50), (INSTRUCTION, 50), (COMPLETION, 14), (TEXT, 14)])
+def test_rows_encoded_piece_by_piece_are_as_if_encoded_whole(
+    example: Example, piece: int, row_tokenizer: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = row_tokenizer(templates.CHATML)
+    whole = tokenizer.encode(example, 1000)
+    monkeypatch.setattr(tokens, "PIECE_CHARACTERS", piece)
+    assert tokenizer.encode(example, 1000) == whole
+
+
+def test_a_piece_without_a_space_is_cut_at_its_limit(row_tokenizer: Make, decode: Decode) -> None:
+    text = "é" * (2 * tokens.PIECE_CHARACTERS + 5)
+    row = row_tokenizer(None).encode(Example(1, "text", text=text), 10**7)
+    assert decode(row.ids) == f"<s>{text}</s>"
+    assert row.trained == [False] + [True] * (row.length - 1)
 
 
 def test_pad_is_eos_where_the_model_names_none(row_tokenizer: Make) -> None:
