@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.table import Table
+from rich.console import RenderableType
 from rich.text import Text
 
-from spotune.cli import render
+from spotune.cli import render, words
 from spotune.cli.screen import Screen
 from spotune.contracts.api import JobObject, PlanObject
 from spotune.contracts.base import dollars
@@ -85,8 +85,8 @@ def bars_of(outcome: Outcome) -> list[Bar]:
         _at_most(name, demo_seconds, demo_bound),
         Bar(
             "peak memory, all processes",
-            render.size(outcome.peak_bytes),
-            f"under {render.size(MEMORY_BYTES)}",
+            words.size(outcome.peak_bytes),
+            f"under {words.size(MEMORY_BYTES)}",
             0 < outcome.peak_bytes < MEMORY_BYTES,
         ),
     ]
@@ -98,7 +98,7 @@ def bars_of(outcome: Outcome) -> list[Bar]:
 
 
 def _at_most(name: str, seconds: float, bound: int) -> Bar:
-    return Bar(name, render.duration(seconds), f"under {bound // 60} min", seconds < bound)
+    return Bar(name, words.duration(seconds), f"under {bound // 60} min", seconds < bound)
 
 
 def _score_bars(report: TrainingReport) -> list[Bar]:
@@ -120,12 +120,12 @@ def _share(value: float | None) -> str:
     return "not scored" if value is None else f"{value:.1%}"
 
 
-def _answers(report: TrainingReport) -> Table:
-    listed = render.table("prompt", "wanted", "base", "tuned", title="Answers", gap=1)
+def _answers(report: TrainingReport) -> RenderableType:
+    listed = render.table("prompt", "wanted", "base", "tuned", gap=1)
     for sample in report.samples[:SHOWN_ANSWERS]:
         texts = (sample.prompt, sample.reference, sample.base, sample.tuned)
         listed.add_row(*(Text(_short(text)) for text in texts))
-    return listed
+    return render.titled("Answers", listed)
 
 
 def _short(text: str, limit: int = 240) -> str:
@@ -133,18 +133,18 @@ def _short(text: str, limit: int = 240) -> str:
     return words if len(words) <= limit else f"{words[: limit - 3]}..."
 
 
-def _receipt(outcome: Outcome, report: TrainingReport) -> Table:
+def _receipt(outcome: Outcome, report: TrainingReport) -> RenderableType:
     details = outcome.job.spotune
     money, chosen = details.money, outcome.plan.plan.chosen
     seconds = sum(attempt.billable_seconds for attempt in details.attempts)
     rows = [
-        ("billed", f"{dollars(money.billed)} for {render.duration(seconds)}, of {dollars(money.cap)} allowed"),
-        ("forecast for AWS", f"{render.money(chosen.cost)} for {render.hours(chosen.billed_hours)}"),
+        ("billed", f"{dollars(money.billed)} for {words.duration(seconds)}, of {dollars(money.cap)} allowed"),
+        ("forecast for AWS", f"{words.money(chosen.cost)} for {words.hours(chosen.billed_hours)}"),
     ]
     if money.on_demand is not None:
         rows.append(("on demand", f"{dollars(money.on_demand)} for the same seconds"))
     rows += [
-        ("what that means", f"seconds of this machine's CPU at the price of {render.machines(chosen)}: an example"),
+        ("what that means", f"seconds of this machine's CPU at the price of {words.machines(chosen)}: an example"),
         ("work lost", _lost(outcome, report)),
         ("adapter", details.output_uri or ""),
         ("downloaded", str(outcome.adapter)),
@@ -157,15 +157,15 @@ def _lost(outcome: Outcome, report: TrainingReport) -> str:
         return "nothing: there was no interruption"
     came_back = ", ".join(f"step {resume.step}" for resume in report.resumes)
     taken = "" if outcome.interrupted_at_step is None else f"interrupted at step {outcome.interrupted_at_step}, "
-    return f"{report.lost_steps} steps, {render.duration(report.lost_seconds)} ({taken}resumed from {came_back})"
+    return f"{report.lost_steps} steps, {words.duration(report.lost_seconds)} ({taken}resumed from {came_back})"
 
 
-def _bars(bars: list[Bar]) -> Table:
-    listed = render.table("", "measured", "bound", "", title="Bounds")
+def _bars(bars: list[Bar]) -> RenderableType:
+    listed = render.table("", "measured", "bound", "")
     for bar in bars:
         verdict = Text("pass", style="green") if bar.kept else Text("FAIL", style="bold red")
         listed.add_row(bar.name, bar.figure, bar.bound, verdict)
-    return listed
+    return render.titled("Bounds", listed)
 
 
 def _next_commands(outcome: Outcome) -> list[render.Row]:

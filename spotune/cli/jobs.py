@@ -9,7 +9,7 @@ from typing import Annotated
 import httpx
 import typer
 
-from spotune.cli import render
+from spotune.cli import render, words
 from spotune.cli.client import Api
 from spotune.cli.connection import find_connection
 from spotune.cli.jobfile import Draft, parse_assignments, read_draft
@@ -120,7 +120,7 @@ def cancel(job_id: JobArgument, json: JsonOption = False) -> None:
     with Api(find_connection()) as api:
         job = api.cancel(job_id)
     screen.emit(job.model_dump(mode="json"))
-    screen.say(f"{job.id}: {render.state_words(job)}.")
+    screen.say(f"{job.id}: {words.state_words(job)}.")
     if job.status not in TERMINAL:
         screen.say(f"It is being stopped: spotune watch {job.id}")
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from spotune.cli import render
+from spotune.cli import render, words
 from spotune.cli.screen import JsonOption, Screen
 from spotune.contracts.errors import RequestRefused
 from spotune.local import stack
@@ -56,7 +56,7 @@ def status(json: JsonOption = False) -> int:
     if found.parts:
         table = Table("part", "pid", "runs", "memory", box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for part in found.parts:
-            table.add_row(part.name, str(part.pid), "yes" if part.running else "no", render.size(part.resident_bytes))
+            table.add_row(part.name, str(part.pid), "yes" if part.running else "no", words.size(part.resident_bytes))
         screen.show(table)
     return 0 if found.running else STOPPED
 

@@ -27,6 +27,8 @@ from spotune.local.state import default_home
 
 PARALLEL_PARTS = 4
 PART_TRIES = 4
+PAUSE_SECONDS = 0.5
+"""Before the second try of a part; doubled before each further one."""
 CHUNK_BYTES = 1024**2
 
 Advance = Callable[[int], object]
@@ -116,7 +118,7 @@ def _raise_first(finished: set[Future[None]]) -> None:
 def _send_part(http: httpx.Client, path: Path, part: UploadPart, advance: Advance) -> None:
     reason = ""
     for attempt in range(PART_TRIES):
-        time.sleep(0.5 * (2**attempt - 1))
+        time.sleep(PAUSE_SECONDS * (2**attempt - 1))
         sent = 0
 
         def counted() -> Iterator[bytes]:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from rich.progress import BarColumn, Progress, TextColumn
 
-from spotune.cli import render
+from spotune.cli import words
 from spotune.cli.client import Api
 from spotune.cli.screen import Screen
 from spotune.contracts.api import EventObject, JobObject
@@ -121,12 +121,12 @@ class LiveView:
 
     def job(self, job: JobObject) -> None:
         """Move the bar."""
-        cost = dollars(render.cost_so_far(job, now=self._clock()))
+        cost = dollars(words.cost_so_far(job, now=self._clock()))
         progress = job.spotune.progress
         if progress is None or not progress.total_steps:
-            self._bar.update(self._task, phase=render.state_words(job), facts=cost)
+            self._bar.update(self._task, phase=words.state_words(job), facts=cost)
             return
-        facts = render.progress_words(progress).partition(", ")[2]
+        facts = words.progress_words(progress).partition(", ")[2]
         phase = job.spotune.state if job.spotune.state != "running" else progress.phase.replace("_", " ")
         self._bar.update(
             self._task,
@@ -159,12 +159,10 @@ class PlainView:
         if news == self._said:
             return
         self._said = news
-        words = render.state_words(job)
+        said = words.state_words(job)
         if progress is not None and job.status not in TERMINAL:
-            words += (
-                f": {render.progress_words(progress)}, {dollars(render.cost_so_far(job, now=self._clock()))} so far"
-            )
-        self._screen.say(words)
+            said += f": {words.progress_words(progress)}, {dollars(words.cost_so_far(job, now=self._clock()))} so far"
+        self._screen.say(said)
 
     def event(self, event: EventObject) -> None:
         """Print the line."""

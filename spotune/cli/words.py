@@ -1,0 +1,100 @@
+"""Figures and states in the words of the CLI."""
+
+from __future__ import annotations
+
+import time
+
+from spotune.contracts.api import JobObject
+from spotune.contracts.base import Interval, MicroUSD, dollars
+from spotune.contracts.plan import Candidate
+from spotune.contracts.training import Progress
+
+_MARKETS = {"spot": "spot", "on_demand": "on-demand"}
+
+
+def state_words(answer: JobObject) -> str:
+    """The job's state, with what it waits for."""
+    details = answer.spotune
+    return f"{details.state}, waiting for {details.waiting_for}" if details.waiting_for else details.state
+
+
+def progress_words(progress: Progress) -> str:
+    """One line: phase, step, loss, speed, time left."""
+    words = [progress.phase.replace("_", " ")]
+    if progress.total_steps:
+        words.append(f"step {progress.step}/{progress.total_steps}")
+    if progress.loss is not None:
+        words.append(f"loss {progress.loss:.3f}")
+    if progress.tokens_per_second:
+        words.append(f"{progress.tokens_per_second:,.0f} tokens/s")
+    if progress.eta_seconds is not None:
+        words.append(f"{duration(progress.eta_seconds)} left")
+    return ", ".join(words)
+
+
+def machines(candidate: Candidate) -> str:
+    """`1 x ml.g5.xlarge`."""
+    return f"{candidate.instance_count} x {candidate.instance_type}"
+
+
+def market(name: str) -> str:
+    """A market as people say it."""
+    return _MARKETS[name]
+
+
+def money(interval: Interval) -> str:
+    """Micro-dollars with their interval."""
+    low, mid, high = (dollars(round(value)) for value in (interval.low, interval.mid, interval.high))
+    return f"{mid} ({low} to {high})"
+
+
+def hours(interval: Interval) -> str:
+    """Hours with their interval, in the unit that reads best."""
+    low, mid, high = (duration(value * 3600) for value in (interval.low, interval.mid, interval.high))
+    return f"{mid} ({low} to {high})"
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `7 min 05 s`, `3 h 20 min`, `2 d 4 h`."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86_400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+
+
+def size(count: int) -> str:
+    """Bytes in the unit that reads best."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def clock_time(at: float) -> str:
+    """A moment in local time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def cost_so_far(answer: JobObject, *, now: float) -> MicroUSD:
+    """What is billed, and what the running attempt has come to by the clock."""
+    running = answer.spotune.attempts[-1] if answer.spotune.attempts else None
+    if running is None or running.ended_at is not None or running.started_at is None or running.billed:
+        return answer.spotune.money.billed
+    seconds = max(running.billable_seconds, now - running.started_at)
+    return answer.spotune.money.billed + round(running.price * running.instance_count * seconds / 3600)
+
+
+def gpus(candidate: Candidate) -> str:
+    """`1 x A10G`."""
+    return f"{candidate.gpus} x {candidate.gpu}"
+
+
+def age(seconds: float) -> str:
+    """A duration, in days alone where there are many."""
+    return duration(seconds) if seconds < 86_400 * 2 else f"{seconds / 86_400:.0f} days"

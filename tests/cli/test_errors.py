@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from spotune.cli import main
+from spotune.local import stack
+from spotune.local.state import ProcessMark, StackState, write_state
+from tests import tiny_model
+from tests.cli.conftest import Run, Service
+
+
+def test_the_version_is_told(run: Run) -> None:
+    assert run("--version").out.startswith("spotune 0.")
+
+
+def test_help_names_every_command(run: Run) -> None:
+    words = run().out
+    names = "plan submit list show watch logs cancel chat data up down status reset demo"
+    for name in names.split():
+        assert f" {name} " in words
+    assert "Example: spotune submit" in run("submit", "--help").out
+
+
+@pytest.mark.parametrize("line", [["lst"], ["show"], ["list", "--limit", "0"], ["up", "--port", "http"]])
+def test_wrong_usage_ends_with_2(run: Run, line: list[str]) -> None:
+    assert run(*line).code == 2
+    wrong = run(*line, "--json")
+    assert (wrong.code, wrong.out, wrong.error["code"]) == (2, "", "usage")
+
+
+def test_nothing_to_talk_to_ends_with_5_and_names_both_ways(run: Run) -> None:
+    answer = run("list")
+    assert answer.code == 5
+    assert "spotune up" in answer.err
+    assert "SPOTUNE_API_URL" in answer.err
+
+
+def test_a_stack_that_is_down_ends_with_5_and_says_how_to_start_it(run: Run, home: Path) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    write_state(stack_state(home, url))
+    answer = run("list", "--json")
+    assert (answer.code, answer.error["code"]) == (5, "api_unreachable")
+    assert "spotune up" in answer.error["message"]
+    assert url in answer.error["message"]
+
+
+def test_an_address_without_a_key_ends_with_4(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPOTUNE_API_URL", "https://api.example.com")
+    assert run("list").code == 4
+
+
+def test_a_wrong_key_ends_with_4(service: Service, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPOTUNE_API_KEY", "sk-wrong")
+    assert run("list").code == 4
+
+
+def test_an_unknown_job_ends_with_3(service: Service, run: Run) -> None:
+    for command in ("show", "watch", "logs", "cancel", "chat"):
+        assert run(command, "ftjob-none", "--json").code == 3
+
+
+def test_a_read_survives_a_gateways_bad_moment(service: Service, run: Run) -> None:
+    left = [502, 503]
+    service.refuse = lambda method, path: left.pop() if left else None
+    assert run("list").code == 0
+
+
+def test_a_gateway_that_stays_bad_ends_with_5(service: Service, run: Run) -> None:
+    service.refuse = lambda method, path: 502
+    assert run("list").code == 5
+
+
+def test_an_answer_that_is_no_error_object_is_quoted(service: Service, run: Run) -> None:
+    service.refuse = lambda method, path: 500
+    answer = run("list")
+    assert answer.code == 1
+    assert "a gateway's own page" in answer.err
+
+
+def test_a_lost_answer_to_a_submission_starts_no_second_job(service: Service, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(tiny_model.chat_rows(30))
+    losses = [True]
+    service.lose = lambda method, path: method == "POST" and path.endswith("/jobs") and bool(losses and losses.pop())
+    submitted = run("submit", "--model", tiny_model.NAME, "--training-file", tmp_path / "rows.jsonl", "--json")
+    assert submitted.code == 0
+    assert service.calls.count(("POST", "/v1/fine_tuning/jobs")) == 2
+    assert len(run("list", "--json").json["data"]) == 1
+
+
+def test_an_error_of_our_own_is_told_in_words_with_1(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(main.jobs, "find_connection", broken)
+    answer = run("list", "--json")
+    assert (answer.code, answer.error["code"], answer.out) == (1, "internal_error", "")
+
+
+def test_ctrl_c_ends_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main.jobs, "find_connection", interrupted)
+    assert run("list").code == 130
+
+
+def test_a_taken_port_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack.bundle, "build", lambda folder, sources: folder / "made-elsewhere.zip")
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        refused = run("up", "--port", holder.getsockname()[1], "--json")
+    assert (refused.code, refused.error["code"]) == (2, "port_taken")
+
+
+def test_reset_asks_first(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = home / "adapters" / "ftjob-1" / "adapter_model.safetensors"
+    adapter.parent.mkdir(parents=True)
+    adapter.write_bytes(b"weights")
+    write_state(stack_state(home, "http://127.0.0.1:1"))
+    assert run("reset", "--json").code == 2
+    assert stack.read_state(home) is not None
+    assert run("reset", "--yes", "--json").json == {"reset": True}
+    assert stack.read_state(home) is None
+    assert adapter.read_bytes() == b"weights"
+
+
+def test_status_of_a_stack_that_is_down_ends_with_5(run: Run) -> None:
+    answer = run("status", "--json")
+    assert (answer.code, answer.json["running"]) == (5, False)
+    assert run("down", "--json").json == {"ended": False}
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def stack_state(home: Path, url: str) -> StackState:
+    return StackState(
+        api_url=url,
+        api_key="sk-spotune-1",
+        emulator_url=url,
+        double_url=url,
+        home=home,
+        data_bucket="data",
+        artifacts_bucket="artifacts",
+        models_bucket="models",
+        table="table",
+        queue_url="queue",
+        supervisor=ProcessMark(pid=1, started="0"),
+        started_at=0,
+        deployed="",
+    )
