@@ -36,21 +36,14 @@ _BUSY = frozenset(
 
 _CONFIG = Config(
     connect_timeout=3,
-    read_timeout=15,
+    read_timeout=8,
     retries={"mode": "standard", "total_max_attempts": 3},
     max_pool_connections=32,
-    signature_version="v4",
 )
-"""A handler has 29 s to answer: three tries of a service that hangs must not all be waited for twice."""
+"""A request through the API has 29 s: three tries of a service that hangs must end within them."""
 
-_S3_CONFIG = _CONFIG.merge(
-    Config(
-        read_timeout=60,
-        signature_version="s3v4",
-        # Presigned parts are PUT by plain HTTP clients, which send no checksum header.
-        request_checksum_calculation="when_required",
-    )
-)
+_S3_CONFIG = _CONFIG.merge(Config(read_timeout=60, signature_version="s3v4"))
+"""A stream may pause longer than an answer may take. Presigned URLs need the fourth signature version."""
 
 _making = threading.Lock()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import uuid
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
@@ -24,6 +25,8 @@ from spotune.store.records import Change
 TRIES = 10
 FIRST_PAUSE_SECONDS = 0.02
 LONGEST_PAUSE_SECONDS = 1.0
+PATIENCE_SECONDS = 15.0
+"""No further try after so long: the client has its own tries and timeouts within each of ours."""
 
 _BUSY = frozenset(
     {
@@ -98,6 +101,7 @@ class Transaction:
             Unavailable: the last try was busy or not answered; it may have been written.
         """
         writes = self._writes()
+        give_up_at = monotonic() + PATIENCE_SECONDS
         for number_of_try in range(1, TRIES + 1):
             try:
                 client.transact_write_items(TransactItems=writes, ClientRequestToken=self._token)
@@ -108,8 +112,9 @@ class Transaction:
                 failure: Exception = error
             except (HTTPClientError, ConnectionError) as error:
                 failure = error
-            if number_of_try < TRIES:
-                sleep(_pause(number_of_try))
+            if number_of_try == TRIES or monotonic() > give_up_at:
+                break
+            sleep(_pause(number_of_try))
         raise _unavailable(failure) from failure
 
     def _writes(self) -> list[dict[str, Any]]:

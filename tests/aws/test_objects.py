@@ -16,6 +16,7 @@ from botocore.stub import Stubber
 from urllib3.exceptions import ProtocolError
 
 from spotune.aws.base import MAX_PARTS, MIN_PART_BYTES, AwsRefused, ObjectMissing, ObjectStore, part_bytes
+from spotune.aws.clients import client
 from spotune.aws.memory import MemoryObjects
 from spotune.aws.objects import CHUNK_BYTES, REOPENINGS, Objects
 from spotune.contracts.errors import Unavailable
@@ -151,6 +152,15 @@ class TestS3:
         tracemalloc.stop()
         assert total == 40 * 1024**2
         assert peak < 4 * 1024**2
+
+    def test_an_upload_demands_no_checksum_of_its_parts(self, bucket: str) -> None:
+        """S3 refuses to complete an upload that was begun with a checksum algorithm, if its parts have none."""
+        asked: list[dict[str, Any]] = []
+        events = client("s3").meta.events
+        events.register("before-send.s3.CreateMultipartUpload", lambda request, **_: asked.append(request.headers))
+        Objects().start_upload(f"s3://{bucket}/a")
+        assert not [name for headers in asked for name in headers if "checksum" in name.lower()]
+        assert len(asked) == 1
 
     def test_a_presigned_url_needs_no_header_and_names_no_secret(self, bucket: str) -> None:
         objects, uri = Objects(), f"s3://{bucket}/a"

@@ -195,10 +195,10 @@ class TestJobLists:
 
     def test_a_page_of_heavy_jobs_is_whole(self, store: Store) -> None:
         """DynamoDB ends a query's answer at 1 MB."""
-        for i in range(6):
-            noise = random.Random(i).randbytes(120_000).hex()
+        for i in range(8):
+            noise = random.Random(i).randbytes(170_000).hex()
             created(store, id=f"ftjob-{i}", created_at=NOW + i, gate_verdict=noise)
-        assert len(store.list_jobs("acme", after=None, limit=10).items) == 6
+        assert len(store.list_jobs("acme", after=None, limit=10).items) == 8
 
     @pytest.mark.parametrize("after", ["ftjob-none", "", "\x00", "x" * 3000])
     def test_an_unknown_cursor_is_refused(self, store: Store, after: str) -> None:

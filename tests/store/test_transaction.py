@@ -147,6 +147,15 @@ def test_a_table_that_stays_busy_is_unavailable_after_a_bounded_wait(make: Any, 
     assert store.find_job("ftjob-abc") is None
 
 
+def test_a_table_that_hangs_is_not_waited_for_ten_times(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    hours = iter(range(0, 36_000, 3600))
+    monkeypatch.setattr("spotune.store.transaction.monotonic", lambda: next(hours))
+    store, client = make(TIMEOUT)
+    with pytest.raises(Unavailable):
+        store.create_job(decision(job()), limit=LIMIT)
+    assert len(client.calls) == 1
+
+
 @pytest.mark.parametrize(
     "fault", [refusal("ResourceNotFoundException"), refusal("AccessDeniedException"), cancelled("ValidationError")]
 )
