@@ -30,8 +30,8 @@ def check_dataset(
 ) -> DatasetReport:
     """Every fault of a JSONL file, its duplicates, and its length in the model's own tokens.
 
-    Bad data never raises; what the stream raises goes through. Memory does not grow with the file, but for the hashes
-    that find duplicates.
+    Bad data never raises; what the stream raises goes through. Memory does not grow with the file, but for the sample
+    and the hashes that find duplicates.
 
     Args:
         chunks: the file's bytes, cut anywhere.
@@ -41,18 +41,13 @@ def check_dataset(
         sample_bytes: measure tokens on a random sample of rows of about this size instead of all (always the same
             sample of the same file). Every row is still checked but for what only the model's chat template refuses.
     """
-    stream = _Stream(chunks)
-    faults = FaultList()
-    duplicates = _Duplicates()
-    sample = Sample(sample_bytes)
+    stream, faults, duplicates = _Stream(chunks), FaultList(), _Duplicates()
     count = None if tokenizer is None else TokenCount(tokenizer, max_length, faults)
-    rows = duplicates.watch(read_examples(stream, faults))
-    if count is None:
-        _exhaust(rows)
-    else:
-        for batch in batches(sample.choose(rows)):
+    sample = Sample(None if count is None else sample_bytes)
+    for batch in batches(sample.choose(duplicates.watch(read_examples(stream, faults)))):
+        if count is not None:
             count.add(batch)
-    _exhaust(stream)
+    stream.drain()
     tokens = None if count is None else count.statistics(sample.scale)
     if tokens is not None and tokens.untrainable_rows == tokens.rows:
         message = f"after cutting rows to {max_length:,} tokens no row has a token left to learn"
@@ -69,9 +64,8 @@ def check_dataset(
         tokens=tokens,
         sampled=sample.share,
     )
-    return report.with_(
-        warnings=(*_warnings(report, max_length), *duplicates.warnings, *(count.warnings if count else ()))
-    )
+    spelt_out = count.warnings if count is not None else ()
+    return report.with_(warnings=(*_warnings(report, max_length), *duplicates.warnings, *spelt_out))
 
 
 class _Stream:
@@ -88,10 +82,10 @@ class _Stream:
             self.bytes += len(chunk)
             yield chunk
 
-
-def _exhaust(items: Iterable[object]) -> None:
-    for _ in items:
-        pass
+    def drain(self) -> None:
+        """Read on to the end, where reading stopped early."""
+        for _ in self:
+            pass
 
 
 class _Duplicates:

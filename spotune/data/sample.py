@@ -17,7 +17,7 @@ class Sample:
     """
 
     def __init__(self, bound: int | None) -> None:
-        """`bound` in bytes of lines; None takes every row and keeps none in memory."""
+        """`bound` in bytes of lines, which are kept in memory; None takes every row and keeps none."""
         self._bound = bound
         self._rows = self._kept_rows = 0
         self._bytes = self._kept_bytes = 0

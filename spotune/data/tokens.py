@@ -164,6 +164,7 @@ class RowTokenizer:
             ends = ids[-1:] == [self.eos_token_id]
             ids = self._leading + ids + ([] if ends else [self.eos_token_id])
             trained = [False] * len(self._leading) + trained + ([] if ends else [True])
+        trained[:1] = [False]  # nothing precedes the first token that could predict it
         return EncodedRow(ids[:max_length], trained[:max_length], len(ids))
 
     def _check_stop(self, ids: list[int], trained: list[bool]) -> None:

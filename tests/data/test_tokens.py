@@ -86,6 +86,14 @@ def test_a_text_is_learned_whole_but_for_bos(row_tokenizer: Make, decode: Decode
     assert decode(learned(row)) == "the second floor</s>"
 
 
+def test_a_first_token_that_nothing_precedes_is_not_learned(tokenizer_json: bytes, decode: Decode) -> None:
+    stored = json.loads(tokenizer_json) | {"post_processor": None}
+    config = json.dumps(templates.NAMES).encode()
+    row = RowTokenizer.from_files(json.dumps(stored).encode(), config).encode(TEXT, 1000)
+    assert decode(row.ids) == "the second floor</s>"
+    assert row.trained == [False] + [True] * (row.length - 1)
+
+
 def test_eos_is_not_doubled_where_the_text_spells_it_out(row_tokenizer: Make, decode: Decode) -> None:
     row = row_tokenizer(None).encode(Example(1, "text", text="the floor</s>"), 1000)
     assert decode(row.ids) == "<s>the floor</s>"
