@@ -1,9 +1,9 @@
 """Checkpoints: written under another name, manifest last, renamed; what does not verify does not exist.
 
-    checkpoints/checkpoint-<step>/weights.safetensors   what is trained
-                                  optimizer.pt          the optimizer's state
-                                  state.json            where the run was
-                                  manifest.json         name, size and sha256 of the three
+checkpoints/checkpoint-<step>/weights.safetensors   what is trained
+                              optimizer.pt          the optimizer's state
+                              state.json            where the run was
+                              manifest.json         name, size and sha256 of the three
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import traceback
 
+from spotune.contracts.errors import SpotuneError
 from spotune.contracts.training import ExitCode, Failure
 
 FAILURE_CHARACTERS = 900
@@ -63,6 +64,9 @@ def failure_of(error: BaseException) -> tuple[Failure, ExitCode]:
 
 def _as_fault(error: BaseException) -> TrainingFault | None:
     """The fault behind an exception of the system's or a library's own."""
+    if isinstance(error, SpotuneError):
+        message = str(error).removesuffix(error.remedy).strip()
+        return TrainingFault(error.code, message, remedy=error.remedy)
     if isinstance(error, OSError) and error.errno in _DISK_FULL:
         return TrainingFault(
             "disk_full",
@@ -77,13 +81,13 @@ def _as_fault(error: BaseException) -> TrainingFault | None:
 
 
 def _fitted(failure: Failure) -> Failure:
-    """The same failure with evidence, then message, cut until its JSON is short enough."""
-    for field in ("evidence", "message"):
-        excess = len(failure.model_dump_json()) - FAILURE_CHARACTERS
-        if excess > 0:
-            text = getattr(failure, field)
-            # The end of an evidence names the cause. An escaped character counts several in JSON, so cut again below.
-            while text and len(failure.model_dump_json()) > FAILURE_CHARACTERS:
-                text = text[max(1, len(text) // 8) :] if field == "evidence" else text[: -max(1, len(text) // 8)]
-                failure = failure.with_(**{field: text})
+    """The same failure, its evidence (at the front: the end names the cause), then its message, cut to size."""
+    while failure.evidence and _too_long(failure):
+        failure = failure.with_(evidence=failure.evidence[1 + len(failure.evidence) // 8 :])
+    while failure.message and _too_long(failure):
+        failure = failure.with_(message=failure.message[: -1 - len(failure.message) // 8])
     return failure
+
+
+def _too_long(failure: Failure) -> bool:
+    return len(failure.model_dump_json()) > FAILURE_CHARACTERS

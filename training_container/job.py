@@ -157,9 +157,7 @@ def _finish(this: Run, trainer: Trainer, base: BaseScores, early: Literal["time"
     return ExitCode.PUBLISHED
 
 
-def _report(
-    this: Run, trainer: Trainer, base: BaseScores, tuned: Scores, answers: tuple[str, ...]
-) -> TrainingReport:
+def _report(this: Run, trainer: Trainer, base: BaseScores, tuned: Scores, answers: tuple[str, ...]) -> TrainingReport:
     config, corpus, state, history = this.inputs.config, this.corpus, trainer.state, this.reporter.history
     trainable, total = count_parameters(this.model)
     samples = [

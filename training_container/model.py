@@ -193,7 +193,7 @@ def _nf4(machine: Machine) -> Any:
 
 
 def _keep_weights_unpacked(model: torch.nn.Module) -> None:
-    """bitsandbytes repacks 4-bit weights at the first evaluation on a CPU with AVX512-BF16; after it no gradient flows."""
+    """On a CPU with AVX512-BF16 bitsandbytes repacks 4-bit weights at the first evaluation; then no gradient flows."""
     from bitsandbytes.nn import Linear4bit
 
     for module in model.modules():

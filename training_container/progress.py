@@ -18,6 +18,9 @@ HISTORY_NAME = "history.json"
 MIN_INTERVAL_SECONDS = 1.0
 """progress.json is written at most this often between changes of phase."""
 
+CARRIED_OVER = ("step", "total_steps", "epoch", "loss", "eval_loss", "train_seconds")
+"""Fields that stay true over an interruption, so that nothing jumps back to zero while the model loads."""
+
 Clock = Callable[[], float]
 """Seconds that never go backwards."""
 
@@ -100,11 +103,10 @@ class Reporter:
         path = self._folders.checkpoints / HISTORY_NAME
         replace_file(path, self.history.model_dump_json(indent=1).encode())
 
-    def _carried_over(self) -> dict[str, Any]:
-        """What stays true over an interruption, so that nothing jumps back to zero while the model loads."""
+    def _carried_over(self) -> dict[str, object]:
         if self.before is None:
             return {}
-        return self.before.model_dump(include={"step", "total_steps", "epoch", "loss", "eval_loss", "train_seconds"})
+        return {name: getattr(self.before, name) for name in CARRIED_OVER}
 
 
 def _read(contract: type[Any], read: Callable[[], bytes]) -> Any:

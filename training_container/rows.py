@@ -19,6 +19,7 @@ from training_container.faults import TrainingFault
 from training_container.inputs import Inputs
 
 CHUNK_BYTES = 1 << 20
+TOKENIZED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,12 +145,13 @@ def _chunks(path: Path) -> Iterator[bytes]:
 def _tokenize(examples: list[Example], tokenizer: RowTokenizer, limit: int) -> list[Row]:
     """Rows that carry loss after truncation; the others teach nothing."""
     rows = []
-    for example in examples:
-        encoded = tokenizer.encode(example, limit)
-        trained = torch.tensor(encoded.trained, dtype=torch.bool)
-        trained[:1] = False  # nothing precedes the first token, so nothing can predict it
-        if trained.any():
-            rows.append(Row(torch.tensor(encoded.ids, dtype=torch.int32), trained))
+    for start in range(0, len(examples), TOKENIZED_AT_ONCE):
+        rendered = [tokenizer.render(example) for example in examples[start : start + TOKENIZED_AT_ONCE]]
+        for encoded in tokenizer.encode_rendered(rendered, limit):
+            trained = torch.tensor(encoded.trained, dtype=torch.bool)
+            trained[:1] = False  # nothing precedes the first token, so nothing can predict it
+            if trained.any():
+                rows.append(Row(torch.tensor(encoded.ids, dtype=torch.int32), trained))
     return rows
 
 
@@ -175,9 +177,10 @@ def _digest(inputs: Inputs) -> str:
     return digest.hexdigest()
 
 
-def _warnings(*dropped: int) -> tuple[str, ...]:
-    kinds = zip(dropped, ("training", "held-out"), strict=True)
-    return tuple(f"{count} {kind} rows carry no loss after truncation and were left out." for count, kind in kinds if count)
+def _warnings(training: int, evaluation: int) -> tuple[str, ...]:
+    dropped = (("training", training), ("held-out", evaluation))
+    reason = "carry no loss after truncation and were left out."
+    return tuple(f"{count} {kind} rows {reason}" for kind, count in dropped if count)
 
 
 def _no_rows(kind: str, read: int, limit: int) -> TrainingFault:

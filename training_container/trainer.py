@@ -168,7 +168,7 @@ class Trainer:
             batch = collate(part, self._pad).to(self._machine.device)
             with self._machine.autocast():
                 share = loss_sum(self.model, batch) / targets
-            self._scaler.scale(share).backward()
+            torch.autograd.backward(self._scaler.scale(share))
             loss += float(share.detach())
         return loss
 

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from spotune.contracts.training import ExitCode
+from tests.training_container.building import make_root, save_model
+from training_container.folders import Folders
+from training_container.inputs import read_inputs
+from training_container.job import run
+from training_container.stop import StopRequest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def root(tmp_path: Path, model: Path) -> Callable[..., Path]:
+    """Makes an /opt/ml folder; see `make_root`."""
+    return lambda name="ml", **groups: make_root(tmp_path / name, model, **groups)
+
+
+@pytest.fixture
+def train() -> Callable[..., ExitCode]:
+    """Runs a job in this process."""
+
+    def run_here(root: Path, **options: Any) -> ExitCode:
+        return run(read_inputs(Folders(root)), options.pop("stop", StopRequest()), **options)
+
+    return run_here

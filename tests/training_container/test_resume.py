@@ -1,0 +1,179 @@
+"""Invariant 5 and 6: a resumed run equals the uninterrupted one, and never stands on a damaged checkpoint."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from spotune.contracts.training import ExitCode, Progress
+from tests.training_container.building import report_of, start, wait_for_step
+from training_container.faults import TrainingFault
+from training_container.folders import Folders
+from training_container.stop import StopRequest
+
+pytestmark = pytest.mark.torch
+
+Root = Callable[..., Path]
+Train = Callable[..., ExitCode]
+DEADLINE = 120
+
+
+def weights(root: Path) -> dict[str, torch.Tensor]:
+    return load_file(root / "model" / "adapter_model.safetensors")
+
+
+def last_state(root: Path) -> dict[str, torch.Tensor]:
+    newest = max((root / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    optimizer = torch.load(newest / "optimizer.pt", weights_only=True)["state"]
+    moments = {f"{number}.{name}": value for number, state in optimizer.items() for name, value in state.items()}
+    return {**load_file(newest / "weights.safetensors"), **moments}
+
+
+def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+class StopAtStep(StopRequest):
+    """Asks at the n-th look of the training loop."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.looks = looks
+
+    def check(self) -> None:
+        self.looks -= 1
+        if self.looks <= 0:
+            self.ask()
+        super().check()
+
+
+def test_a_run_killed_at_any_step_and_resumed_makes_the_same_weights_bit_for_bit(root: Root, train: Train) -> None:
+    whole, killed = root("whole"), root("killed")
+    assert train(whole) == ExitCode.PUBLISHED
+    step = random.randint(1, report_of(whole).total_steps - 3)
+    process = start(killed)
+    wait_for_step(process, step)
+    process.kill()
+    process.wait(DEADLINE)
+    assert not (killed / "model").exists()
+    process = start(killed)
+    process.communicate(timeout=DEADLINE)
+    assert process.returncode == ExitCode.PUBLISHED
+    assert_same(weights(killed), weights(whole))
+    assert_same(last_state(killed), last_state(whole))
+    report = report_of(killed)
+    assert [resume.step for resume in report.resumes][-1] >= step - 1
+    assert report.tuned == report_of(whole).tuned
+    assert report.base == report_of(whole).base
+
+
+def test_sigterm_ends_with_exit_code_3_and_a_checkpoint_that_a_resume_continues_exactly(
+    root: Root, train: Train
+) -> None:
+    whole, stopped = root("whole"), root("stopped", checkpoint={"interval_seconds": 3600})
+    train(whole)
+    process = start(stopped)
+    wait_for_step(process, 2)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=DEADLINE)
+    assert process.returncode == ExitCode.STOPPED
+    progress = Progress.model_validate_json((stopped / "checkpoints" / "progress.json").read_bytes())
+    assert progress.phase == "stopped"
+    assert (stopped / "checkpoints" / f"checkpoint-{progress.step}" / "manifest.json").exists()
+    assert train(stopped) == ExitCode.PUBLISHED
+    assert_same(weights(stopped), weights(whole))
+    assert report_of(stopped).lost_steps == 0
+
+
+@pytest.mark.parametrize("looks", [1, 3, 6, 20])
+def test_a_stop_during_evaluation_generation_or_training_loses_nothing(root: Root, train: Train, looks: int) -> None:
+    whole, stopped = root("whole"), root("stopped", checkpoint={"interval_seconds": 3600})
+    train(whole)
+    assert train(stopped, stop=StopAtStep(looks)) == ExitCode.STOPPED
+    assert list((stopped / "checkpoints").glob("checkpoint-*/manifest.json"))
+    assert train(stopped) == ExitCode.PUBLISHED
+    assert_same(weights(stopped), weights(whole))
+
+
+def test_qlora_and_full_resume_exactly_too(root: Root, train: Train) -> None:
+    for method, change in {
+        "qlora": {"optimization": {"optimizer": "paged_adamw_8bit"}},
+        "full": {"adapter": None},
+    }.items():
+        whole, stopped = root(f"{method}-whole", method=method, **change), root(f"{method}-stopped", method=method, **change)
+        train(whole)
+        assert train(stopped, stop=StopAtStep(14)) == ExitCode.STOPPED
+        assert train(stopped) == ExitCode.PUBLISHED
+        assert_same(last_state(stopped), last_state(whole))
+
+
+def test_a_corrupt_checkpoint_is_skipped_with_its_reason_and_the_one_before_it_used(root: Root, train: Train) -> None:
+    whole, damaged = root("whole"), root("damaged")
+    train(whole)
+    assert train(damaged, stop=StopAtStep(12)) == ExitCode.STOPPED
+    folders = sorted((damaged / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    older, newest = folders[-2:]
+    content = bytearray((newest / "weights.safetensors").read_bytes())
+    content[-1] ^= 1
+    (newest / "weights.safetensors").write_bytes(content)
+    assert train(damaged) == ExitCode.PUBLISHED
+    report = report_of(damaged)
+    assert report.resumes[-1].step == int(older.name.rpartition("-")[2])
+    assert newest.name in report.resumes[-1].skipped[0]
+    assert report.lost_steps == 1
+    assert report.lost_seconds > 0
+    assert_same(weights(damaged), weights(whole))
+
+
+def test_with_no_usable_checkpoint_the_run_begins_again(root: Root, train: Train) -> None:
+    whole, damaged = root("whole"), root("damaged")
+    train(whole)
+    train(damaged, stop=StopAtStep(12))
+    for manifest in (damaged / "checkpoints").glob("checkpoint-*/manifest.json"):
+        manifest.unlink()
+    assert train(damaged) == ExitCode.PUBLISHED
+    assert report_of(damaged).resumes[-1].step == 0
+    assert_same(weights(damaged), weights(whole))
+
+
+def test_a_checkpoint_of_another_config_is_refused_with_the_fields_that_differ(root: Root, train: Train) -> None:
+    folder = root()
+    train(folder, stop=StopAtStep(12))
+    path = Folders(folder).config
+    config = json.loads(path.read_text())
+    config["optimization"]["learning_rate"] = 0.5
+    path.write_text(json.dumps(config))
+    with pytest.raises(TrainingFault) as caught:
+        train(folder)
+    assert caught.value.code == "checkpoint_of_another_config"
+    assert caught.value.evidence == "config.optimization.learning_rate: 0.01 -> 0.5"
+
+
+def test_another_micro_batch_or_time_limit_does_not_stop_a_resume(root: Root, train: Train) -> None:
+    folder = root()
+    train(folder, stop=StopAtStep(12))
+    path = Folders(folder).config
+    config = json.loads(path.read_text())
+    config["hardware"]["micro_batch_size"] = 2
+    config["limits"]["max_runtime_seconds"] = 7200
+    path.write_text(json.dumps(config))
+    assert train(folder) == ExitCode.PUBLISHED
+
+
+def test_the_base_is_scored_once_however_often_the_run_is_resumed(root: Root, train: Train) -> None:
+    folder = root()
+    train(folder, stop=StopAtStep(12))
+    scores = folder / "checkpoints" / "base_scores.json"
+    known = json.loads(scores.read_text())
+    known["scores"]["eval_loss"] = 123.0
+    scores.write_text(json.dumps(known))
+    train(folder)
+    assert report_of(folder).base.eval_loss == 123.0
