@@ -115,15 +115,16 @@ def plan(**changes: object) -> Plan:
     values: dict[str, object] = {
         "chosen": candidate,
         "rungs": (
-            Rung(market="spot", instance_types=("ml.g5.xlarge",), instance_count=1, price=SPOT_PRICE, patience=1800),
+            Rung(market="spot", instance_types=("ml.g5.xlarge",), instance_count=1, prices=(SPOT_PRICE,), patience=1800),
             Rung(
                 market="on_demand",
                 instance_types=("ml.g5.xlarge", "ml.g6.xlarge"),
                 instance_count=1,
-                price=ON_DEMAND_PRICE,
+                prices=(ON_DEMAND_PRICE // 2, ON_DEMAND_PRICE),
                 patience=3600,
             ),
         ),
+        "on_demand_price": ON_DEMAND_PRICE,
         "on_demand_cost": 500_000,
         "market_as_of": NOW,
     }

@@ -61,10 +61,19 @@ class Rung(Contract):
     instance_types: tuple[str, ...]
     """One for spot; one to five, in order of preference, for on-demand."""
     instance_count: int
-    price: MicroUSD
-    """The dearest of the types, micro-dollars an instance-hour."""
+    prices: tuple[MicroUSD, ...]
+    """Of each type, micro-dollars an instance-hour."""
     patience: Seconds
     """How long to wait for capacity before the next rung."""
+
+    @property
+    def price(self) -> MicroUSD:
+        """The dearest type's: what must be reserved before one is selected."""
+        return max(self.prices)
+
+    def price_of(self, instance_type: str) -> MicroUSD:
+        """The price of one of the types; the dearest for one that is not on the rung."""
+        return dict(zip(self.instance_types, self.prices, strict=True)).get(instance_type, self.price)
 
 
 class Rejection(Contract):
@@ -80,6 +89,8 @@ class Plan(Contract):
 
     chosen: Candidate
     rungs: tuple[Rung, ...]
+    on_demand_price: MicroUSD
+    """The chosen type's, an instance-hour."""
     on_demand_cost: MicroUSD
     """What the same run costs at the chosen type's on-demand price, without interruptions."""
     alternatives: tuple[Candidate, ...] = ()

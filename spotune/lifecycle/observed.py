@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from spotune.contracts.base import dollars
 from spotune.contracts.events import TrainingObserved
-from spotune.contracts.job import Attempt, JobError, Outcome, State, StopAttempt
-from spotune.lifecycle.attempts import begin_attempt, billed_cost, next_rung
+from spotune.contracts.job import Attempt, JobError, JobRecord, Outcome, State, StopAttempt
+from spotune.lifecycle.attempts import begin_attempt, billed_cost, next_rung, plan_of
 from spotune.lifecycle.draft import Draft
 from spotune.lifecycle.gate import failed_conditions
 from spotune.lifecycle.outcomes import classify
@@ -34,8 +34,8 @@ def observe(draft: Draft, seen: TrainingObserved) -> bool:
 def _observe_left_over(draft: Draft, attempt: Attempt, seen: TrainingObserved) -> bool:
     """A training job that we had given up lives: stop it, and book what it costs."""
     if seen.status in FINAL:
-        billed = billed_cost(attempt, seen.billable_seconds)
-        ended = _described(attempt, seen).with_(outcome=attempt.outcome or "stopped_by_user")
+        ended = _described(draft.job, attempt, seen).with_(outcome=attempt.outcome or "stopped_by_user")
+        billed = billed_cost(ended, seen.billable_seconds)
         draft.replace_attempt(draft.settle(ended, billed))
         draft.say(f"Training job {seen.name} ended after it was given up; {dollars(billed)} billed.", level="warn")
         return True
@@ -49,7 +49,7 @@ def _observe_left_over(draft: Draft, attempt: Attempt, seen: TrainingObserved) -
 def _move(draft: Draft, attempt: Attempt, seen: TrainingObserved) -> bool:
     before, state = draft.job.state, _state_of(seen)
     older = (seen.interruptions, _ORDER[state]) < (attempt.interruptions, _ORDER.get(before, 0))
-    described = _described(attempt, seen).with_(accepted=True)
+    described = _described(draft.job, attempt, seen).with_(accepted=True)
     if older or described == attempt:
         return False
     draft.replace_attempt(described)
@@ -86,8 +86,9 @@ def _state_of(seen: TrainingObserved) -> State:
 
 def _finish(draft: Draft, attempt: Attempt, seen: TrainingObserved) -> None:
     outcome, error = classify(attempt, seen)
-    billed = billed_cost(attempt, seen.billable_seconds)
-    ended = draft.settle(_described(attempt, seen).with_(accepted=True, outcome=outcome), billed)
+    ended = _described(draft.job, attempt, seen).with_(accepted=True, outcome=outcome)
+    billed = billed_cost(ended, seen.billable_seconds)
+    ended = draft.settle(ended, billed)
     draft.replace_attempt(ended)
     draft.say(
         f"Attempt {attempt.number} ended: {outcome.replace('_', ' ')}; {seen.billable_seconds} s billed, "
@@ -157,11 +158,13 @@ def _internal_failures(draft: Draft) -> int:
     return sum(attempt.outcome == "internal" for attempt in draft.job.attempts)
 
 
-def _described(attempt: Attempt, seen: TrainingObserved) -> Attempt:
+def _described(job: JobRecord, attempt: Attempt, seen: TrainingObserved) -> Attempt:
+    selected = seen.instance_type or attempt.instance_type
     return attempt.with_(
         status=seen.status,
         secondary_status=seen.secondary_status,
-        instance_type=seen.instance_type or attempt.instance_type,
+        instance_type=selected,
+        price=plan_of(job).rungs[attempt.rung].price_of(selected),
         started_at=seen.started_at,
         ended_at=seen.ended_at,
         interruptions=max(seen.interruptions, attempt.interruptions),

@@ -47,7 +47,7 @@ def _spot_rungs(options: Sequence[Option], patience: int, *, last: int) -> tuple
             market="spot",
             instance_types=(option.spec.instance_type,),
             instance_count=1,
-            price=option.price,
+            prices=(option.price,),
             patience=last if option is options[-1] else patience,
         )
         for option in options
@@ -60,7 +60,7 @@ def _on_demand_rung(options: Sequence[Option], hours: float | None) -> Rung:
         market="on_demand",
         instance_types=tuple(option.spec.instance_type for option in options),
         instance_count=1,
-        price=max(option.price for option in options),
+        prices=tuple(option.price for option in options),
         patience=_last_patience(hours),
     )
 

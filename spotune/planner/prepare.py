@@ -104,6 +104,7 @@ def _plan(found: Search, chosen: Option, catalog: Catalog, snapshot: MarketSnaps
     return Plan(
         chosen=_candidate(chosen, limits),
         rungs=build_ladder(chosen, feasible, limits.hours),
+        on_demand_price=on_demand,
         on_demand_cost=math.ceil(on_demand * chosen.calm_hours),
         alternatives=tuple(_candidate(option, limits) for option in _further_types(feasible, chosen)),
         rejections=tuple(reject_others(found, chosen, catalog)),

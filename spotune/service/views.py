@@ -155,13 +155,11 @@ def _details(job: JobRecord, progress: Progress | None) -> JobDetails:
 
 
 def _on_demand(job: JobRecord) -> MicroUSD | None:
-    """The billed seconds at the chosen type's on-demand price, which the plan's last rung or comparison holds."""
+    """The billed seconds at the chosen type's on-demand price."""
     if job.plan is None or not job.billed:
         return None
-    hours = job.plan.chosen.billed_hours.mid
-    price = job.plan.on_demand_cost / hours if hours else 0.0
     seconds = sum(attempt.billable_seconds * attempt.instance_count for attempt in job.attempts)
-    return round(price * seconds / 3600 / max(1, job.plan.chosen.instance_count))
+    return round(job.plan.on_demand_price * seconds / 3600)
 
 
 def _resolved_hyperparameters(job: JobRecord) -> Hyperparameters:

@@ -76,8 +76,8 @@ def test_a_job_trains_for_real_and_its_money_is_settled(trainable: StackState, s
 
 
 def test_an_interruption_at_any_step_changes_no_bit_of_the_weights(trainable: StackState, sdk: openai.OpenAI) -> None:
-    epochs = 60
-    step = random.randint(5, 120)
+    epochs = 10
+    step = random.randint(5, 100)
     print(f"interrupting at step {step}")
     interrupted_id = submit(sdk, epochs)
     name = f"{interrupted_id}-1"
@@ -100,7 +100,7 @@ def test_an_interruption_at_any_step_changes_no_bit_of_the_weights(trainable: St
 
 
 def test_a_running_job_is_cancelled_and_nothing_stays_reserved(trainable: StackState, sdk: openai.OpenAI) -> None:
-    job_id = submit(sdk, epochs=100)
+    job_id = submit(sdk, epochs=60)
     wait_for(lambda: True if sdk.fine_tuning.jobs.retrieve(job_id).status == "running" else None, "the start")
     sdk.fine_tuning.jobs.cancel(job_id)
     job = finished(sdk, job_id)

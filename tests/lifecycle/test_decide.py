@@ -19,7 +19,7 @@ from spotune.contracts.events import (
 from spotune.contracts.job import JobError, JobRecord, StartAttempt, StopAttempt
 from spotune.contracts.training import Failure, Scores
 from spotune.lifecycle import decide, open_job, open_prepared
-from tests.factories import NOW, SPOT_PRICE, job, observed, prepared, report, request
+from tests.factories import NOW, ON_DEMAND_PRICE, SPOT_PRICE, job, observed, prepared, report, request
 
 FIRST, SECOND = "ftjob-abc-1", "ftjob-abc-2"
 
@@ -148,6 +148,14 @@ def test_no_capacity_climbs_to_the_on_demand_rung(running: JobRecord) -> None:
     assert climbed.state == "queued"
     assert climbed.attempts[1].market == "on_demand"
     assert climbed.attempts[0].outcome == "stopped_max_wait"
+
+
+def test_what_sagemaker_selected_is_what_is_billed(running: JobRecord) -> None:
+    climbed = after(running, observed(status="Stopped", secondary_status="MaxWaitTimeExceeded"))
+    assert climbed.attempts[1].reserved >= ON_DEMAND_PRICE
+    final = {"status": "Completed", "secondary_status": "Completed", "report": report(), "billable_seconds": 3600}
+    done = after(climbed, AttemptAccepted(name=SECOND), observed(SECOND, instance_type="ml.g5.xlarge", **final))
+    assert done.billed == ON_DEMAND_PRICE // 2
 
 
 def test_impatience_stops_a_waiting_attempt_and_climbs(queued: JobRecord) -> None:
