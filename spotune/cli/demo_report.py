@@ -124,7 +124,7 @@ def _answers(report: TrainingReport) -> RenderableType:
     listed = render.table("prompt", "wanted", "base", "tuned", gap=1)
     for sample in report.samples[:SHOWN_ANSWERS]:
         texts = (sample.prompt, sample.reference, sample.base, sample.tuned)
-        listed.add_row(*(Text(_short(text)) for text in texts))
+        render.add_row(listed, *map(_short, texts))
     return render.titled("Answers", listed)
 
 
@@ -164,7 +164,7 @@ def _bars(bars: list[Bar]) -> RenderableType:
     listed = render.table("", "measured", "bound", "")
     for bar in bars:
         verdict = Text("pass", style="green") if bar.kept else Text("FAIL", style="bold red")
-        listed.add_row(bar.name, bar.figure, bar.bound, verdict)
+        render.add_row(listed, bar.name, bar.figure, bar.bound, verdict)
     return render.titled("Bounds", listed)
 
 

@@ -104,7 +104,7 @@ def jobs(answers: Sequence[JobObject], *, now: float) -> RenderableType:
         billed = dollars(answer.spotune.money.billed)
         age = words.age(now - answer.created_at)
         state = Text(answer.spotune.state, style=_STATE_STYLES.get(answer.spotune.state, ""))
-        listed.add_row(answer.id, answer.model, state, age, billed, answer.fine_tuned_model or "")
+        add_row(listed, answer.id, answer.model, state, age, billed, answer.fine_tuned_model or "")
     return listed
 
 
@@ -112,7 +112,8 @@ def attempts(tried: Sequence[Attempt]) -> RenderableType:
     """A job's attempts, one a line."""
     listed = table("attempt", "machines", "market", "status", "interruptions", "billed", "outcome")
     for attempt in tried:
-        listed.add_row(
+        add_row(
+            listed,
             attempt.name,
             f"{attempt.instance_count} x {attempt.instance_type}",
             words.market(attempt.market),
@@ -128,7 +129,7 @@ def settings(resolved: Sequence[ResolvedSetting]) -> RenderableType:
     """What became of every `auto`, and why."""
     listed = table("setting", "value", "why")
     for setting in resolved:
-        listed.add_row(setting.name, setting.value, setting.reason)
+        add_row(listed, setting.name, setting.value, setting.reason)
     return titled("Settings", listed)
 
 
@@ -143,7 +144,7 @@ def scores(report: TrainingReport) -> RenderableType:
         name = f"exact match ({report.generated_rows} answered)"
         rows.append((name, lambda of: "" if of.exact_match is None else f"{of.exact_match:.0%}"))
     for name, read in rows:
-        listed.add_row(name, read(report.base), read(report.tuned))
+        add_row(listed, name, read(report.base), read(report.tuned))
     return titled("Result", listed)
 
 
@@ -154,7 +155,7 @@ def dataset(report: DatasetReport) -> RenderableType:
         listed = table("line", "field", "rule", "what is wrong", "what to do")
         for fault in report.faults:
             line = str(fault.line) if fault.line else "file"
-            listed.add_row(line, fault.field, fault.rule, fault.message, fault.remedy)
+            add_row(listed, line, fault.field, fault.rule, fault.message, fault.remedy)
         parts.append(titled("Faults", listed))
     if report.fault_count > len(report.faults):
         parts.append(Text(f"... and {report.fault_count - len(report.faults)} more."))
@@ -202,6 +203,11 @@ def table(*columns: str, gap: int = 0) -> Table:
     return made
 
 
+def add_row(listed: Table, *cells: str | Text) -> None:
+    """Add a row of plain text: rich would take brackets in a string for markup."""
+    listed.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
+
+
 def titled(title: str, thing: RenderableType) -> RenderableType:
     """A thing under its title: rich's own table titles wrap to the table's width."""
     return Group(Text(title, style="bold", overflow="fold"), thing)
@@ -243,8 +249,8 @@ def _ladder(rungs: Sequence[Rung]) -> RenderableType:
     listed = table("rung", "market", "instance types", "price an hour", "waits for capacity")
     for number, rung in enumerate(rungs, start=1):
         types = ", ".join(rung.instance_types)
-        listed.add_row(
-            str(number), words.market(rung.market), types, dollars(rung.price), words.duration(rung.patience)
+        add_row(
+            listed, str(number), words.market(rung.market), types, dollars(rung.price), words.duration(rung.patience)
         )
     return titled("Ladder", listed)
 
@@ -259,7 +265,7 @@ def _candidates(title: str, candidates: Sequence[Candidate]) -> RenderableType:
             words.hours(one.wall_hours),
             words.money(one.cost),
         )
-        listed.add_row(*cells, dollars(one.worst_case_cost))
+        add_row(listed, *cells, dollars(one.worst_case_cost))
     return titled(title, listed)
 
 
@@ -271,9 +277,12 @@ def _rejections(plan: Plan) -> RenderableType:
     dearer = [one for one in by_reason.items() if one[0][0] == "cost"]
     listed = table("rule", "why not", "instance types")
     for (rule, reason), types in [one for one in by_reason.items() if one not in dearer] + dearer[:SHOWN_DEARER]:
-        listed.add_row(rule, reason, ", ".join(types))
+        add_row(listed, rule, reason, ", ".join(types))
     if len(dearer) > SHOWN_DEARER:
-        listed.add_row(
-            "cost", f"and {len(dearer) - SHOWN_DEARER} more that cost more than the chosen (--json has them)", ""
+        add_row(
+            listed,
+            "cost",
+            f"and {len(dearer) - SHOWN_DEARER} more that cost more than the chosen (--json has them)",
+            "",
         )
     return titled("Rejected", listed)

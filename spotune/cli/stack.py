@@ -7,7 +7,6 @@ import time
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from spotune.cli import render, words
 from spotune.cli.screen import JsonOption, Screen
@@ -54,10 +53,12 @@ def status(json: JsonOption = False) -> int:
     else:
         screen.say(f"Embedded mode is not up. {found.problem}".strip())
     if found.parts:
-        table = Table("part", "pid", "runs", "memory", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        listed = render.table("part", "pid", "runs", "memory")
         for part in found.parts:
-            table.add_row(part.name, str(part.pid), "yes" if part.running else "no", words.size(part.resident_bytes))
-        screen.show(table)
+            render.add_row(
+                listed, part.name, str(part.pid), "yes" if part.running else "no", words.size(part.resident_bytes)
+            )
+        screen.show(listed)
     return 0 if found.running else STOPPED
 
 

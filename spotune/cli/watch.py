@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 
 from spotune.cli import words
 from spotune.cli.client import Api
@@ -98,16 +98,20 @@ def view_for(screen: Screen) -> Iterator[View]:
         yield JsonView(screen)
     elif screen.live:
         wide = screen.console.width >= _WIDE
-        columns = (
-            TextColumn("{task.fields[phase]}"),
-            BarColumn(bar_width=None if wide else 12),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TextColumn("{task.fields[facts]}"),
-        )
-        with Progress(*columns, console=screen.console, expand=wide) as bar:
+        with Progress(*columns(wide=wide), console=screen.console, expand=wide) as bar:
             yield LiveView(bar, wide=wide)
     else:
         yield PlainView(screen)
+
+
+def columns(*, wide: bool) -> tuple[ProgressColumn, ...]:
+    """Phase, bar, share and figures; a narrow terminal gets a short bar."""
+    return (
+        TextColumn("{task.fields[phase]}", markup=False),
+        BarColumn(bar_width=None if wide else 12),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TextColumn("{task.fields[facts]}", markup=False),
+    )
 
 
 class LiveView:

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from rich.progress import Progress as Bar
+
+from spotune.cli import render, watch, words
+from spotune.cli.client import Api
+from spotune.cli.connection import Connection
+from spotune.cli.screen import Screen
+from spotune.cli.watch import LiveView, PlainView, follow
+from spotune.contracts.api import JobObject
+from spotune.contracts.dataset import Fault
+from spotune.contracts.errors import Unavailable
+from spotune.contracts.plan import Rejection
+from spotune.contracts.training import Progress
+from spotune.service import views
+from tests import factories, tiny_model
+from tests.cli.conftest import Run, Service
+
+
+def running(step: int, **changes: object) -> JobObject:
+    progress = Progress(phase="training", step=step, total_steps=100, loss=1.234, tokens_per_second=850, eta_seconds=75)
+    return views.job_object(factories.job(state="running", plan=factories.plan(), **changes), progress)
+
+
+def test_a_pipe_gets_a_line_for_each_tenth_of_the_way(capsys: pytest.CaptureFixture[str]) -> None:
+    view = PlainView(Screen(), clock=lambda: factories.NOW)
+    for step in range(1, 100):
+        view.job(running(step))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 10
+    assert lines[0] == ("running: training, step 1/100, loss 1.234, 850 tokens/s, 1 min 15 s left, $0.0000 so far")
+
+
+@pytest.mark.parametrize("width", [40, 80, 140])
+def test_the_live_bar_fits_every_terminal(width: int) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, width=width, force_terminal=True, no_color=True, _environ={})
+    with Bar(*watch.columns(wide=width >= 100), console=console, auto_refresh=False) as bar:
+        view = LiveView(bar, wide=width >= 100, clock=lambda: factories.NOW)
+        view.job(views.job_object(factories.job(waiting_for="quota for ml.g5.xlarge")))
+        view.job(running(50))
+        bar.refresh()
+    shown = screen.getvalue()
+    assert "50 %" in shown
+    if width >= 100:
+        assert "850 tokens/s" in shown
+
+
+def test_watching_outlives_a_moment_without_the_api(service: Service, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(tiny_model.chat_rows(30))
+    job_id = run("submit", "--model", tiny_model.NAME, "--training-file", tmp_path / "rows.jsonl", "--json").json["id"]
+    run("cancel", job_id)
+    service.world.run_queue()
+    away = iter([True] * 7)
+    service.refuse = lambda method, path: 503 if next(away, False) else None
+    assert run("watch", job_id).code == 6
+
+
+def test_watching_gives_up_where_the_api_stays_away(service: Service) -> None:
+    service.refuse = lambda method, path: 503
+    hours = iter(range(100))
+    with Api(Connection(service.url, service.key)) as api, pytest.raises(Unavailable):
+        follow(api, "ftjob-1", PlainView(Screen()), sleep=lambda _: None, clock=lambda: next(hours) * 3600.0)
+
+
+def test_what_a_running_attempt_costs_so_far_is_told_by_the_clock() -> None:
+    attempt = {"number": 1, "name": "ftjob-abc-1", "rung": 0, "market": "spot", "instance_type": "ml.g5.xlarge"}
+    attempt |= {"instance_count": 2, "price": 400_000, "max_runtime": 60, "max_wait": 60, "reserved": 0}
+    attempt |= {"requested_at": factories.NOW, "started_at": factories.NOW}
+    job = running(50, attempts=(attempt,), billed=1000)
+    assert words.cost_so_far(job, now=factories.NOW + 3600) == 801_000
+
+
+def test_rejections_that_share_a_reason_share_a_line() -> None:
+    plan = factories.plan(
+        rejections=[
+            Rejection(instance_type=f"ml.p{number}.xlarge", rule="memory", reason="24 GB needed") for number in range(9)
+        ]
+        + [Rejection(instance_type=f"ml.g{number}.xlarge", rule="cost", reason=f"$1.{number}") for number in range(20)]
+    )
+    shown = as_text(render.plan(views.plan_object(factories.prepared(plan=plan)), now=factories.NOW))
+    assert shown.count("24 GB needed") == 1
+    assert "and 14 more" in shown
+
+
+def test_a_failed_job_says_why_and_what_to_do() -> None:
+    error = {"code": "out_of_memory", "message": "The GPU is full.", "remedy": "Take a larger one.", "evidence": "CUDA"}
+    shown = as_text(render.job(views.job_object(factories.job(state="failed", error=error)), now=factories.NOW))
+    for part in ("The GPU is full. [out_of_memory]", "Take a larger one.", "CUDA"):
+        assert part in shown
+
+
+def test_text_in_brackets_is_text_and_not_markup() -> None:
+    fault = Fault(line=3, field="messages[0]", rule="role", message="[red]oops[/red]", remedy="[bold]")
+    shown = as_text(render.dataset(factories.dataset(fault_count=1, faults=(fault,))))
+    assert "[red]oops[/red]" in shown
+    assert "messages[0]" in shown
+
+
+@pytest.mark.parametrize(("name", "code"), [("good.jsonl", 0), ("bad.jsonl", 2)])
+def test_data_check_ends_as_the_dataset_deserves(run: Run, tmp_path: Path, name: str, code: int) -> None:
+    (tmp_path / "good.jsonl").write_bytes(tiny_model.chat_rows(12))
+    (tmp_path / "bad.jsonl").write_bytes(tiny_model.chat_rows(2) + b'{"messages": 5}\n')
+    assert run("data", "check", tmp_path / name).code == code
+    report = run("data", "check", tmp_path / name, "--json").json
+    assert [fault["line"] for fault in report["faults"]] == ([3] if code else [])
+
+
+def test_data_check_counts_tokens_as_the_model_does(run: Run, tmp_path: Path, home: Path) -> None:
+    folder = home / "cache" / "models" / tiny_model.NAME
+    folder.mkdir(parents=True)
+    for name, body in tiny_model.files().items():
+        (folder / name).write_bytes(body)
+    (tmp_path / "rows.jsonl").write_bytes(tiny_model.chat_rows(12))
+    report = run("data", "check", tmp_path / "rows.jsonl", "--model", tiny_model.NAME, "--json").json
+    assert report["tokens"]["rows"] == 12
+    unknown = run("data", "check", tmp_path / "rows.jsonl", "--model", "no/such", "--json")
+    assert (unknown.code, unknown.error["code"]) == (2, "model_not_here")
+
+
+def test_a_file_that_is_not_there_is_named(run: Run, tmp_path: Path) -> None:
+    answer = run("data", "check", tmp_path / "none.jsonl", "--json")
+    assert (answer.code, answer.error["code"]) == (2, "file_unreadable")
+
+
+@given(st.floats(min_value=0, max_value=1e9))
+def test_durations_are_short_and_never_wrong_by_more_than_their_last_unit(seconds: float) -> None:
+    said = words.duration(seconds)
+    units = {"d": 86_400, "h": 3600, "min": 60, "s": 1}
+    parts = said.split()
+    value = sum(int(number) * units[unit] for number, unit in zip(parts[::2], parts[1::2], strict=True))
+    assert abs(value - seconds) <= units[parts[-1]]
+
+
+def test_nothing_but_json_goes_to_stdout(service: Service, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(tiny_model.chat_rows(30))
+    flags = ("--model", tiny_model.NAME, "--training-file", tmp_path / "rows.jsonl")
+    job_id = run("submit", *flags, "--json").json["id"]
+    for line in (("plan", *flags), ("list",), ("show", job_id), ("cancel", job_id), ("status",), ("down",)):
+        json.loads(run(*line, "--json").out)
+
+
+def as_text(thing: object, width: int = 160) -> str:
+    screen = io.StringIO()
+    Console(file=screen, width=width, no_color=True).print(thing)
+    return screen.getvalue()
