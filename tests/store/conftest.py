@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,13 +28,20 @@ def dynamodb(emulator: str) -> Any:
     return boto3.client("dynamodb", config=Config(max_pool_connections=64), **credentials(emulator))
 
 
+@pytest.fixture(scope="session")
+def made_table(dynamodb: Any) -> str:
+    """A table with the keys and indexes of the template that is deployed."""
+    dynamodb.create_table(TableName="spotune", BillingMode="PAY_PER_REQUEST", **table_keys())
+    return "spotune"
+
+
 @pytest.fixture
-def table(dynamodb: Any) -> Iterator[str]:
-    """An empty table with the keys and indexes of the template that is deployed."""
-    name = f"spotune-{uuid.uuid4().hex[:8]}"
-    dynamodb.create_table(TableName=name, BillingMode="PAY_PER_REQUEST", **table_keys())
-    yield name
-    dynamodb.delete_table(TableName=name)
+def table(dynamodb: Any, made_table: str) -> str:
+    """The table, empty."""
+    for page in dynamodb.get_paginator("scan").paginate(TableName=made_table, ProjectionExpression="pk, sk"):
+        for key in page["Items"]:
+            dynamodb.delete_item(TableName=made_table, Key=key)
+    return made_table
 
 
 @pytest.fixture(params=["memory", "dynamo"])
@@ -51,7 +57,7 @@ def table_keys() -> dict[str, Any]:
     class Loader(yaml.SafeLoader):
         """Reads CloudFormation's tags as nothing."""
 
-    Loader.add_multi_constructor("!", lambda loader, suffix, node: None)
+    Loader.add_multi_constructor("!", lambda *_: None)
     resources = yaml.load(TEMPLATE.read_text(), Loader)["Resources"].values()  # SafeLoader with one constructor more
     properties = next(r["Properties"] for r in resources if r["Type"] == "AWS::DynamoDB::Table")
     return {name: properties[name] for name in ("AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes")}
