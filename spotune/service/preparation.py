@@ -9,6 +9,7 @@ from spotune.contracts.base import MicroUSD
 from spotune.contracts.dataset import DatasetReport
 from spotune.contracts.errors import DatasetRefused, NotFound, RequestRefused
 from spotune.contracts.events import Prepared
+from spotune.contracts.files import DIRECT_UPLOAD_BYTES
 from spotune.contracts.layout import split_uri
 from spotune.contracts.request import JobRequest
 from spotune.data.checks import check_dataset
@@ -17,10 +18,10 @@ from spotune.service.base_models import BaseModel, row_tokenizer
 from spotune.service.files import file_of
 from spotune.service.installation import Installation
 
-IN_REQUEST_BYTES = 8_000_000
+IN_REQUEST_BYTES = DIRECT_UPLOAD_BYTES
 """Files up to this size together are checked while the caller waits; API Gateway gives up after 30 s."""
-TOKENIZED_BYTES = 512_000_000
-"""Above this, token statistics are taken from a sample of rows; every row is still checked."""
+TOKENIZED_BYTES = 48_000_000
+"""Above this, token statistics are taken from a sample of rows (held in memory); every row is still checked."""
 
 
 def resolve_file(here: Installation, tenant: str, name: str, param: str) -> str:
@@ -131,8 +132,9 @@ def _check(here: Installation, uri: str, tokenizer: RowTokenizer, limit: int, *,
     if preview and size > IN_REQUEST_BYTES:
         seen = check_dataset(_head(here, uri), uri=uri, tokenizer=tokenizer, max_length=limit)
         return _scaled(seen, size)
-    sample = TOKENIZED_BYTES if size > TOKENIZED_BYTES else None
-    return check_dataset(here.objects.stream(uri), uri=uri, tokenizer=tokenizer, max_length=limit, sample_bytes=sample)
+    return check_dataset(
+        here.objects.stream(uri), uri=uri, tokenizer=tokenizer, max_length=limit, sample_bytes=TOKENIZED_BYTES
+    )
 
 
 def _head(here: Installation, uri: str) -> Iterator[bytes]:
