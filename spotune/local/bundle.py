@@ -138,18 +138,20 @@ def build(cache: Path, sources: BundleSources | None = None) -> Path:
     return path
 
 
-def check_imports(bundle: Path, module: str, environment: Mapping[str, str] | None = None) -> str:
-    """Import a module out of the bundle alone, with no site-packages at hand.
+def check_imports(bundle: Path, *modules: str) -> str:
+    """Import modules out of the bundle alone, with no site-packages at hand.
 
     Returns an empty string, or what Python said against it.
     """
     with tempfile.TemporaryDirectory() as folder:
         with zipfile.ZipFile(bundle) as archive:
             archive.extractall(folder)
-        program = f"import sys; sys.path.insert(0, {folder!r}); import importlib; importlib.import_module({module!r})"
+        program = (
+            "import importlib, sys; sys.path.insert(0, sys.argv[1]); [*map(importlib.import_module, sys.argv[2:])]"
+        )
         run = subprocess.run(
-            [sys.executable, "-I", "-S", "-c", program],
-            env={"PATH": os.defpath, **(environment or {})},
+            [sys.executable, "-I", "-S", "-c", program, folder, *modules],
+            env={"PATH": os.defpath},
             capture_output=True,
             text=True,
             check=False,

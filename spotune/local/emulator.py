@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
-from spotune.local.state import ACCOUNT, REGION
+from spotune.local.state import ACCOUNT, REGION, write_private
 
 SAVE_PATH = "/_spotune/save"
 HEALTH_PATH = "/_ministack/health"
@@ -153,11 +153,7 @@ def _save_service(name: str) -> None:
     version = persistence._state_format_version(name)
     # In one piece: `json.dump` to a file goes through the slow encoder.
     text = json.dumps({"__ministack_format__": version, "payload": state}, default=persistence._json_default)
-    path = Path(persistence.STATE_DIR, f"{name}.json")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".saving")
-    unfinished.write_text(text)
-    unfinished.replace(path)
+    write_private(Path(persistence.STATE_DIR, f"{name}.json"), text)
 
 
 def _save_all() -> None:
@@ -181,7 +177,7 @@ def _clear_leftovers(temporary: Path, state: Path) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     state.mkdir(parents=True, exist_ok=True)
-    for unfinished in (*state.glob("*.tmp"), *state.glob("*.saving")):
+    for unfinished in state.glob("*.tmp"):
         unfinished.unlink()
 
 
@@ -196,7 +192,7 @@ def _mend_queues(saved: Path, port: str) -> None:
     for queue in document["payload"]["queues"]["data"].values():
         for message in queue["messages"]:
             message["visible_at"] = message["sent_at"]
-    saved.write_text(json.dumps(document))
+    write_private(saved, json.dumps(document))
 
 
 def _raise_open_files() -> None:

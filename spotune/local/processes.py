@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import spotune
@@ -19,6 +19,8 @@ _ROOT = Path(spotune.__file__).parents[1]
 """Where `python -m` finds our packages, installed or not."""
 _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.02
+_LAST_SECONDS = 2.0
+_STATE, _GROUP, _STARTED = 0, 2, 19
 
 
 def start(
@@ -62,15 +64,17 @@ def alive(process: ProcessMark) -> bool:
 
 
 def end(process: ProcessMark, *, grace_seconds: float) -> None:
-    """SIGTERM, and SIGKILL after the grace. A process that took over the id is left alone."""
-    for number, patience in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, 5.0)):
-        if not alive(process):
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, number)
-        deadline = time.monotonic() + patience
-        while alive(process) and time.monotonic() < deadline:
-            time.sleep(_POLL_SECONDS)
+    """SIGTERM, and SIGKILL after the grace to it and to what it leaves in its group.
+
+    The process is one that `start` started. One that took over its id is left alone.
+    """
+    if not alive(process):
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGTERM)
+        _wait_while(lambda: alive(process), grace_seconds)
+        os.killpg(process.pid, signal.SIGKILL)
+        _wait_while(lambda: _group_exists(process.pid), _LAST_SECONDS)
 
 
 def resident_bytes(process: ProcessMark) -> int:
@@ -82,13 +86,31 @@ def resident_bytes(process: ProcessMark) -> int:
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
+def _wait_while(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while condition() and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+
+
+def _group_exists(leader: int) -> bool:
+    """Whether the group has a member other than a leader that only waits to be collected."""
+    if sys.platform != "linux":
+        return mark(leader) is not None
+    fields = (_stat(folder) for folder in Path("/proc").glob("[0-9]*"))
+    return any(found and found[_GROUP] == str(leader) and found[_STATE] not in "ZX" for found in fields)
+
+
 def _mark_from_proc(pid: int) -> ProcessMark | None:
+    fields = _stat(Path(f"/proc/{pid}"))
+    return ProcessMark(pid=pid, started=fields[_STARTED]) if fields and fields[_STATE] not in "ZX" else None
+
+
+def _stat(folder: Path) -> list[str]:
+    """proc_pid_stat(5) from its third field on; nothing where the process is gone."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (folder / "stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return None
-    state, started = fields[0], fields[19]  # proc_pid_stat(5): fields 3 and 22
-    return None if state in "ZX" else ProcessMark(pid=pid, started=started)
+        return []
 
 
 def _end_with_parent() -> None:

@@ -7,7 +7,6 @@ runs. `supervisor.json` names its children, for the systems on which they can ou
 from __future__ import annotations
 
 import argparse
-import contextlib
 import fcntl
 import os
 import signal
@@ -161,14 +160,11 @@ def _start(home: Path, running: Running, name: str, line: list[str]) -> subproce
 def _end(children: dict[str, subprocess.Popen[bytes]]) -> None:
     """The double first: it uploads what its jobs made to the emulator."""
     for name, grace in (("double", DOUBLE_GRACE_SECONDS), ("emulator", EMULATOR_GRACE_SECONDS)):
-        child = children.get(name)
-        if child is None:
-            continue
-        child.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(grace)
-        child.kill()
-        child.wait()
+        if name in children:
+            mark = processes.mark(children[name].pid)
+            if mark is not None:
+                processes.end(mark, grace_seconds=grace)
+            children[name].wait()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,186 @@
+"""What the template promises, read from the template itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+TEMPLATE = Path(__file__).parents[2] / "infra" / "template.yaml"
+
+STARS = {
+    ("TrainingRole", "Metrics"): "cloudwatch:PutMetricData takes no resource; the namespace narrows it",
+    ("TrainingRole", "SignInToRegistry"): "ecr:GetAuthorizationToken takes no resource",
+}
+"""The only grants on every resource, with their reasons."""
+
+
+class _Loader(yaml.SafeLoader):
+    """CloudFormation's short forms, as the long ones."""
+
+
+def _function(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+    name = suffix if suffix == "Ref" else f"Fn::{suffix}"
+    if isinstance(node, yaml.ScalarNode):
+        return {name: loader.construct_scalar(node)}
+    if isinstance(node, yaml.SequenceNode):
+        return {name: loader.construct_sequence(node, deep=True)}
+    return {name: loader.construct_mapping(node, deep=True)}
+
+
+_Loader.add_multi_constructor("!", _function)
+
+DOCUMENT: dict[str, Any] = yaml.load(TEMPLATE.read_text(), _Loader)
+RESOURCES: dict[str, Any] = DOCUMENT["Resources"]
+
+
+def of_type(kind: str) -> dict[str, Any]:
+    return {name: body["Properties"] for name, body in RESOURCES.items() if body["Type"] == kind}
+
+
+FUNCTIONS = of_type("AWS::Serverless::Function")
+BUCKETS = of_type("AWS::S3::Bucket")
+ROLES = of_type("AWS::IAM::Role")
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def statements(role: str) -> list[dict[str, Any]]:
+    """All that a role may do, its shared policies included."""
+    own = [s for policy in ROLES[role].get("Policies", ()) for s in policy["PolicyDocument"]["Statement"]]
+    shared = [s for ref in ROLES[role].get("ManagedPolicyArns", ()) for s in shared_statements(ref["Ref"])]
+    return own + shared
+
+
+def shared_statements(policy: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = RESOURCES[policy]["Properties"]["PolicyDocument"]["Statement"]
+    return found
+
+
+def actions(role: str, service: str) -> set[str]:
+    return {a for s in statements(role) for a in listed(s["Action"]) if a.startswith(f"{service}:")}
+
+
+def test_cfn_lint_finds_nothing() -> None:
+    lint = Path(sys.executable).with_name("cfn-lint")
+    found = subprocess.run([lint, TEMPLATE], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout) == (0, "")
+
+
+def test_the_template_uses_no_yaml_alias_since_cloudformation_takes_none() -> None:
+    assert not [event for event in yaml.parse(TEMPLATE.read_text(), _Loader) if isinstance(event, yaml.AliasEvent)]
+
+
+def test_each_function_has_a_role_and_a_log_of_its_own() -> None:
+    roles = [body["Role"]["Fn::GetAtt"] for body in FUNCTIONS.values()]
+    logs = [body["LoggingConfig"]["LogGroup"]["Ref"] for body in FUNCTIONS.values()]
+    assert len(set(roles)) == len(set(logs)) == len(FUNCTIONS) == 5
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_role_has_a_wildcard_beyond_the_written_reasons(role: str) -> None:
+    for statement in statements(role):
+        assert not [a for a in listed(statement["Action"]) if "*" in a], statement["Sid"]
+        if "*" in listed(statement["Resource"]):
+            assert (role, statement["Sid"]) in STARS
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_role_takes_a_policy_that_is_not_in_the_template(role: str) -> None:
+    assert all(set(arn) == {"Ref"} and arn["Ref"] in RESOURCES for arn in ROLES[role].get("ManagedPolicyArns", ()))
+
+
+def test_only_the_launcher_starts_training_and_hands_a_role_to_sagemaker_alone() -> None:
+    starts = {role for role in ROLES if "sagemaker:CreateTrainingJob" in actions(role, "sagemaker")}
+    passes = {role: s for role in ROLES for s in statements(role) if "iam:PassRole" in listed(s["Action"])}
+    assert starts == set(passes) == {"LaunchRole"}
+    assert passes["LaunchRole"]["Resource"] == {"Fn::GetAtt": "TrainingRole.Arn"}
+    assert passes["LaunchRole"]["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
+
+
+def test_the_keys_function_writes_keys_and_reads_nothing() -> None:
+    assert actions("KeysRole", "dynamodb") == {"dynamodb:PutItem"}
+    (grant,) = (s for s in statements("KeysRole") if s["Action"] == "dynamodb:PutItem")
+    assert grant["Condition"]["ForAllValues:StringLike"] == {"dynamodb:LeadingKeys": ["KEY#*"]}
+    assert not actions("KeysRole", "s3")
+
+
+def test_training_reaches_no_table_and_no_queue_and_writes_below_jobs_alone() -> None:
+    assert not actions("TrainingRole", "dynamodb") | actions("TrainingRole", "sqs")
+    written = [r for s in statements("TrainingRole") if "s3:PutObject" in s["Action"] for r in listed(s["Resource"])]
+    assert {r["Fn::Sub"].partition("/*/jobs/*/")[2] for r in written} == {"checkpoints/*", "output/*"}
+
+
+@pytest.mark.parametrize("name", BUCKETS)
+def test_every_bucket_is_versioned_encrypted_private_and_tells_eventbridge(name: str) -> None:
+    bucket = BUCKETS[name]
+    assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    assert bucket["NotificationConfiguration"]["EventBridgeConfiguration"] == {"EventBridgeEnabled": True}
+    assert any("AbortIncompleteMultipartUpload" in rule for rule in bucket["LifecycleConfiguration"]["Rules"])
+    assert RESOURCES[name]["DeletionPolicy"] == "Retain"
+
+
+@pytest.mark.parametrize("name", BUCKETS)
+def test_every_bucket_refuses_plain_http(name: str) -> None:
+    (policy,) = (p for p in of_type("AWS::S3::BucketPolicy").values() if p["Bucket"] == {"Ref": name})
+    (statement,) = policy["PolicyDocument"]["Statement"]
+    assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "s3:*")
+    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def test_the_queue_hides_a_message_six_times_as_long_as_its_function_runs() -> None:
+    queue = RESOURCES["LaunchQueue"]["Properties"]
+    assert queue["VisibilityTimeout"] >= 6 * FUNCTIONS["LaunchFunction"]["Timeout"]
+    assert queue["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": "LaunchDeadLetters.Arn"}
+    assert all(queue["SqsManagedSseEnabled"] for queue in of_type("AWS::SQS::Queue").values())
+
+
+def test_one_bad_command_does_not_hold_back_its_batch() -> None:
+    events = FUNCTIONS["LaunchFunction"]["Events"]["Commands"]["Properties"]
+    assert events["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+
+
+def test_no_function_answers_later_than_the_api_waits() -> None:
+    waits = RESOURCES["ApiIntegration"]["Properties"]["TimeoutInMillis"]
+    assert FUNCTIONS["ApiFunction"]["Timeout"] * 1000 <= waits
+
+
+def test_the_table_can_be_recovered_and_forgets_by_expires_at() -> None:
+    table = RESOURCES["Table"]["Properties"]
+    assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+    assert table["SSESpecification"] == {"SSEEnabled": True}
+    assert table["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
+    assert {index["IndexName"] for index in table["GlobalSecondaryIndexes"]} == {"gsi1", "gsi2"}
+
+
+def test_every_log_is_forgotten_in_time() -> None:
+    assert all("RetentionInDays" in group for group in of_type("AWS::Logs::LogGroup").values())
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_handler_exists(name: str) -> None:
+    module, _, function = FUNCTIONS[name]["Handler"].rpartition(".")
+    source = TEMPLATE.parents[1].joinpath(*module.split(".")).with_suffix(".py")
+    assert f"def {function}(" in source.read_text()
+
+
+def test_the_environment_is_what_the_service_reads() -> None:
+    from spotune.service.installation import Settings
+
+    written = DOCUMENT["Globals"]["Function"]["Environment"]["Variables"]
+    settings = Settings.from_environment(dict.fromkeys(written, "1"))
+    assert settings.queue_url == settings.training_role == settings.training_image == "1"
+
+
+def test_events_come_from_the_source_that_the_deployment_names() -> None:
+    rule = FUNCTIONS["TrainingChangedFunction"]["Events"]["StateChange"]["Properties"]["Pattern"]
+    assert rule["source"] == [{"Ref": "EventSource"}]
+    assert DOCUMENT["Parameters"]["EventSource"]["Default"] == "aws.sagemaker"
