@@ -157,6 +157,7 @@ class _Run:
         """Upload, plan, submit and follow; on the way, take the instance away once. A job that is left is cancelled."""
         with Api(self.connection) as api:
             if self._remains.now.job_id is not None:
+                self._screen.say("\nAn earlier demo was cut off.", style="bold")
                 self._end_job(api, self._remains.now.job_id)
             request = with_uploads(api, draft, self._screen)
             plan = api.plan(request)
@@ -178,7 +179,7 @@ class _Run:
         self._screen.say()
         self._screen.show(render.facts("What this job takes on AWS", rows))
         self._screen.say(
-            "What runs here: the same training job as a process on this machine's CPU, behind a double of SageMaker's "
+            "\nWhat runs here: the same training job as a process on this machine's CPU, behind a double of SageMaker's "
             "API. Its seconds are billed at the price of that instance, so that the money is only an example."
         )
 
@@ -197,7 +198,7 @@ class _Run:
 
     def _end_job(self, api: Api, job_id: str) -> None:
         """Cancel a job and wait for its end, for a while; what does not end stays on record for the next demo."""
-        self._screen.say(f"Cancelling {job_id}.")
+        self._screen.say(f"  Cancelling its job {job_id}.")
         deadline = time.monotonic() + CANCEL_PATIENCE_SECONDS
         with contextlib.suppress(SpotuneError):
             while time.monotonic() < deadline:

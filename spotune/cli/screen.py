@@ -40,9 +40,9 @@ class Screen:
             self.console.print(thing)
 
     def say(self, text: str = "", *, style: str | None = None) -> None:
-        """A line of plain text; brackets in it are just brackets."""
+        """A line of plain text, which only a terminal breaks; brackets in it are just brackets."""
         if not self.machine:
-            self.console.print(text, style=style, markup=False, soft_wrap=True)
+            self.console.print(text, style=style, markup=False, soft_wrap=not self.console.is_terminal)
 
     def note(self, text: str) -> None:
         """An aside on stderr."""
