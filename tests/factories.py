@@ -115,12 +115,20 @@ def plan(**changes: object) -> Plan:
     values: dict[str, object] = {
         "chosen": candidate,
         "rungs": (
-            Rung(market="spot", instance_types=("ml.g5.xlarge",), instance_count=1, prices=(SPOT_PRICE,), patience=1800),
+            Rung(
+                market="spot",
+                instance_types=("ml.g5.xlarge",),
+                instance_count=1,
+                prices=(SPOT_PRICE,),
+                on_demand_prices=(ON_DEMAND_PRICE,),
+                patience=1800,
+            ),
             Rung(
                 market="on_demand",
                 instance_types=("ml.g5.xlarge", "ml.g6.xlarge"),
                 instance_count=1,
                 prices=(ON_DEMAND_PRICE // 2, ON_DEMAND_PRICE),
+                on_demand_prices=(ON_DEMAND_PRICE // 2, ON_DEMAND_PRICE),
                 patience=3600,
             ),
         ),

@@ -81,7 +81,7 @@ class Money(Contract):
     reserved: MicroUSD
     billed: MicroUSD
     on_demand: MicroUSD | None
-    """What the billed seconds would have cost on demand."""
+    """What the seconds that passed would have cost on demand."""
 
 
 class DatasetPair(Contract):

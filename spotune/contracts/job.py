@@ -76,7 +76,9 @@ class Attempt(Contract):
     instance_type: str
     instance_count: int
     price: MicroUSD
-    """Micro-dollars an instance-hour that billed seconds are settled at."""
+    """Micro-dollars an instance-hour in its market: what a second of training is expected to cost."""
+    on_demand_price: MicroUSD
+    """Micro-dollars an instance-hour that billable seconds are settled at: on spot they carry the discount."""
     max_runtime: Seconds
     max_wait: Seconds
     reserved: MicroUSD
@@ -90,6 +92,7 @@ class Attempt(Contract):
     interruptions: int = 0
     training_seconds: Seconds = 0
     billable_seconds: Seconds = 0
+    """SageMaker's: on spot, fewer than the seconds that passed, by the discount."""
     billed: MicroUSD = 0
     stop_asked: Literal["", "cancel", "pause", "patience"] = ""
     """Why we asked SageMaker to stop it."""

@@ -62,7 +62,9 @@ class Rung(Contract):
     """One for spot; one to five, in order of preference, for on-demand."""
     instance_count: int
     prices: tuple[MicroUSD, ...]
-    """Of each type, micro-dollars an instance-hour."""
+    """Of each type in this market, micro-dollars an instance-hour."""
+    on_demand_prices: tuple[MicroUSD, ...]
+    """Of each type on demand: what SageMaker's billable seconds are multiplied by, on spot too."""
     patience: Seconds
     """How long to wait for capacity before the next rung."""
 
@@ -71,9 +73,11 @@ class Rung(Contract):
         """The dearest type's: what must be reserved before one is selected."""
         return max(self.prices)
 
-    def price_of(self, instance_type: str) -> MicroUSD:
-        """The price of one of the types; the dearest for one that is not on the rung."""
-        return dict(zip(self.instance_types, self.prices, strict=True)).get(instance_type, self.price)
+    def prices_of(self, instance_type: str) -> tuple[MicroUSD, MicroUSD]:
+        """One type's price in this market and on demand; the dearest for a type that is not on the rung."""
+        pairs = zip(self.prices, self.on_demand_prices, strict=True)
+        known = dict(zip(self.instance_types, pairs, strict=True))
+        return known.get(instance_type, (self.price, max(self.on_demand_prices)))
 
 
 class Rejection(Contract):

@@ -32,6 +32,7 @@ def begin_attempt(draft: Draft, rung: int) -> None:
         instance_type=chosen.instance_types[0],
         instance_count=chosen.instance_count,
         price=chosen.price,
+        on_demand_price=max(chosen.on_demand_prices),
         max_runtime=runtime,
         max_wait=runtime + chosen.patience,
         reserved=cost_of(chosen, runtime + STOP_LATENCY),
@@ -69,8 +70,12 @@ def cost_of(rung: Rung, seconds: Seconds) -> MicroUSD:
 
 
 def billed_cost(attempt: Attempt, billable_seconds: Seconds) -> MicroUSD:
-    """What SageMaker's billable seconds of an attempt cost, rounded up."""
-    return -(-attempt.price * attempt.instance_count * billable_seconds // 3600)
+    """What SageMaker's billable seconds of an attempt cost, rounded up.
+
+    On spot they are fewer than the seconds that passed: SageMaker gives the saving as 1 - billable / training
+    (DescribeTrainingJob, BillableTimeInSeconds), so they are paid at the on-demand price.
+    """
+    return -(-attempt.on_demand_price * attempt.instance_count * billable_seconds // 3600)
 
 
 def plan_of(job: JobRecord) -> Plan:

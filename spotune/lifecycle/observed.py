@@ -160,11 +160,13 @@ def _internal_failures(draft: Draft) -> int:
 
 def _described(job: JobRecord, attempt: Attempt, seen: TrainingObserved) -> Attempt:
     selected = seen.instance_type or attempt.instance_type
+    price, on_demand_price = plan_of(job).rungs[attempt.rung].prices_of(selected)
     return attempt.with_(
         status=seen.status,
         secondary_status=seen.secondary_status,
         instance_type=selected,
-        price=plan_of(job).rungs[attempt.rung].price_of(selected),
+        price=price,
+        on_demand_price=on_demand_price,
         started_at=seen.started_at,
         ended_at=seen.ended_at,
         interruptions=max(seen.interruptions, attempt.interruptions),

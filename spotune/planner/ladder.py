@@ -48,6 +48,7 @@ def _spot_rungs(options: Sequence[Option], patience: int, *, last: int) -> tuple
             instance_types=(option.spec.instance_type,),
             instance_count=1,
             prices=(option.price,),
+            on_demand_prices=(option.on_demand_price or option.price,),
             patience=last if option is options[-1] else patience,
         )
         for option in options
@@ -61,6 +62,7 @@ def _on_demand_rung(options: Sequence[Option], hours: float | None) -> Rung:
         instance_types=tuple(option.spec.instance_type for option in options),
         instance_count=1,
         prices=tuple(option.price for option in options),
+        on_demand_prices=tuple(option.price for option in options),
         patience=_last_patience(hours),
     )
 

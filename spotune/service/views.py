@@ -155,11 +155,11 @@ def _details(job: JobRecord, progress: Progress | None) -> JobDetails:
 
 
 def _on_demand(job: JobRecord) -> MicroUSD | None:
-    """The billed seconds at the chosen type's on-demand price."""
-    if job.plan is None or not job.billed:
+    """What the seconds that passed would have cost on demand."""
+    if not job.billed:
         return None
-    seconds = sum(attempt.billable_seconds * attempt.instance_count for attempt in job.attempts)
-    return round(job.plan.on_demand_price * seconds / 3600)
+    spent = sum(one.training_seconds * one.instance_count * one.on_demand_price for one in job.attempts)
+    return round(spent / 3600)
 
 
 def _resolved_hyperparameters(job: JobRecord) -> Hyperparameters:

@@ -67,7 +67,7 @@ def test_a_job_trains_for_real_and_its_money_is_settled(trainable: StackState, s
     (attempt,) = seen["attempts"]
     assert attempt["billable_seconds"] > 0
     assert seen["money"]["reserved"] == 0
-    assert seen["money"]["billed"] == -(-attempt["price"] * attempt["billable_seconds"] // 3600)
+    assert seen["money"]["billed"] == -(-attempt["on_demand_price"] * attempt["billable_seconds"] // 3600)
     assert len(adapter_sha256(trainable, job)) == 64
     messages = [event.message for event in sdk.fine_tuning.jobs.list_events(job.id, limit=100).data]
     assert messages[-1] == "Job created."

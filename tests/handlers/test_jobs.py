@@ -62,7 +62,8 @@ def test_a_job_goes_from_request_to_settled_cost(world: World, client: Client, f
 
     output = layout.model_output_uri(folder_of(job["id"]), name)
     world.objects.write(output + "report.json", report(job_id=job["id"]).model_dump_json().encode())
-    world.training_jobs.observe(name, status="Completed", secondary_status="Completed", billable_seconds=600)
+    seconds = {"training_seconds": 900, "billable_seconds": 300}
+    world.training_jobs.observe(name, status="Completed", secondary_status="Completed", **seconds)
     observe(world.here, name)
 
     done = client.call("GET", f"{JOBS}/{job['id']}").body
@@ -71,8 +72,8 @@ def test_a_job_goes_from_request_to_settled_cost(world: World, client: Client, f
     assert done["trained_tokens"] == 10_000
     money = done["spotune"]["money"]
     assert money["reserved"] == 0
-    assert money["billed"] == -(-done["spotune"]["attempts"][0]["price"] * 600 // 3600)
-    assert money["on_demand"] > money["billed"]
+    assert money["billed"] == -(-done["spotune"]["attempts"][0]["on_demand_price"] * 300 // 3600)
+    assert money["on_demand"] == pytest.approx(3 * money["billed"], abs=3)
     ledger = world.store.ledger("acme", "2026-09", limit=0)
     assert (ledger.reserved, ledger.billed) == (0, money["billed"])
 

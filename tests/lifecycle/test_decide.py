@@ -96,7 +96,7 @@ def test_a_completed_attempt_with_a_report_succeeds_and_settles(running: JobReco
     )
     assert done.state == "succeeded"
     assert done.fine_tuned_model == "ft:tiny::abc"
-    assert done.billed == SPOT_PRICE * 900 // 3600
+    assert done.billed == ON_DEMAND_PRICE * 900 // 3600
     assert done.reserved == 0
 
 
@@ -216,7 +216,7 @@ def test_internal_failures_are_tried_again_twice_and_no_more(running: JobRecord)
 def test_money_spent_shortens_what_later_attempts_may_run(running: JobRecord) -> None:
     again = after(
         running,
-        observed(status="Failed", secondary_status="Failed", billable_seconds=36_000, failure_reason="boom"),
+        observed(status="Failed", secondary_status="Failed", billable_seconds=14_400, failure_reason="boom"),
     )
     first, second = again.attempts
     assert again.billed == 4 * MICRO
@@ -239,7 +239,7 @@ def test_a_training_job_created_after_its_job_was_cancelled_is_stopped(queued: J
     assert late.commands == (StopAttempt(name=FIRST),)
     assert late.job.state == "cancelled"
     billed = after(late.job, observed(status="Stopped", secondary_status="Stopped", billable_seconds=9))
-    assert billed.billed == SPOT_PRICE * 9 // 3600
+    assert billed.billed == ON_DEMAND_PRICE * 9 // 3600
 
 
 def test_cancel_while_running_stops_once_and_ends_when_stopped(running: JobRecord) -> None:

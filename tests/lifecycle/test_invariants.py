@@ -63,7 +63,8 @@ def billed(record: JobRecord, event: Event, share: float) -> Event:
     attempt = next((one for one in record.attempts if one.name == getattr(event, "name", "")), None)
     if attempt is None or event.kind != "training_observed":
         return event
-    return event.with_(billable_seconds=int(share * (attempt.max_runtime + STOP_LATENCY)))
+    longest = (attempt.max_runtime + STOP_LATENCY) * attempt.price / attempt.on_demand_price
+    return event.with_(billable_seconds=int(share * longest))
 
 
 def check(before: JobRecord, decision: Decision) -> None:
