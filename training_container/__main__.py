@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 
 from spotune.contracts.training import ExitCode
 from training_container.faults import failure_of
@@ -13,6 +15,9 @@ from training_container.stop import StopRequest
 
 def main() -> ExitCode:
     """Run the job; whatever goes wrong is written to `output/failure`, typed."""
+    started = time.monotonic()
+    # Threads that spin while they wait starve whatever shares the machine's cores. Read when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     folders = Folders.from_environment()
     stop = StopRequest()
     stop.listen()
@@ -20,7 +25,7 @@ def main() -> ExitCode:
         inputs = read_inputs(folders)
         from training_container.job import run  # slow to import: torch comes with it
 
-        return run(inputs, stop)
+        return run(inputs, stop, started=started)
     except Exception as error:  # the edge of the process: every end has an exit code and a reason
         failure, code = failure_of(error)
         print(failure.model_dump_json(), file=sys.stderr, flush=True)

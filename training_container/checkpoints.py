@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -97,9 +98,12 @@ class Checkpoints:
         return self._verified[-1] if self._verified else None
 
     def best(self) -> Checkpoint | None:
-        """The one with the lowest held-out loss; of equals the earliest."""
-        evaluated = [found for found in self._verified if found.manifest.eval_loss is not None]
-        return min(evaluated, key=lambda found: (found.manifest.eval_loss, found.manifest.step), default=None)
+        """The one with the lowest held-out loss, of equals the earliest, as far as it still verifies."""
+        return next((found for found in self._by_loss() if _verifies(found.folder)), None)
+
+    def would_be_best(self, eval_loss: float) -> bool:
+        """True where no checkpoint has a held-out loss as low as this."""
+        return all(eval_loss < loss_of(found) for found in self._by_loss())
 
     def save(self, state: RunState, write: Callable[[Path], None]) -> None:
         """Keep a checkpoint of `state`; `write` puts the tensors' files into the folder that it is given.
@@ -154,7 +158,6 @@ class Checkpoints:
 
     def _manifest(self, folder: Path, state: RunState) -> Manifest:
         eval_loss = state.eval_loss if state.evaluated_step == state.step else None
-        best = self.best()
         return Manifest(
             job_id=self._identity.config["job_id"],
             config_sha256=self._identity.sha256,
@@ -163,18 +166,27 @@ class Checkpoints:
             created_at=time.time(),
             train_loss=state.train_loss,
             eval_loss=eval_loss,
-            best=eval_loss is not None and (best is None or eval_loss < (best.manifest.eval_loss or 0.0)),
+            best=eval_loss is not None and self.would_be_best(eval_loss),
             files=tuple(_described(path) for path in sorted(folder.iterdir())),
         )
 
     def _prune(self) -> None:
         """Keep the newest ones and the best."""
-        best = self.best()
-        kept = self._verified[-max(1, self._keep) :]
+        kept = [*self._verified[-max(1, self._keep) :], *self._by_loss()[:1]]
         for found in self._verified:
-            if found not in kept and found is not best:
+            if found not in kept:
                 shutil.rmtree(found.folder)
-        self._verified = [found for found in self._verified if found in kept or found is best]
+        self._verified = [found for found in self._verified if found in kept]
+
+    def _by_loss(self) -> list[Checkpoint]:
+        evaluated = [found for found in self._verified if found.manifest.eval_loss is not None]
+        return sorted(evaluated, key=loss_of)
+
+
+def loss_of(checkpoint: Checkpoint) -> float:
+    """Held-out loss of a checkpoint's weights; infinite where it was not taken."""
+    loss = checkpoint.manifest.eval_loss
+    return math.inf if loss is None else loss
 
 
 def verified_manifest(folder: Path) -> Manifest:
@@ -198,6 +210,14 @@ def verified_manifest(folder: Path) -> Manifest:
         if _sha256(path) != expected.sha256:
             raise ValueError(f"{expected.name} has another sha256 than its manifest says")
     return manifest
+
+
+def _verifies(folder: Path) -> bool:
+    try:
+        verified_manifest(folder)
+    except ValueError:
+        return False
+    return True
 
 
 def _described(path: Path) -> ManifestFile:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
 from spotune.contracts.plan import Precision
 from spotune.contracts.training import HardwareConfig
-from training_container.faults import TrainingFault
+from training_container.faults import TrainingFault, out_of_memory
+
+T = TypeVar("T")
 
 CPU_MICRO_BATCH_TOKENS = 1024
 """On a CPU larger micro-batches are no faster and only cost memory (SmolLM2-135M: about 0.8 MB a token)."""
@@ -83,6 +86,24 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
             yield
     finally:
         model.train()
+
+
+def fitting(size: int, work: Callable[[int], T]) -> tuple[T, int]:
+    """`work(size)`, begun again with half the size where the GPU's memory ends; returns its result and the size.
+
+    Raises:
+        TrainingFault: it does not fit with size 1.
+    """
+    while True:
+        try:
+            return work(size), size
+        except torch.OutOfMemoryError as error:
+            reason = str(error)
+        # Outside the handler: the exception holds the frames, and so the memory, of the work that failed.
+        if size == 1:
+            raise out_of_memory(reason)
+        torch.cuda.empty_cache()
+        size //= 2
 
 
 def _cpu_precisions() -> tuple[Precision, ...]:

@@ -15,7 +15,7 @@ from spotune.contracts.training import EvaluationConfig, Scores
 from spotune.data.rows import Example
 from spotune.data.tokens import RowTokenizer
 from training_container.batches import collate, split, targets_in
-from training_container.device import Machine, evaluating
+from training_container.device import Machine, evaluating, fitting
 from training_container.objective import loss_sum
 from training_container.rows import Corpus
 
@@ -67,25 +67,15 @@ class Evaluator:
 
     def loss(self, model: Any) -> float:
         """Mean cross-entropy, in nats, of the held-out rows' trained tokens."""
-        sequences = list(self.corpus.evaluation)
-        total = 0.0
         with evaluating(model), self.machine.autocast():
-            for part in split(sequences, self.lines):
-                self.check()
-                batch = collate(part, self.tokenizer.pad_token_id)
-                total += float(loss_sum(model, batch.to(self.machine.device)))
-        return total / targets_in(sequences)
+            total, _ = fitting(self.lines, lambda lines: self._loss_sum(model, lines))
+        return total / targets_in(list(self.corpus.evaluation))
 
     def answers(self, model: Any) -> tuple[str, ...]:
-        """Greedy answers in the questions' order, made in batches of similar length."""
-        found: dict[int, str] = {}
-        order = sorted(range(len(self.questions)), key=lambda number: len(self.questions[number].ids))
+        """Greedy answers in the questions' order."""
         with evaluating(model), self.machine.autocast():
-            for start in range(0, len(order), GENERATION_BATCH):
-                part = order[start : start + GENERATION_BATCH]
-                texts = self._answer(model, [self.questions[number].ids for number in part])
-                found.update(zip(part, texts, strict=True))
-        return tuple(found[number] for number in range(len(self.questions)))
+            found, _ = fitting(GENERATION_BATCH, lambda lines: self._answer_all(model, lines))
+        return found
 
     def scores(self, loss: float, given: tuple[str, ...] | None) -> Scores:
         """The scores of a model with this loss and these answers; None where there was no time for any."""
@@ -94,6 +84,24 @@ class Evaluator:
             pairs = zip(self.questions, given, strict=True)
             exact = sum(asked.reference.strip() == answer.strip() for asked, answer in pairs) / len(given)
         return Scores(eval_loss=loss, perplexity=math.exp(min(loss, 700.0)), exact_match=exact)
+
+    def _loss_sum(self, model: Any, lines: int) -> float:
+        total = 0.0
+        for part in split(list(self.corpus.evaluation), lines):
+            self.check()
+            batch = collate(part, self.tokenizer.pad_token_id)
+            total += float(loss_sum(model, batch.to(self.machine.device)))
+        return total
+
+    def _answer_all(self, model: Any, lines: int) -> tuple[str, ...]:
+        """Answers made in batches of prompts of similar length, which need little padding."""
+        found: dict[int, str] = {}
+        order = sorted(range(len(self.questions)), key=lambda number: len(self.questions[number].ids))
+        for start in range(0, len(order), lines):
+            part = order[start : start + lines]
+            texts = self._answer(model, [self.questions[number].ids for number in part])
+            found.update(zip(part, texts, strict=True))
+        return tuple(found[number] for number in range(len(order)))
 
     def _answer(self, model: Any, prompts: list[list[int]]) -> list[str]:
         """Answers of one batch, padded on the left so that all prompts end at the same position."""

@@ -74,8 +74,8 @@ def _as_fault(error: BaseException) -> TrainingFault | None:
             evidence=str(error),
             remedy="Give the training job a larger volume, or free space under the checkpoint folder.",
         )
-    # torch raises a plain RuntimeError where the host's memory ends; only its words tell.
-    if isinstance(error, MemoryError) or _CPU_ALLOCATOR in str(error):
+    # torch is not imported here; where the host's memory ends it raises a plain RuntimeError, and only its words tell.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or _CPU_ALLOCATOR in str(error):
         return out_of_memory(str(error))
     return None
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 
 from spotune.contracts.base import Contract
 from spotune.contracts.training import ExitCode, SampleAnswer, Scores, TrainingReport
-from training_container.checkpoints import Checkpoints, Identity
+from training_container.checkpoints import Checkpoints, Identity, loss_of
 from training_container.device import Machine, find_machine
 from training_container.evaluation import Evaluator
 from training_container.faults import Stopped
@@ -27,6 +27,13 @@ BASE_SCORES_NAME = "base_scores.json"
 SAMPLES = 5
 RESERVE_FACTOR = 1.25
 """Scoring the tuned model is expected to take at most this much longer than scoring the base did."""
+
+PUBLICATION_SHARE = 0.5
+"""Share of the publication reserve that writing the model keeps for itself."""
+
+
+class _OutOfTime(Exception):
+    """The tuned model's answers would take time that publication needs."""
 
 
 class BaseScores(Contract):
@@ -54,13 +61,13 @@ class Run:
     clock: Clock
 
 
-def run(inputs: Inputs, stop: StopRequest, *, clock: Clock = time.monotonic) -> ExitCode:
-    """Carry a training job out; returns how the process should end.
+def run(inputs: Inputs, stop: StopRequest, *, clock: Clock = time.monotonic, started: float | None = None) -> ExitCode:
+    """Carry a training job out; returns how the process should end. `started` is when it began, by the clock.
 
     Raises:
         TrainingFault: it cannot be carried out.
     """
-    this = _prepare(inputs, stop, clock)
+    this = _prepare(inputs, stop, clock, clock() if started is None else started)
     base = None
     trainer = None
     try:
@@ -74,10 +81,10 @@ def run(inputs: Inputs, stop: StopRequest, *, clock: Clock = time.monotonic) -> 
         return ExitCode.STOPPED
 
 
-def _prepare(inputs: Inputs, stop: StopRequest, clock: Clock) -> Run:
+def _prepare(inputs: Inputs, stop: StopRequest, clock: Clock, started: float) -> Run:
     """Load everything; the seed is set before the adapter's weights are drawn."""
     config = inputs.config
-    reporter = Reporter(inputs.folders, clock)
+    reporter = Reporter(inputs.folders, clock, started)
     machine = find_machine(config.hardware)
     tokenizer = load_tokenizer(inputs.model)
     corpus = load_corpus(inputs, tokenizer)
@@ -147,8 +154,8 @@ def _finish(this: Run, trainer: Trainer, base: BaseScores, early: Literal["time"
         raise RuntimeError("no checkpoint was evaluated, so there is nothing to publish")
     if best.manifest.step != trainer.state.step:
         trainer.load_weights(best)
-    answers = this.evaluator.answers(this.model)
-    tuned = this.evaluator.scores(best.manifest.eval_loss or 0.0, answers)
+    answers = _answers_in_time(this)
+    tuned = this.evaluator.scores(loss_of(best), answers)
     this.stop.check()
     this.reporter.phase("publishing")
     report = _report(this, trainer, base, tuned, answers).with_(best_step=best.manifest.step, stopped_early=early)
@@ -157,13 +164,32 @@ def _finish(this: Run, trainer: Trainer, base: BaseScores, early: Literal["time"
     return ExitCode.PUBLISHED
 
 
-def _report(this: Run, trainer: Trainer, base: BaseScores, tuned: Scores, answers: tuple[str, ...]) -> TrainingReport:
+def _answers_in_time(this: Run) -> tuple[str, ...] | None:
+    """The tuned model's answers; None where the time limit comes first: publication matters more than its score."""
+    limits = this.inputs.config.limits
+    latest = limits.max_runtime_seconds - PUBLICATION_SHARE * limits.publication_reserve_seconds
+
+    def check() -> None:
+        this.stop.check()
+        if this.reporter.elapsed > latest:
+            raise _OutOfTime
+
+    try:
+        return replace(this.evaluator, check=check).answers(this.model)
+    except _OutOfTime:
+        return None
+
+
+def _report(
+    this: Run, trainer: Trainer, base: BaseScores, tuned: Scores, answers: tuple[str, ...] | None
+) -> TrainingReport:
     config, corpus, state, history = this.inputs.config, this.corpus, trainer.state, this.reporter.history
     trainable, total = count_parameters(this.model)
     samples = [
         SampleAnswer(prompt=asked.text, reference=asked.reference, base=before, tuned=after)
-        for asked, before, after in zip(this.evaluator.questions, base.answers, answers, strict=True)
+        for asked, before, after in zip(this.evaluator.questions, base.answers, answers or (), strict=False)
     ]
+    unscored = () if answers is not None else ("The time limit left no time to score the tuned model's answers.",)
     return TrainingReport(
         job_id=config.job_id,
         method=config.method,
@@ -190,5 +216,5 @@ def _report(this: Run, trainer: Trainer, base: BaseScores, tuned: Scores, answer
         samples=tuple(samples[:SAMPLES]),
         data_sha256=corpus.sha256,
         versions=versions(),
-        warnings=(*corpus.warnings, *this.machine.warnings),
+        warnings=(*corpus.warnings, *this.machine.warnings, *unscored),
     )

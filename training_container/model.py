@@ -31,7 +31,9 @@ def load_base(folder: Path, config: TrainingConfig, machine: Machine) -> Any:
     _check_files(folder)
     _check_length(folder, config.data.max_sequence_length)
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     options: dict[str, Any] = {"dtype": torch.float32 if config.method == "full" else machine.dtype}
     if config.method == "qlora":
         options["quantization_config"] = _nf4(machine)

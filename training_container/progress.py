@@ -43,10 +43,10 @@ class Reporter:
     `before` is the progress of the process before this one, None where this is the first.
     """
 
-    def __init__(self, folders: Folders, clock: Clock = time.monotonic) -> None:
+    def __init__(self, folders: Folders, clock: Clock, started: float) -> None:
         self._folders = folders
         self._clock = clock
-        self._started = clock()
+        self._started = started
         self._written_at = float("-inf")
         self.before = _read(Progress, folders.progress.read_bytes) if folders.progress.exists() else None
         self.history = self._open_history()

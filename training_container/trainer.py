@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from spotune.contracts.training import TrainingConfig
 from training_container.batches import DataOrder, collate, split, targets_in, tokens_in
 from training_container.checkpoints import Checkpoint, Checkpoints, RunState
-from training_container.device import Machine
+from training_container.device import Machine, fitting
 from training_container.evaluation import Evaluator
-from training_container.faults import TrainingFault, out_of_memory
+from training_container.faults import TrainingFault
 from training_container.model import check_gradients, trainable
 from training_container.objective import loss_sum
 from training_container.progress import Clock, Reporter
@@ -135,7 +135,7 @@ class Trainer:
         rate = learning_rate(step, self.order.total_steps, self._config.optimization)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        loss = self._gradients(sequences)
+        loss, self._micro_batch = fitting(self._micro_batch, lambda size: self._gradients(sequences, size))
         self._update(loss)
         seconds = self._clock() - began
         tokens = sum(tokens_in(sequence) for sequence in sequences)
@@ -148,37 +148,20 @@ class Trainer:
         self._last_step_seconds = seconds
         self._report(rate, tokens / seconds if seconds else 0.0)
 
-    def _gradients(self, sequences: list[Sequence]) -> float:
-        """Gradients of a global batch's mean loss, and that loss. Where memory ends, in smaller micro-batches."""
-        while True:
-            try:
-                return self._accumulate(sequences)
-            except torch.OutOfMemoryError as error:
-                reason = str(error)
-            # Outside the handler: the exception holds the frames, and so the memory, of the step that failed.
-            self._halve_micro_batch(reason)
-
-    def _accumulate(self, sequences: list[Sequence]) -> float:
+    def _gradients(self, sequences: list[Sequence], micro_batch: int) -> float:
+        """Gradients of a global batch's mean loss over its targets, and that loss."""
         # Seeded here, dropout follows from the step alone, also when a step is begun again.
         torch.manual_seed(self._config.seed * 1_000_003 + self.state.step)
         self._optimizer.zero_grad(set_to_none=True)
         targets = targets_in(sequences)
         loss = 0.0
-        for part in split(sequences, self._micro_batch):
+        for part in split(sequences, micro_batch):
             batch = collate(part, self._pad).to(self._machine.device)
             with self._machine.autocast():
                 share = loss_sum(self.model, batch) / targets
             torch.autograd.backward(self._scaler.scale(share))
             loss += float(share.detach())
         return loss
-
-    def _halve_micro_batch(self, reason: str) -> None:
-        self._optimizer.zero_grad(set_to_none=True)
-        if self._micro_batch == 1:
-            raise out_of_memory(reason)
-        torch.cuda.empty_cache()
-        self._micro_batch //= 2
-        self._reporter.log(warning="out of memory", micro_batch_size=self._micro_batch)
 
     def _update(self, loss: float) -> None:
         """Clip and apply the gradients.
@@ -200,7 +183,7 @@ class Trainer:
             raise TrainingFault(
                 "loss_not_finite",
                 f"Training diverged at step {self.state.step + 1}: loss {loss}, gradient norm {float(norm)}.",
-                evidence=f"learning rate {self._optimizer.param_groups[0]['lr']:.3g}, last loss {self.state.train_loss}",
+                evidence=f"rate {self._optimizer.param_groups[0]['lr']:.3g}, last loss {self.state.train_loss}",
                 remedy="Lower the learning rate; check the data for rows that are not text.",
             )
         self._scaler.step(self._optimizer)
@@ -213,8 +196,7 @@ class Trainer:
         self._reporter.phase("evaluating")
         loss = self._evaluator.loss(self.model)
         self.state = self.state.with_(evaluated_step=self.state.step, eval_loss=loss)
-        best = self._checkpoints.best()
-        if best is None or loss < (best.manifest.eval_loss or 0.0):
+        if self._checkpoints.would_be_best(loss):
             self.save()
         self._reporter.log(step=self.state.step, eval_loss=round(loss, 6))
         self._reporter.phase("training", eval_loss=loss)

@@ -1,0 +1,23 @@
+# The training image. Build it from the repository's root:
+#   docker build -t spotune-training .
+# A base image that has torch (a CUDA one for GPUs) keeps the download small:
+#   docker build --build-arg BASE_IMAGE=pytorch/pytorch:<version with CUDA> -t spotune-training .
+ARG BASE_IMAGE=python:3.11-slim
+FROM ${BASE_IMAGE}
+
+ENV PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PIP_NO_CACHE_DIR=1 \
+    HF_HUB_OFFLINE=1 \
+    PYTHONPATH=/opt/spotune
+
+WORKDIR /opt/spotune
+COPY training_container/requirements.txt training_container/requirements.txt
+RUN pip install -r training_container/requirements.txt
+COPY spotune/__init__.py spotune/py.typed spotune/
+COPY spotune/contracts spotune/contracts
+COPY spotune/data spotune/data
+COPY training_container training_container
+
+# Exec form: the trainer is process 1 and gets SIGTERM itself.
+ENTRYPOINT ["python", "-m", "training_container"]
