@@ -200,12 +200,14 @@ class _Run:
         """Cancel a job and wait for its end, for a while; what does not end stays on record for the next demo."""
         self._screen.say(f"  Cancelling its job {job_id}.")
         deadline = time.monotonic() + CANCEL_PATIENCE_SECONDS
-        with contextlib.suppress(SpotuneError):
+        try:
             while time.monotonic() < deadline:
                 if self._cancelled(api, job_id):
                     self._remains.keep(job_id=None)
                     return
                 time.sleep(0.5)
+        except SpotuneError as error:
+            self._screen.note(f"  It could not be cancelled: {error}")
 
     @staticmethod
     def _cancelled(api: Api, job_id: str) -> bool:
