@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import shutil
 import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import httpx
 
 import spotune
 from spotune.contracts.errors import Conflict, Unavailable
@@ -100,7 +99,7 @@ def status(home: Path | None = None) -> Status:
     )
     if state is None:
         return Status(False, None, parts, "Its start was cut off; `spotune up` completes it.")
-    silent = [name for name, url in _health_urls(running).items() if not _answers(url)]
+    silent = [name for name, where in _health(running).items() if not _answers(*where)]
     problem = f"No answer from {' and '.join(silent)}; see {home / 'logs'}." if silent else ""
     return Status(not silent, state, parts, problem)
 
@@ -176,7 +175,7 @@ def _complete(home: Path, running: Running, code: Path) -> StackState:
     key = before.api_key if before is not None and outputs is not None else None
     if outputs is None or before is None or before.deployed != wanted.fingerprint:
         outputs = deployment.deploy(wanted, running.emulator_url)
-        httpx.post(running.emulator_url + emulator.SAVE_PATH, timeout=30, trust_env=False).raise_for_status()
+        _call("POST", running.emulator_port, emulator.SAVE_PATH, timeout=30)
     state = StackState(
         api_url=f"{running.emulator_url}/_aws/execute-api/{outputs['ApiId']}/$default",
         api_key=key or deployment.issue_key(outputs["KeysFunction"], running.emulator_url),
@@ -238,26 +237,36 @@ def _bind(port: int) -> int:
 
 def _await_answers(home: Path, running: Running) -> None:
     deadline = time.monotonic() + _START_SECONDS
-    for name, url in _health_urls(running).items():
-        while not _answers(url):
+    for name, where in _health(running).items():
+        while not _answers(*where):
             if time.monotonic() > deadline or not processes.alive(running.supervisor):
                 raise _not_started(home, name)
             time.sleep(_POLL_SECONDS)
 
 
-def _health_urls(running: Running) -> dict[str, str]:
+def _health(running: Running) -> dict[str, tuple[int, str]]:
+    """Port and path of each part's health."""
     return {
-        "emulator": running.emulator_url + emulator.HEALTH_PATH,
-        "double": running.double_url + "/_double/health",
+        "emulator": (running.emulator_port, emulator.HEALTH_PATH),
+        "double": (running.double_port, "/_double/health"),
     }
 
 
-def _answers(url: str) -> bool:
+def _answers(port: int, path: str) -> bool:
     try:
-        httpx.get(url, timeout=2, trust_env=False)
-    except httpx.HTTPError:
+        _call("GET", port, path, timeout=2)
+    except (OSError, http.client.HTTPException):
         return False
     return True
+
+
+def _call(method: str, port: int, path: str, *, timeout: float) -> None:
+    """One request on loopback, past any proxy and without TLS, whose set-up alone costs more than the rest."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)) as connection:
+        connection.request(method, path)
+        answer = connection.getresponse()
+        if answer.status >= 300:
+            raise http.client.HTTPException(f"{method} {path}: {answer.status}")
 
 
 def _not_started(home: Path, name: str) -> Unavailable:
