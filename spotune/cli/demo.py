@@ -179,8 +179,8 @@ class _Run:
         self._screen.say()
         self._screen.show(render.facts("What this job takes on AWS", rows))
         self._screen.say(
-            "\nWhat runs here: the same training job as a process on this machine's CPU, behind a double of SageMaker's "
-            "API. Its seconds are billed at the price of that instance, so that the money is only an example."
+            "\nWhat runs here: the same training job as a process on this machine's CPU, behind a double of "
+            "SageMaker's API. Its seconds are billed at the price of that instance: the money is only an example."
         )
 
     def _interrupt(self, api: Api, job: JobObject) -> None:

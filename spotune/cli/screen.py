@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console, RenderableType
+from rich.text import Text
 
 PIPE_WIDTH = 160
 """Columns of a table that goes into a pipe or a file, where nothing is there to fit."""
@@ -66,8 +67,7 @@ def print_error(message: str, body: Mapping[str, object], *, machine: bool) -> N
         print(json.dumps(body), file=sys.stderr)
         return
     console = Console(file=sys.stderr, width=_width(sys.stderr.isatty()), highlight=False)
-    console.print("Error:", style="bold red", end=" ")
-    console.print(message, markup=False, soft_wrap=True)
+    console.print(Text.assemble(("Error: ", "bold red"), message), soft_wrap=not console.is_terminal)
 
 
 def _width(terminal: bool) -> int | None:
