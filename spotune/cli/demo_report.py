@@ -136,7 +136,7 @@ def _short(text: str, limit: int = 240) -> str:
 def _receipt(outcome: Outcome, report: TrainingReport) -> RenderableType:
     details = outcome.job.spotune
     money, chosen = details.money, outcome.plan.plan.chosen
-    seconds = sum(attempt.billable_seconds for attempt in details.attempts)
+    seconds = sum(attempt.training_seconds for attempt in details.attempts)
     rows = [
         ("billed", f"{dollars(money.billed)} for {words.duration(seconds)}, of {dollars(money.cap)} allowed"),
         ("forecast for AWS", f"{words.money(chosen.cost)} for {words.hours(chosen.billed_hours)}"),

@@ -86,8 +86,8 @@ def cost_so_far(answer: JobObject, *, now: float) -> MicroUSD:
     running = answer.spotune.attempts[-1] if answer.spotune.attempts else None
     if running is None or running.ended_at is not None or running.started_at is None or running.billed:
         return answer.spotune.money.billed
-    seconds = max(running.billable_seconds, now - running.started_at)
-    return answer.spotune.money.billed + round(running.price * running.instance_count * seconds / 3600)
+    hours = (now - running.started_at) / 3600
+    return answer.spotune.money.billed + round(running.price * running.instance_count * hours)
 
 
 def gpus(candidate: Candidate) -> str:

@@ -16,8 +16,10 @@ import pytest
 import handlers.api
 from spotune.aws.memory import MemoryObjects
 from spotune.cli import client, main, watch
+from spotune.contracts.job import Attempt
 from spotune.service.installation import install
 from spotune.service.keys import issue_key
+from tests import factories
 from tests.in_process import Context, World, http_event
 from tests.in_process import world as make_world
 
@@ -138,3 +140,22 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
             return
 
     return Handler
+
+
+def attempt(**changes: object) -> Attempt:
+    """The first attempt of `factories.job()`."""
+    values: dict[str, object] = {
+        "number": 1,
+        "name": "ftjob-abc-1",
+        "rung": 0,
+        "market": "spot",
+        "instance_type": "ml.g5.xlarge",
+        "instance_count": 1,
+        "price": 400_000,
+        "on_demand_price": 1_000_000,
+        "max_runtime": 600,
+        "max_wait": 1200,
+        "reserved": 0,
+        "requested_at": factories.NOW,
+    }
+    return Attempt.model_validate({**values, **changes})

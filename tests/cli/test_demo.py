@@ -24,7 +24,7 @@ from spotune.contracts.training import Progress, Resume, SampleAnswer, Scores
 from spotune.local import processes, stack
 from spotune.service import views
 from tests import factories, tiny_model
-from tests.cli.conftest import Run, Service
+from tests.cli.conftest import Run, Service, attempt
 from tests.cli.test_errors import stack_state
 
 SAMPLE = SampleAnswer(prompt="Where is my parcel?", reference='{"team": "x"}', base="I am", tuned='{"team": "x"}')
@@ -49,10 +49,7 @@ def outcome(tmp_path: Path, **changes: Any) -> Outcome:
         output_uri="s3://artifacts/acme/jobs/ftjob-abc/output/ftjob-abc-1/output/model/",
     )
     shown = views.job_object(job)
-    attempt = {"number": 1, "name": "ftjob-abc-1", "rung": 0, "market": "spot", "instance_type": "ml.g5.xlarge"}
-    attempt |= {"instance_count": 1, "price": 400_000, "max_runtime": 60, "max_wait": 60, "reserved": 0}
-    attempt |= {"requested_at": factories.NOW, "interruptions": 1, "billable_seconds": 180, "billed": 20_000}
-    details = shown.spotune.with_(attempts=(attempt,))
+    details = shown.spotune.with_(attempts=(attempt(interruptions=1, training_seconds=180, billed=20_000),))
     values: dict[str, Any] = {
         "job": shown.with_(spotune=details),
         "plan": views.plan_object(factories.prepared()),

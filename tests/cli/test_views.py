@@ -22,7 +22,7 @@ from spotune.contracts.plan import Rejection
 from spotune.contracts.training import Progress
 from spotune.service import views
 from tests import factories, tiny_model
-from tests.cli.conftest import Run, Service
+from tests.cli.conftest import Run, Service, attempt
 
 
 def running(step: int, **changes: object) -> JobObject:
@@ -72,10 +72,8 @@ def test_watching_gives_up_where_the_api_stays_away(service: Service) -> None:
 
 
 def test_what_a_running_attempt_costs_so_far_is_told_by_the_clock() -> None:
-    attempt = {"number": 1, "name": "ftjob-abc-1", "rung": 0, "market": "spot", "instance_type": "ml.g5.xlarge"}
-    attempt |= {"instance_count": 2, "price": 400_000, "max_runtime": 60, "max_wait": 60, "reserved": 0}
-    attempt |= {"requested_at": factories.NOW, "started_at": factories.NOW}
-    job = running(50, attempts=(attempt,), billed=1000)
+    two = attempt(instance_count=2, started_at=factories.NOW)
+    job = running(50, attempts=(two,), billed=1000)
     assert words.cost_so_far(job, now=factories.NOW + 3600) == 801_000
 
 
