@@ -104,6 +104,12 @@ def test_only_the_launcher_starts_training_and_hands_a_role_to_sagemaker_alone()
     assert passes["LaunchRole"]["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
 
 
+def test_whoever_only_looks_at_jobs_writes_no_object_and_stops_no_job() -> None:
+    for role in ("ReconcileRole", "TrainingChangedRole"):
+        assert actions(role, "s3") == {"s3:GetObject", "s3:ListBucket"}
+        assert actions(role, "sagemaker") == {"sagemaker:DescribeTrainingJob"}
+
+
 def test_the_keys_function_writes_keys_and_reads_nothing() -> None:
     assert actions("KeysRole", "dynamodb") == {"dynamodb:PutItem"}
     (grant,) = (s for s in statements("KeysRole") if s["Action"] == "dynamodb:PutItem")
