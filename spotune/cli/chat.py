@@ -21,18 +21,27 @@ from spotune.cli.screen import JsonOption, Screen
 def chat(
     job_id: JobArgument,
     model: Annotated[str | None, typer.Option("--model", help="The base model's folder, if it is not cached.")] = None,
+    system: Annotated[str | None, typer.Option("--system", help="A system message that comes first.")] = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", help="Answer this and end.")] = None,
     json: JsonOption = False,
 ) -> int:
-    """Talk to a job's tuned model. With --json: say where its adapter and its base model lie, and end."""
+    """Talk to a job's tuned model. With --json: say where it lies, and its answer to --prompt."""
     screen = Screen(machine=json)
     adapter = local_adapter(job_id) or _fetch(job_id)
     base = model_folder(model or base_model_of(adapter))
     command = [sys.executable, "-m", "training_container.chat", "--model", str(base), "--adapter", str(adapter)]
-    screen.emit({"job": job_id, "model": str(base), "adapter": str(adapter), "command": command})
-    if json:
+    for option, value in (("--system", system), ("--prompt", prompt)):
+        command += [option, value] if value is not None else []
+    found = {"job": job_id, "model": str(base), "adapter": str(adapter), "command": command}
+    if not json:
+        screen.note(f"Adapter {adapter} on {base}.")
+        return subprocess.run(command, check=False).returncode
+    if prompt is None:
+        screen.emit(found)
         return 0
-    screen.note(f"Adapter {adapter} on {base}.")
-    return subprocess.run(command, check=False).returncode
+    answered = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    screen.emit({**found, "answer": answered.stdout.strip()})
+    return answered.returncode
 
 
 def base_model_of(adapter: Path) -> str:

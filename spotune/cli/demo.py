@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json as json_format
 import os
 import signal
 import subprocess
@@ -76,9 +77,15 @@ def demo(
             interruption_wanted=not no_interruption,
             interrupted_at_step=run.interrupted_at_step,
             stack_is_up=stack.status().running,
+            system_message=_system_message(draft.files["training_file"]),
         ),
         screen,
     )
+
+
+def _system_message(dataset: Path) -> str:
+    with dataset.open(encoding="utf-8") as rows:
+        return str(json_format.loads(rows.readline())["messages"][0]["content"])
 
 
 @contextlib.contextmanager

@@ -43,6 +43,8 @@ class Outcome:
     interruption_wanted: bool
     interrupted_at_step: int | None
     stack_is_up: bool
+    system_message: str
+    """The first message of every row of the dataset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +172,7 @@ def _bars(bars: list[Bar]) -> RenderableType:
 
 def _next_commands(outcome: Outcome) -> list[render.Row]:
     job_id = outcome.job.id
-    commands = [(f"spotune chat {job_id}", "talk to the tuned model")]
+    commands = [(f'spotune chat {job_id} --system "{outcome.system_message}"', "hand it tickets of your own")]
     if not outcome.stack_is_up:
         commands.append(("spotune up", "the service again; the ones below need it"))
     return [

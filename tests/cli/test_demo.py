@@ -61,6 +61,7 @@ def outcome(tmp_path: Path, **changes: Any) -> Outcome:
         "interruption_wanted": True,
         "interrupted_at_step": 15,
         "stack_is_up": False,
+        "system_message": "Route the ticket.",
     }
     return Outcome(**{**values, **changes})
 
@@ -116,7 +117,7 @@ def test_the_closing_words_hold_what_a_person_wants_to_know(tmp_path: Path, caps
         "this machine's CPU",
         "3 steps, 9 s (interrupted at step 15, resumed from step 12)",
         "s3://artifacts/acme/jobs/ftjob-abc/output/ftjob-abc-1/output/model/",
-        "spotune chat ftjob-abc",
+        'spotune chat ftjob-abc --system "Route the ticket."',
         "spotune up",
         "pass",
     ):
