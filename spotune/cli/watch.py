@@ -98,7 +98,7 @@ def view_for(screen: Screen) -> Iterator[View]:
         yield JsonView(screen)
     elif screen.live:
         wide = screen.console.width >= _WIDE
-        with Progress(*columns(wide=wide), console=screen.console, expand=wide) as bar:
+        with Progress(*columns(wide=wide), console=screen.console, expand=wide, refresh_per_second=4) as bar:
             yield LiveView(bar, wide=wide)
     else:
         yield PlainView(screen)
