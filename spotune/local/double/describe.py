@@ -100,7 +100,8 @@ def _times(job: Job, now: float) -> dict[str, Any]:
     times: dict[str, Any] = {}
     if job.training_started_at is not None:
         times["TrainingStartTime"] = job.training_started_at
-        times["TrainingTimeInSeconds"] = times["BillableTimeInSeconds"] = ceil(job.billed(now))
+        times["TrainingTimeInSeconds"] = ceil(job.billed(now))
+        times["BillableTimeInSeconds"] = ceil(job.billed(now) * job.billable_share)
     if job.training_ended_at is not None:
         times["TrainingEndTime"] = job.training_ended_at
     return times

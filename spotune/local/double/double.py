@@ -21,14 +21,14 @@ from spotune.local.double.faults import in_use, invalid
 from spotune.local.double.job import Job, Request
 from spotune.local.double.listing import page
 from spotune.local.double.machine import Act, Signal
+from spotune.local.double.prices import spot_share
 from spotune.local.double.quotas import Quotas
 from spotune.local.double.rules import check_rules, check_tags
 from spotune.local.double.runner import Runner
 from spotune.local.double.settings import Timing
 from spotune.local.double.storage import JobStore
-from spotune.local.double.validation import validate
+from spotune.local.double.validation import validated
 
-HEARTBEAT_SECONDS = 1.0
 MAX_TAGS = 50
 
 Publish = Callable[[str, dict[str, Any]], None]
@@ -64,6 +64,7 @@ class Double:
         self._store = store
         self._timing = timing or Timing()
         self._publish = publish
+        self._region = region
         self._arn = f"arn:aws:sagemaker:{region}:{account}:training-job/"
         self._lock = threading.RLock()
         self._closed = False
@@ -77,7 +78,7 @@ class Double:
         Raises:
             ServiceError: ValidationException, ResourceInUse or ResourceLimitExceeded.
         """
-        validate("CreateTrainingJob", request)
+        request = validated("CreateTrainingJob", request)
         check_rules(request)
         missing = self._runner.missing_input(request)
         if missing is not None:
@@ -100,7 +101,7 @@ class Double:
         Raises:
             ServiceError: ValidationException where there is no such job, as SageMaker answers.
         """
-        validate("DescribeTrainingJob", request)
+        request = validated("DescribeTrainingJob", request)
         with self._lock:
             return describe(self._job(request["TrainingJobName"]), self.clock.now())
 
@@ -110,7 +111,7 @@ class Double:
         Raises:
             ServiceError: ValidationException where there is no such job or it has ended.
         """
-        validate("StopTrainingJob", request)
+        request = validated("StopTrainingJob", request)
         with self._lock:
             job = self._job(request["TrainingJobName"])
             if not job.live:
@@ -124,7 +125,7 @@ class Double:
         Raises:
             ServiceError: ValidationException.
         """
-        validate("ListTrainingJobs", request)
+        request = validated("ListTrainingJobs", request)
         with self._lock:
             return page(self._jobs.values(), request)
 
@@ -134,7 +135,7 @@ class Double:
         Raises:
             ServiceError: ValidationException where there is no such job or the tags are not allowed.
         """
-        validate("AddTags", request)
+        request = validated("AddTags", request)
         check_tags(request["Tags"])
         with self._lock:
             job = self._job(request["ResourceArn"].removeprefix(self._arn))
@@ -151,7 +152,7 @@ class Double:
         Raises:
             ServiceError: ValidationException where there is no such job.
         """
-        validate("ListTags", request)
+        request = validated("ListTags", request)
         with self._lock:
             return {"Tags": _tag_list(self._job(request["ResourceArn"].removeprefix(self._arn)).tags)}
 
@@ -200,7 +201,6 @@ class Double:
         """End everything that runs. The jobs stay as they are on disk: the next double treats them as lost."""
         with self._lock:
             self._closed = True
-            self._store.beat()
         self._runner.close()
 
     def _recover(self) -> None:
@@ -211,15 +211,6 @@ class Double:
                 if job.live:
                     self._runner.recover(job)
                     self._change(job, partial(machine.lost_double, job, alive_until))
-            self._beat()
-
-    def _beat(self) -> None:
-        with self._lock:
-            if self._closed:
-                return
-            if any(job.live for job in self._jobs.values()):
-                self._store.beat()
-            self.clock.call_at(self.clock.now() + HEARTBEAT_SECONDS, self._beat)
 
     def _job(self, name: str) -> Job:
         if name not in self._jobs:
@@ -234,6 +225,8 @@ class Double:
         tags = {tag["Key"]: tag["Value"] for tag in request.get("Tags", [])}
         kept = {key: value for key, value in request.items() if key != "Tags"}
         job = Job(name=name, arn=self._arn + name, request=kept, created_at=now, modified_at=now, tags=tags)
+        if job.spot:
+            job.billable_share = spot_share(job.instance_types[0], self._region)
         self.quotas.check(job, (other for other in self._jobs.values() if other.live))
         machine.created(job, self._timing)
         return job

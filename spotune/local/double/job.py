@@ -75,8 +75,10 @@ class Job:
     training_started_at: float | None = None
     training_ended_at: float | None = None
     billed_before: float = 0.0
-    """Seconds billed for launches that have ended."""
+    """Such seconds of launches that have ended."""
     billing_since: float | None = None
+    billable_share: float = 1.0
+    """Billable seconds for each second that instances are held: the spot price over the on-demand price."""
     stop_cause: StopCause | None = None
     restart_after: float | None = None
     """Set while an interruption is on its way: seconds from then until the job looks for instances again."""
@@ -140,7 +142,7 @@ class Job:
         return retries
 
     def billed(self, now: float) -> float:
-        """Seconds billed so far: Downloading to the end of each launch, added up."""
+        """Seconds so far in which instances were held: Downloading to the end of each launch, added up."""
         running = now - self.billing_since if self.billing_since is not None else 0.0
         return self.billed_before + max(0.0, running)
 

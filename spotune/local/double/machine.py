@@ -141,13 +141,13 @@ def on_signal(job: Job, signal: Signal, now: float) -> tuple[Act, ...]:
         case Downloaded() if job.secondary == "Downloading":
             _enter(job, "InProgress", "Training", now)
             return (Act.RUN,)
-        case Exited(code, failure) if job.live:
+        case Exited(code, failure) if _holds_instances(job):
             return _exited(job, code, failure, now)
-        case InputRefused(reason) if job.live:
+        case InputRefused(reason) if _holds_instances(job):
             return _fail(job, reason, now)
-        case Broken() if job.live:
+        case Broken() if _holds_instances(job):
             return _broken(job, now)
-        case Uploaded(artifacts) if job.live:
+        case Uploaded(artifacts) if _holds_instances(job):
             return _uploaded(job, artifacts, now)
         case _:
             return ()
@@ -190,7 +190,7 @@ def lost_double(job: Job, alive_until: float, now: float) -> tuple[Act, ...]:
 
     Waiting jobs go on. Spot jobs count it as an interruption, others fail; a job that was stopping has stopped.
     """
-    if not job.live or job.waiting:
+    if not _holds_instances(job):
         return ()
     _end_billing(job, alive_until)
     job.processes = []
@@ -200,6 +200,10 @@ def lost_double(job: Job, alive_until: float, now: float) -> tuple[Act, ...]:
         job.restart_after = 0.0
         return _interrupted(job, now)
     return _broken(job, now)
+
+
+def _holds_instances(job: Job) -> bool:
+    return job.live and not job.waiting
 
 
 def _seek_instances(job: Job, now: float, timing: Timing, find_capacity: FindCapacity) -> tuple[Act, ...]:

@@ -26,7 +26,7 @@ from spotune.local.double.settings import Settings
 CACHED_BYTES = 4 * 1024**2
 """Objects from this size on are kept; a smaller one is quicker fetched than looked up."""
 CACHE_LIMIT_BYTES = 20 * 1024**3
-_CONFIG = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 3})
+_CONFIG = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 2})
 
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)

@@ -6,6 +6,7 @@ import fcntl
 import json
 import logging
 import threading
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import IO, Any
 from urllib.parse import parse_qsl, urlsplit
@@ -25,6 +26,7 @@ from spotune.local.double.storage import JobFolder
 
 HOST = "127.0.0.1"
 LARGEST_BODY = 1024**2
+HEARTBEAT_SECONDS = 1.0
 _DOOR = "_double"
 
 
@@ -68,16 +70,18 @@ class DoubleServer:
         self._clock = SystemClock()
         self._bridge = EventBridge(client("events", settings), settings.event_source)
         disturber = Disturber(self._bridge.send, self._clock)
+        store = JobFolder(folder / "state")
         self._double = Double(
             ProcessRunner(settings, Objects(client("s3", settings), settings.home / "cache" / "objects")),
             self._clock,
-            JobFolder(folder / "state"),
+            store,
             timing=settings.timing,
             quotas=Quotas.from_file(settings.quotas),
             publish=disturber.publish,
             region=settings.region,
             account=settings.account,
         )
+        self._beat(store)
         http.double, http.door = self._double, ControlDoor(self._double, disturber, folder / "jobs")
         self._http = http
         self._thread = threading.Thread(target=http.serve_forever, args=(0.1,), name="double-http", daemon=True)
@@ -95,6 +99,11 @@ class DoubleServer:
         self._bridge.close()
         self._home_lock.close()
         self._http = None
+
+    def _beat(self, store: JobFolder) -> None:
+        """So that a restart knows until when what ran is to be billed."""
+        store.beat()
+        self._clock.call_at(self._clock.now() + HEARTBEAT_SECONDS, partial(self._beat, store))
 
 
 class _Http(ThreadingHTTPServer):

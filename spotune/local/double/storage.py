@@ -26,9 +26,6 @@ class JobStore(Protocol):
     def taken(self, name: str) -> bool:
         """Whether a job that could not be read back holds this name."""
 
-    def beat(self) -> None:
-        """Note that the double is alive now."""
-
     def alive_until(self) -> float:
         """When the double was last known to be alive; seconds since the epoch."""
 
@@ -46,9 +43,6 @@ class MemoryStore:
     def taken(self, name: str) -> bool:
         """No name is."""
         return False
-
-    def beat(self) -> None:
-        """Nothing to note."""
 
     def alive_until(self) -> float:
         """Never before."""
@@ -81,7 +75,7 @@ class JobFolder:
         return self._aside(self._folder / f"{name}.json").exists()
 
     def beat(self) -> None:
-        """Touch the heartbeat file."""
+        """Note that the double is alive now."""
         self._heartbeat.touch()
 
     def alive_until(self) -> float:

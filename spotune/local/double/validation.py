@@ -39,8 +39,8 @@ def operation(name: str) -> OperationModel:
     return service().operation_model(name)
 
 
-def validate(operation_name: str, request: dict[str, Any]) -> None:
-    """Check a request's shape.
+def validated(operation_name: str, request: dict[str, Any]) -> dict[str, Any]:
+    """The request, less the members that are null, once its shape is right.
 
     Raises:
         ServiceError: ValidationException that lists every fault, in SageMaker's words.
@@ -49,6 +49,16 @@ def validate(operation_name: str, request: dict[str, Any]) -> None:
     if faults:
         count = f"{len(faults)} validation error{'s' if len(faults) > 1 else ''} detected"
         raise invalid(f"{count}: {'; '.join(faults)}")
+    given: dict[str, Any] = _without_nulls(request)
+    return given
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_nulls(member) for member in value]
+    if isinstance(value, dict):
+        return {name: _without_nulls(member) for name, member in value.items() if member is not None}
+    return value
 
 
 def _check(shape: Shape, value: Any, path: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ import json
 import random
 import tarfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from botocore.exceptions import ClientError
 
 from tests.local.double.conftest import (
     BUCKET,
+    QUICK,
     Site,
     alive,
     channel,
@@ -24,6 +26,8 @@ from tests.local.double.conftest import (
     training_job,
     until,
 )
+
+pytestmark = pytest.mark.embedded
 
 
 def test_a_job_gets_its_channels_runs_and_leaves_its_model_uncompressed_in_s3(site: Site) -> None:
@@ -97,7 +101,7 @@ def logged(site: Site, name: str) -> list[dict[str, Any]]:
 
 def test_an_interrupted_job_goes_on_from_the_checkpoint_that_was_synced(site: Site) -> None:
     site.entry_point(COUNTER)
-    site.sagemaker.create_training_job(**training_job("spot-1", Environment={"GOAL": "40"}))
+    site.sagemaker.create_training_job(**training_job("spot-1", Environment={"GOAL": "30"}))
     until(lambda: steps_in_s3(site, "spot-1"))
     time.sleep(random.uniform(0, 0.5))
     control(site, "interrupt", {"TrainingJobName": "spot-1", "restart_after_seconds": 0.3})
@@ -108,7 +112,7 @@ def test_an_interrupted_job_goes_on_from_the_checkpoint_that_was_synced(site: Si
 
     assert done["TrainingJobStatus"] == "Completed"
     assert [entry["resumed"] for entry in logged(site, "spot-1")] == [0, synced]
-    assert site.read("spot-1/output/spot-1/output/model/step") == b"40"
+    assert site.read("spot-1/output/spot-1/output/model/step") == b"30"
     assert control(site, "jobs/spot-1")["Interruptions"] == 1
     assert control(site, "jobs/spot-1")["PeakMemoryBytes"] > 5_000_000
     assert not any((site.home / "double/jobs/spot-1").glob("ml*"))
@@ -316,7 +320,7 @@ def test_the_container_sees_the_requests_variables_and_none_of_the_machines(
 
 
 def test_a_job_whose_storage_stays_away_fails_as_sagemakers_own_fault(tmp_path: Path) -> None:
-    site = Site(tmp_path, f"http://127.0.0.1:{free_port()}")
+    site = Site(tmp_path, f"http://127.0.0.1:{free_port()}", replace(QUICK, storage_patience=0.2))
     site.start()
     try:
         site.sagemaker.create_training_job(

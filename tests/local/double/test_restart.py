@@ -21,6 +21,8 @@ from spotune.local.double.settings import Settings
 from tests.local.double.conftest import Site, alive, aws, control, on_demand, training_job, until
 from tests.local.double.test_process_runner import COUNTER, logged, steps_in_s3
 
+pytestmark = pytest.mark.embedded
+
 
 @pytest.fixture
 def apart(tmp_path: Path, emulator_url: str) -> Iterator[tuple[Site, subprocess.Popen[str]]]:
@@ -57,7 +59,7 @@ def test_a_killed_double_takes_its_processes_with_it_and_its_spot_job_goes_on_af
 ) -> None:
     site, process = apart
     site.entry_point(WITH_PID)
-    site.sagemaker.create_training_job(**training_job("kill-1", Environment={"GOAL": "60"}))
+    site.sagemaker.create_training_job(**training_job("kill-1", Environment={"GOAL": "30"}))
     until(lambda: steps_in_s3(site, "kill-1"))
     pid = pid_of(site, "kill-1")
 
@@ -70,7 +72,7 @@ def test_a_killed_double_takes_its_processes_with_it_and_its_spot_job_goes_on_af
     assert done["TrainingJobStatus"] == "Completed"
     assert "Interrupted" in [entry["Status"] for entry in done["SecondaryStatusTransitions"]]
     assert next(entry["resumed"] for entry in reversed(logged(site, "kill-1")) if "resumed" in entry) > 0
-    assert site.read("kill-1/output/kill-1/output/model/step") == b"60"
+    assert site.read("kill-1/output/kill-1/output/model/step") == b"30"
 
 
 def test_an_on_demand_job_of_a_killed_double_fails_as_sagemakers_own_fault_or_is_retried_where_it_asked(
@@ -79,7 +81,7 @@ def test_an_on_demand_job_of_a_killed_double_fails_as_sagemakers_own_fault_or_is
     site, process = apart
     site.entry_point(WITH_PID)
     site.sagemaker.create_training_job(**on_demand("lost-1"))
-    retried = on_demand("lost-2", RetryStrategy={"MaximumRetryAttempts": 1}, Environment={"GOAL": "60"})
+    retried = on_demand("lost-2", RetryStrategy={"MaximumRetryAttempts": 1}, Environment={"GOAL": "30"})
     site.sagemaker.create_training_job(**retried)
     pid_of(site, "lost-1")
     pid_of(site, "lost-2")
@@ -144,7 +146,7 @@ def test_time_in_which_the_double_was_down_is_not_billed(site: Site) -> None:
     job["billing_since"] = hour_ago - 10
     state.write_text(json.dumps(job))
     site.start()
-    assert 10 <= site.describe("bill-1")["BillableTimeInSeconds"] <= 15
+    assert 10 <= site.describe("bill-1")["TrainingTimeInSeconds"] <= 15
 
 
 def test_finished_jobs_and_their_names_outlive_a_restart(site: Site) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from math import inf
 from typing import Any
@@ -16,6 +17,7 @@ from spotune.local.double.faults import ServiceError
 from spotune.local.double.quotas import Quotas
 from spotune.local.double.scripted_runner import Script, ScriptedDouble
 from spotune.local.double.settings import Timing
+from spotune.planner.catalog import load_catalog
 from tests.local.double.conftest import on_demand, training_job
 
 TIMING = Timing(starting=30, capacity_retry=60, capacity_patience=3600, stop_grace=120)
@@ -55,7 +57,12 @@ def test_an_interrupted_job_bills_every_launch_from_downloading_on_and_not_the_w
         *("Starting", "Downloading", "Training", "Uploading", "Completed"),
     ]
     # 60 download + 500 work, of which 300 were saved; then 60 download + 700 work + 10 upload
-    assert done["BillableTimeInSeconds"] == 560 + 770
+    assert done["TrainingTimeInSeconds"] == 560 + 770
+    catalog = load_catalog()
+    spot, full = catalog.spot_price("ml.g5.xlarge"), catalog.instances["ml.g5.xlarge"].on_demand
+    assert spot is not None
+    assert full is not None
+    assert done["BillableTimeInSeconds"] == math.ceil((560 + 770) * spot / full)
     assert done["TrainingEndTime"] - done["CreationTime"] == 30 + 560 + 77 + 30 + 770
 
 
@@ -75,7 +82,7 @@ def test_max_runtime_counts_all_launches_and_ends_in_stopped_with_the_model_uplo
     double.advance(10_000)
     done = describe(double, "j")
     assert (done["TrainingJobStatus"], done["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
-    assert done["BillableTimeInSeconds"] == 600 + 5 + 10
+    assert done["TrainingTimeInSeconds"] == 600 + 5 + 10
     assert done["ModelArtifacts"]["S3ModelArtifacts"].endswith("/j/output/model/")
 
 
@@ -224,7 +231,7 @@ def test_every_job_ends_once_in_a_final_state_and_never_bills_past_its_limits(
     double.advance(30_000)
     done = describe(double, "j")
     assert ends == [done["TrainingJobStatus"]]
-    assert done.get("BillableTimeInSeconds", 0) <= max_runtime + TIMING.stop_grace + script.upload + 1
+    assert done.get("TrainingTimeInSeconds", 0) <= max_runtime + TIMING.stop_grace + script.upload + 1
     assert all("EndTime" in entry for entry in done["SecondaryStatusTransitions"])
 
 
