@@ -75,7 +75,7 @@ class Trainer:
         self._saved_at = clock()
         self._overflows = 0
         self._checked_gradients = False
-        self._last_step_seconds = 0.0
+        self._turned_at = reporter.elapsed
         self._speed: float | None = None
 
     def resume(self, checkpoint: Checkpoint) -> None:
@@ -102,6 +102,7 @@ class Trainer:
             TrainingFault: the loss is not finite, or a single sequence does not fit into memory.
         """
         self._saved_at = self._clock()
+        self._turned_at = self._reporter.elapsed
         while True:
             self._stop.check()
             finished = self.state.step == self.order.total_steps
@@ -145,7 +146,6 @@ class Trainer:
             train_seconds=self.state.train_seconds + seconds,
             train_loss=loss,
         )
-        self._last_step_seconds = seconds
         self._report(rate, tokens / seconds if seconds else 0.0)
 
     def _gradients(self, sequences: list[Sequence], micro_batch: int) -> float:
@@ -205,14 +205,16 @@ class Trainer:
         return self._clock() - self._saved_at >= self._config.checkpoint.interval_seconds and self.state.step > 0
 
     def _out_of_time(self) -> bool:
-        """True where another step might end after the time that publication needs begins."""
-        if self._reporter.elapsed + self._last_step_seconds < self._deadline:
+        """True where another turn of the loop, as long as the last one, might end after publication has to begin."""
+        now = self._reporter.elapsed
+        turn, self._turned_at = now - self._turned_at, now
+        if now + turn < self._deadline:
             return False
         if self.state.step == 0:
             raise TrainingFault(
                 "runtime_too_short",
                 f"The time limit of {self._config.limits.max_runtime_seconds} s leaves no time for a single step.",
-                evidence=f"{self._reporter.elapsed:.0f} s have passed; training must end after {self._deadline:.0f} s",
+                evidence=f"{now:.0f} s have passed; training must end after {self._deadline:.0f} s",
                 remedy="Allow more time or money, or a faster GPU.",
             )
         return True

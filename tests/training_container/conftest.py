@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from spotune.contracts.training import ExitCode
-from tests.training_container.building import make_root, save_model
+from tests.training_container.building import chat, make_root, save_model, write_rows
 from training_container.folders import Folders
 from training_container.inputs import read_inputs
 from training_container.job import run
@@ -23,6 +23,21 @@ def _one_thread() -> None:
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="session")
+def taught(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
+    """A published run that learnt to answer `yes`."""
+    change = {
+        "optimization": {"epochs": 12, "learning_rate": 0.02},
+        "adapter": {"rank": 16, "alpha": 32, "dropout": 0.0},
+    }
+    folder = make_root(tmp_path_factory.mktemp("taught") / "ml", model, **change)
+    data = folder / "input" / "data"
+    write_rows(data / "training" / "train.jsonl", [chat(f"Row {number}", "yes") for number in range(40)])
+    write_rows(data / "validation" / "heldout.jsonl", [chat(f"Row {number}", "yes") for number in range(40, 46)])
+    assert run(read_inputs(Folders(folder)), StopRequest()) == ExitCode.PUBLISHED
+    return folder
 
 
 @pytest.fixture

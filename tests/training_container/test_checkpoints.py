@@ -1,0 +1,115 @@
+"""Checkpoints on disk: whole or not there, pruned, and never trusted unseen."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from pathlib import Path
+
+import pytest
+
+from spotune.contracts.training import Manifest, TrainingConfig
+from tests.training_container.building import CONFIG
+from training_container.checkpoints import Checkpoints, Identity, RunState, verified_manifest
+
+pytestmark = pytest.mark.torch
+
+IDENTITY = Identity.of(TrainingConfig.model_validate(CONFIG), "0" * 64)
+
+
+def write(folder: Path) -> None:
+    (folder / "weights.safetensors").write_bytes(b"weights")
+    (folder / "optimizer.pt").write_bytes(b"moments")
+
+
+def state(step: int, eval_loss: float | None = None) -> RunState:
+    return RunState(step=step, evaluated_step=step if eval_loss is not None else -1, eval_loss=eval_loss)
+
+
+def saved(folder: Path, *states: RunState, keep: int = 2) -> Checkpoints:
+    checkpoints = Checkpoints(folder, IDENTITY, keep=keep)
+    for one in states:
+        checkpoints.save(one, write)
+    return checkpoints
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_manifest_names_every_file_with_size_and_sha256(tmp_path: Path) -> None:
+    saved(tmp_path, state(3, 1.5))
+    manifest = verified_manifest(tmp_path / "checkpoint-3")
+    assert {file.name for file in manifest.files} == {"weights.safetensors", "optimizer.pt", "state.json"}
+    assert (manifest.step, manifest.eval_loss, manifest.best) == (3, 1.5, True)
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (lambda folder: (folder / "manifest.json").unlink(), "never finished"),
+        (lambda folder: (folder / "manifest.json").write_text("{}"), "does not validate"),
+        (lambda folder: (folder / "manifest.json").write_bytes(b"\xff\x00"), "does not validate"),
+        (lambda folder: (folder / "weights.safetensors").unlink(), "is missing"),
+        (lambda folder: (folder / "weights.safetensors").write_bytes(b"weight"), "6 bytes instead of 7"),
+        (lambda folder: (folder / "weights.safetensors").write_bytes(b"weightz"), "another sha256"),
+    ],
+)
+def test_a_harmed_checkpoint_does_not_exist(tmp_path: Path, harm: object, reason: str) -> None:
+    saved(tmp_path, state(1), state(2))
+    harm(tmp_path / "checkpoint-2")
+    checkpoints = Checkpoints(tmp_path, IDENTITY, keep=2)
+    newest = checkpoints.newest()
+    assert newest is not None
+    assert newest.manifest.step == 1
+    assert len(checkpoints.skipped) == 1
+    assert checkpoints.skipped[0].startswith("checkpoint-2: ")
+    assert reason in checkpoints.skipped[0]
+
+
+def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
+    saved(tmp_path, state(1, 3.0), state(2, 1.0), state(3, 2.0), state(4), state(5))
+    assert names(tmp_path) == ["checkpoint-2", "checkpoint-4", "checkpoint-5"]
+
+
+def test_a_save_that_meets_a_full_disk_leaves_the_earlier_checkpoints_alone(tmp_path: Path) -> None:
+    checkpoints = saved(tmp_path, state(1))
+
+    def full(folder: Path) -> None:
+        (folder / "weights.safetensors").write_bytes(b"wei")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        checkpoints.save(state(2), full)
+    assert names(tmp_path) == ["checkpoint-1"]
+    assert Checkpoints(tmp_path, IDENTITY, keep=2).newest() is not None
+
+
+def test_what_a_killed_save_left_behind_is_cleared_away(tmp_path: Path) -> None:
+    saved(tmp_path, state(1))
+    shutil.copytree(tmp_path / "checkpoint-1", tmp_path / ".partial-2")
+    assert saved(tmp_path, state(2)).skipped == ()
+    assert names(tmp_path) == ["checkpoint-1", "checkpoint-2"]
+
+
+def test_a_step_saved_again_with_its_loss_replaces_the_one_without(tmp_path: Path) -> None:
+    saved(tmp_path, state(4), state(4, 0.5))
+    manifest = Manifest.model_validate_json((tmp_path / "checkpoint-4" / "manifest.json").read_bytes())
+    assert manifest.eval_loss == 0.5
+
+
+def test_the_best_is_verified_once_more_before_it_is_used(tmp_path: Path) -> None:
+    checkpoints = saved(tmp_path, state(1, 1.0), state(2, 2.0))
+    (tmp_path / "checkpoint-1" / "weights.safetensors").write_bytes(b"weightz")
+    best = checkpoints.best()
+    assert best is not None
+    assert best.manifest.step == 2
+
+
+def test_a_resume_may_change_hardware_and_limits_but_not_what_is_learnt() -> None:
+    config = TrainingConfig.model_validate(CONFIG)
+    faster = config.with_(hardware=config.hardware.with_(micro_batch_size=8))
+    other = config.with_(seed=12)
+    assert Identity.of(faster, "0" * 64).sha256 == IDENTITY.sha256
+    assert Identity.of(other, "0" * 64).sha256 != IDENTITY.sha256
+    assert Identity.of(config, "1" * 64).sha256 != IDENTITY.sha256
