@@ -7,7 +7,7 @@ python=$1
 version=2.13.0
 
 installed() {
-    "$python" - "$version" <<'END'
+    "$python" -W ignore - "$version" <<'END'
 import importlib.util, sys
 if importlib.util.find_spec("torch") is None:
     sys.exit(1)
@@ -18,7 +18,7 @@ END
 }
 
 cpu_only() {
-    "$python" -c 'import sys, torch; sys.exit(torch.version.cuda is not None)'
+    "$python" -W ignore -c 'import sys, torch; sys.exit(torch.version.cuda is not None)'
 }
 
 if ! installed; then
