@@ -22,13 +22,14 @@ $(READY): pyproject.toml constraints.txt infra/install_torch.sh
 demo:  ## one real job on this machine, from files to a tuned, checked adapter
 	@SPOTUNE_DEMO_STARTED_AT=$$(date +%s); export SPOTUNE_DEMO_STARTED_AT; $(MAKE) --no-print-directory setup && $(RUN)/spotune demo
 
-check: $(READY)  ## format, lint, types, import directions, dead code, template
+check: $(READY)  ## format, lint, types, import directions, dead code, template, error page
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/vulture
 	$(BIN)/cfn-lint infra/template.yaml
+	$(BIN)/python docs/errors.py --check
 
 test: $(READY)  ## every test; fast ones first
 	$(RUN)/python -m pytest -m 'not torch and not embedded' -n 2
