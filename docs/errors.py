@@ -7,6 +7,7 @@ python docs/errors.py --check    exit 1 where it is out of date
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from spotune.contracts.dataset import MAX_FAULTS
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "errors.md"
 ROOMS = ("spotune", "handlers", "training_container")
+SILENT = frozenset({"strip", "join", "__name__", "stderr"})
+"""Names in an expression that tell nobody what its value is."""
 HEAD = f"""# Errors
 
 Made from the code by `python docs/errors.py`; `make check` refuses a page that is out of date.
@@ -115,9 +118,9 @@ def _spelt(node: ast.expr | None) -> str:
 
 
 def _name(value: ast.expr) -> str:
-    """The last name in an expression: `job` of `quoted(record.job)`."""
-    names = [getattr(node, "attr", getattr(node, "id", "")) for node in ast.walk(value)]
-    return next((name for name in reversed(names) if name), "...")
+    """The last name in an expression that says something: `cap` of `dollars(limits.cap)`."""
+    names = [name for name in re.findall(r"[a-zA-Z_]\w*", ast.unparse(value)) if name not in SILENT]
+    return names[-1] if names else "..."
 
 
 def main() -> int:
