@@ -148,6 +148,7 @@ def _receipt(outcome: Outcome, report: TrainingReport) -> RenderableType:
     rows += [
         ("what that means", f"seconds of this machine's CPU at the price of {words.machines(chosen)}: an example"),
         ("work lost", _lost(outcome, report)),
+        ("gate", details.gate_verdict),
         ("adapter", details.output_uri or ""),
         ("downloaded", str(outcome.adapter)),
     ]
