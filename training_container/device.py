@@ -18,7 +18,7 @@ from training_container.faults import TrainingFault, out_of_memory
 
 T = TypeVar("T")
 
-CPU_MICRO_BATCH_TOKENS = 1024
+CPU_MICRO_BATCH_TOKENS = 512
 """On a CPU larger micro-batches are no faster and only cost memory (SmolLM2-135M: about 0.8 MB a token)."""
 
 DTYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}

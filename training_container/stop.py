@@ -31,5 +31,5 @@ class StopRequest:
         if self.asked:
             raise Stopped
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self.ask()
