@@ -20,7 +20,7 @@ logger = Logger(service="api")
 def register(app: APIGatewayHttpResolver) -> None:
     """Teach the resolver our errors, the validator's, and those that nobody foresaw."""
     app.exception_handler(SpotuneError)(error_response)
-    app.exception_handler([RequestValidationError, ValidationError])(_invalid)
+    app.exception_handler(RequestValidationError)(_invalid)
     app.exception_handler(Exception)(_unforeseen)
 
 
@@ -29,18 +29,21 @@ def error_response(error: SpotuneError) -> Response[str]:
     return Response(status_code=error.status, content_type="application/json", body=json.dumps(error.body()))
 
 
-def _invalid(error: RequestValidationError | ValidationError) -> Response[str]:
+def _invalid(error: RequestValidationError) -> Response[str]:
+    return error_response(refusal(error))
+
+
+def refusal(error: RequestValidationError | ValidationError) -> RequestRefused:
+    """What is wrong with a body, each field by its name."""
     faults = [_fault(one) for one in error.errors()]
     first = faults[0]
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return error_response(
-        RequestRefused(
-            f"{first['message']}{more}",
-            code=first["code"],
-            param=first["param"] or None,
-            remedy="See /openapi.json for what the field takes.",
-            details={"faults": faults} if more else None,
-        )
+    return RequestRefused(
+        f"{first['message']}{more}",
+        code=first["code"],
+        param=first["param"] or None,
+        remedy="See /openapi.json for what the field takes.",
+        details={"faults": faults} if more else None,
     )
 
 

@@ -6,8 +6,10 @@ from typing import Annotated, Literal
 
 from aws_lambda_powertools.event_handler.api_gateway import Response, Router
 from aws_lambda_powertools.event_handler.openapi.params import Query
+from pydantic import ValidationError
 
 from handlers.multipart import read_form
+from handlers.problems import refusal
 from handlers.routes.paging import After, list_object
 from spotune.contracts.api import DeletedObject, FileObject, ListObject, UploadObject
 from spotune.contracts.errors import RequestRefused
@@ -24,8 +26,7 @@ def create() -> FileObject | UploadObject:
     here, tenant = installation(), router.context["tenant"]
     event = router.current_event
     if "json" in event.headers.get("content-type", ""):
-        request = UploadRequest.model_validate_json(event.decoded_body or "")
-        return views.upload_object(files.start_upload(here, tenant, request))
+        return views.upload_object(files.start_upload(here, tenant, _upload_request(event.decoded_body or "")))
     form = read_form(event)
     if form.purpose != "fine-tune":
         raise RequestRefused(
@@ -35,6 +36,13 @@ def create() -> FileObject | UploadObject:
             remedy='Use "fine-tune".',
         )
     return views.file_object(files.upload(here, tenant, form.filename, form.body))
+
+
+def _upload_request(body: str) -> UploadRequest:
+    try:
+        return UploadRequest.model_validate_json(body)
+    except ValidationError as error:
+        raise refusal(error) from None
 
 
 @router.get("/v1/files", tags=["files"], summary="List files")

@@ -10,6 +10,7 @@ import pytest
 from spotune.aws.base import TrainingJobRefused, TrainingJobSpec
 from spotune.contracts import layout
 from spotune.contracts.errors import Unavailable
+from spotune.contracts.job import JobRecord
 from spotune.contracts.training import Manifest, Progress
 from spotune.service import submit
 from spotune.service.installation import install
@@ -196,6 +197,18 @@ def test_every_fault_of_a_file_is_listed_with_its_line(client: Client) -> None:
     faults = answer.error["details"]["reports"]["training_file"]["faults"]
     assert {fault["line"] for fault in faults} == {3, 4, 5}
     assert all(fault["rule"] and fault["remedy"] for fault in faults)
+
+
+def test_a_record_that_cannot_be_read_is_our_fault_and_not_the_callers(
+    world: World, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(*_: object) -> JobRecord:
+        return JobRecord.model_validate({"id": "written by another version"})
+
+    monkeypatch.setattr(world.store, "get_job", unreadable)
+    answer = client.call("GET", f"{JOBS}/ftjob-old")
+    assert (answer.status, answer.error["code"]) == (500, "internal_error")
+    assert "another version" not in answer.raw
 
 
 def test_a_missing_or_wrong_key_opens_nothing(world: World, client: Client) -> None:
