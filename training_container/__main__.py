@@ -21,6 +21,7 @@ def main() -> ExitCode:
     folders = Folders.from_environment()
     stop = StopRequest()
     stop.listen()
+    folders.failure.unlink(missing_ok=True)
     try:
         inputs = read_inputs(folders)
         from training_container.job import run  # slow to import: torch comes with it

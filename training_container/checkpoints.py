@@ -131,21 +131,22 @@ class Checkpoints:
         self._verified = sorted([*others, Checkpoint(final, manifest)], key=lambda found: found.manifest.step)
         self._prune()
 
-    def state_of(self, checkpoint: Checkpoint) -> RunState:
-        """Where the run was.
+    def check_identity(self) -> None:
+        """Refuse another run's checkpoints before anything slow begins.
 
         Raises:
-            TrainingFault: the checkpoint is another run's; the evidence lists the fields that differ.
+            TrainingFault: the newest one is another run's; the evidence lists the fields that differ.
         """
-        document = StateFile.model_validate_json((checkpoint.folder / STATE_NAME).read_bytes())
-        if checkpoint.manifest.config_sha256 != self._identity.sha256:
-            raise TrainingFault(
-                "checkpoint_of_another_config",
-                f"{checkpoint.folder.name} was written by a run with another config or other data.",
-                evidence="; ".join(_differences(document.identity.model_dump(), self._identity.model_dump())),
-                remedy="Submit the changed job as a new one; a job goes on only with what it began with.",
-            )
-        return document.state
+        newest = self.newest()
+        if newest is None or newest.manifest.config_sha256 == self._identity.sha256:
+            return
+        written = _state_file(newest).identity
+        raise TrainingFault(
+            "checkpoint_of_another_config",
+            f"{newest.folder.name} was written by a run with another config or other data.",
+            evidence="; ".join(_differences(written.model_dump(), self._identity.model_dump())),
+            remedy="Submit the changed job as a new one; a job goes on only with what it began with.",
+        )
 
     def _verify_all(self) -> list[Checkpoint]:
         found = []
@@ -183,6 +184,11 @@ class Checkpoints:
         return sorted(evaluated, key=loss_of)
 
 
+def state_of(checkpoint: Checkpoint) -> RunState:
+    """Where the run was."""
+    return _state_file(checkpoint).state
+
+
 def loss_of(checkpoint: Checkpoint) -> float:
     """Held-out loss of a checkpoint's weights; infinite where it was not taken."""
     loss = checkpoint.manifest.eval_loss
@@ -210,6 +216,10 @@ def verified_manifest(folder: Path) -> Manifest:
         if _sha256(path) != expected.sha256:
             raise ValueError(f"{expected.name} has another sha256 than its manifest says")
     return manifest
+
+
+def _state_file(checkpoint: Checkpoint) -> StateFile:
+    return StateFile.model_validate_json((checkpoint.folder / STATE_NAME).read_bytes())
 
 
 def _verifies(folder: Path) -> bool:

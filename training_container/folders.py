@@ -5,8 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+from pydantic import ValidationError
+
+from spotune.contracts.base import Contract
 from spotune.contracts.training import CONFIG_NAME, PROGRESS_NAME
+
+C = TypeVar("C", bound=Contract)
 
 DEFAULT_ROOT = "/opt/ml"
 
@@ -66,6 +72,14 @@ def replace_file(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def read_if_whole(contract: type[C], path: Path) -> C | None:
+    """A file that only informs: None where it is missing or damaged, since a run can go on without it."""
+    try:
+        return contract.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
 
 
 def sync(path: Path) -> None:

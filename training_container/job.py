@@ -14,7 +14,7 @@ from training_container.checkpoints import Checkpoints, Identity, loss_of
 from training_container.device import Machine, find_machine
 from training_container.evaluation import Evaluator
 from training_container.faults import Stopped
-from training_container.folders import replace_file
+from training_container.folders import read_if_whole, replace_file
 from training_container.inputs import Inputs
 from training_container.model import adapt, base_of, count_parameters, load_base
 from training_container.progress import Clock, Reporter
@@ -90,6 +90,7 @@ def _prepare(inputs: Inputs, stop: StopRequest, clock: Clock, started: float) ->
     corpus = load_corpus(inputs, tokenizer)
     identity = Identity.of(config, corpus.sha256)
     checkpoints = Checkpoints(inputs.folders.checkpoints, identity, keep=config.checkpoint.keep)
+    checkpoints.check_identity()
     torch.manual_seed(config.seed)
     model = adapt(load_base(inputs.model, config, machine), config)
     evaluator = Evaluator.of(
@@ -108,10 +109,9 @@ def _base_scores(this: Run) -> BaseScores:
     """The base model's scores, from an earlier attempt where there was one."""
     path = this.inputs.folders.checkpoints / BASE_SCORES_NAME
     identity = f"{this.identity.sha256} {this.inputs.config.evaluation.model_dump_json()}"
-    if path.exists():
-        known = BaseScores.model_validate_json(path.read_bytes())
-        if known.identity == identity:
-            return known
+    known = read_if_whole(BaseScores, path)
+    if known is not None and known.identity == identity:
+        return known
     this.reporter.phase("evaluating_base")
     began = this.clock()
     with base_of(this.model):

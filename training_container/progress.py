@@ -6,13 +6,10 @@ import json
 import os
 import time
 from collections.abc import Callable
-from typing import Any
-
-from pydantic import ValidationError
 
 from spotune.contracts.base import Contract
 from spotune.contracts.training import Progress, Resume
-from training_container.folders import Folders, replace_file
+from training_container.folders import Folders, read_if_whole, replace_file
 
 HISTORY_NAME = "history.json"
 MIN_INTERVAL_SECONDS = 1.0
@@ -48,7 +45,7 @@ class Reporter:
         self._clock = clock
         self._started = started
         self._written_at = float("-inf")
-        self.before = _read(Progress, folders.progress.read_bytes) if folders.progress.exists() else None
+        self.before = read_if_whole(Progress, folders.progress)
         self.history = self._open_history()
         self._progress = Progress(phase="loading")
         self.phase("loading", **self._carried_over())
@@ -91,7 +88,7 @@ class Reporter:
 
     def _open_history(self) -> History:
         path = self._folders.checkpoints / HISTORY_NAME
-        history = (_read(History, path.read_bytes) if path.exists() else None) or History()
+        history = read_if_whole(History, path) or History()
         name = os.environ.get("TRAINING_JOB_NAME", "")
         same_job = self.before is not None and history.training_job == name
         elapsed = self.before.elapsed_seconds if same_job and self.before else 0.0
@@ -107,11 +104,3 @@ class Reporter:
         if self.before is None:
             return {}
         return {name: getattr(self.before, name) for name in CARRIED_OVER}
-
-
-def _read(contract: type[Any], read: Callable[[], bytes]) -> Any:
-    """The file's content, None where it was damaged: it only informs, so it must not stop a run."""
-    try:
-        return contract.model_validate_json(read())
-    except ValidationError:
-        return None

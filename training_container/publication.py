@@ -126,7 +126,9 @@ def _save_weights(model: Any, folder: Path, dtype: torch.dtype | None) -> dict[s
         model.to(dtype)
         model.save_pretrained(folder)
         weights = model.state_dict()
-    return {name: tensor.detach().cpu() for name, tensor in weights.items()}
+    # Tied weights stay tied on their way to the CPU, so that one stored name stands for both.
+    moved = {tensor.data_ptr(): tensor.detach().cpu() for tensor in weights.values()}
+    return {name: moved[tensor.data_ptr()] for name, tensor in weights.items()}
 
 
 def _stored_dtype(base: Path) -> torch.dtype:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from spotune.contracts.training import TrainingConfig
 from training_container.batches import DataOrder, collate, split, targets_in, tokens_in
-from training_container.checkpoints import Checkpoint, Checkpoints, RunState
+from training_container.checkpoints import Checkpoint, Checkpoints, RunState, state_of
 from training_container.device import Machine, fitting
 from training_container.evaluation import Evaluator
 from training_container.faults import TrainingFault
@@ -80,7 +80,7 @@ class Trainer:
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint."""
-        self.state = self._saved = self._checkpoints.state_of(checkpoint)
+        self.state = self._saved = state_of(checkpoint)
         self.load_weights(checkpoint)
         optimizer = torch.load(checkpoint.folder / OPTIMIZER_NAME, map_location="cpu", weights_only=True)
         self._optimizer.load_state_dict(optimizer)

@@ -180,3 +180,13 @@ def test_the_base_is_scored_once_however_often_the_run_is_resumed(root: Root, tr
     scores.write_text(json.dumps(known))
     train(folder)
     assert report_of(folder).base.eval_loss == 123.0
+
+
+def test_damaged_notes_of_an_earlier_process_stop_nothing(root: Root, train: Train) -> None:
+    whole, damaged = root("whole"), root("damaged")
+    train(whole)
+    train(damaged, stop=StopAtStep(12))
+    for name in ("progress.json", "history.json", "base_scores.json"):
+        (damaged / "checkpoints" / name).write_text('{"phase": "trai')
+    assert train(damaged) == ExitCode.PUBLISHED
+    assert_same(weights(damaged), weights(whole))
