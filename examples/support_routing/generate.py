@@ -5,9 +5,8 @@
 The same material gives the same bytes. Training and held-out rows share no phrase, name, product or date, so that a
 model can only do well on the held-out rows by having understood what routing is about.
 
-The rule behind the answers: the intent is the ticket's problem and names its team. The priority is high where the
-writer says that it is urgent, and always for an outage or a break-in; low where the writer says that it can wait;
-normal otherwise.
+The rule behind the answers: the intent is the ticket's problem and names its team. The priority is urgent where
+the writer says so, and always for an outage; low where the writer says that it can wait; normal otherwise.
 """
 
 from __future__ import annotations
@@ -22,18 +21,18 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 FOLDER = Path(__file__).resolve().parent
-SYSTEM_PROMPT = "Route the support ticket. Answer with JSON."
+SYSTEM_PROMPT = "Route the ticket as JSON."
 SEED = 7
 
 Split = Literal["training", "heldout"]
 FILES: dict[Split, str] = {"training": "train.jsonl", "heldout": "heldout.jsonl"}
 PRIORITIES: dict[Split, dict[str, int]] = {
-    "training": {"high": 8, "normal": 17, "low": 15},
-    "heldout": {"high": 2, "normal": 3, "low": 3},
+    "training": {"urgent": 14, "normal": 18, "low": 16},
+    "heldout": {"urgent": 3, "normal": 4, "low": 3},
 }
 """Tickets of each priority for every intent that leaves it to the writer."""
 
-ALWAYS_HIGH = frozenset({"outage", "security"})
+ALWAYS_URGENT = frozenset({"outage"})
 
 T = TypeVar("T")
 
@@ -59,8 +58,8 @@ def generate(split: Split) -> Iterator[dict[str, Any]]:
     ]
     rng.shuffle(decisions)
     for intent, asked in decisions:
-        priority = "high" if intent in ALWAYS_HIGH else asked
-        answer = {"team": material["intents"][intent]["team"], "priority": priority, "intent": intent}
+        priority = "urgent" if intent in ALWAYS_URGENT else asked
+        answer = {"intent": intent, "team": material["intents"][intent]["team"], "priority": priority}
         yield chat(writer.ticket(intent, asked), json.dumps(answer))
 
 
@@ -119,25 +118,32 @@ class Writer:
         self._phrases = decks(material["phrases"])
         self._entities = decks(material["entities"])
         self._misspellings: dict[str, str] = material["misspellings"]
+        self._written: set[str] = set()
 
     def ticket(self, intent: str, priority: str) -> str:
-        """A new ticket with this problem, in the words of somebody with that much of a hurry.
+        """A ticket with this problem, in the words of somebody with that much of a hurry; never the same one twice.
 
-        An outage or a break-in is told without a word on its hurry, or as urgent; never as something that can wait.
+        An outage is told without a word on its hurry, or as urgent; never as something that can wait.
         """
-        if intent in ALWAYS_HIGH:
-            priority = "high" if priority == "high" else "normal"
+        if intent in ALWAYS_URGENT:
+            priority = "urgent" if priority == "urgent" else "normal"
+        while (text := self._write(intent, priority)) in self._written:
+            pass
+        self._written.add(text)
+        return text
+
+    def _write(self, intent: str, priority: str) -> str:
         body = self._body(self._problems[intent].deal(), priority)
         letter = Letter(
-            greeting=self._maybe("greeting", 0.6),
+            greeting=self._maybe("greeting", 0.45),
             body=self._fill(body),
-            closing=self._maybe("closing", 0.5),
-            name=self._entities["name"].deal() if self._rng.random() < 0.35 else "",
+            closing=self._maybe("closing", 0.4),
+            name=self._entities["name"].deal() if self._rng.random() < 0.3 else "",
         )
         return self._hasten(self._lay_out(letter))
 
     def _body(self, problem: str, priority: str) -> str:
-        background = self._maybe("background", 0.3)
+        background = self._maybe("background", 0.2)
         if priority == "normal":
             return _sentences(background, problem)
         hurry = self._hurry[priority].deal()

@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 import yaml
 
-from examples.support_routing.generate import ALWAYS_HIGH, FILES, FOLDER, SYSTEM_PROMPT, Split, generate, to_jsonl
+from examples.support_routing.generate import ALWAYS_URGENT, FILES, FOLDER, SYSTEM_PROMPT, Split, generate, to_jsonl
 from spotune.contracts.request import JobRequest
 
 MATERIAL = tomllib.loads((FOLDER / "material.toml").read_text(encoding="utf-8"))
@@ -51,7 +51,7 @@ def test_every_row_is_a_chat_example_with_a_json_decision(split: Split, least: i
         assert [message["role"] for message in row["messages"]] == ["system", "user", "assistant"]
         assert row["messages"][0]["content"] == SYSTEM_PROMPT
     for answer in answers(split):
-        assert list(answer) == ["team", "priority", "intent"]
+        assert list(answer) == ["intent", "team", "priority"]
         assert answer["team"] == MATERIAL["intents"][answer["intent"]]["team"]
 
 
@@ -78,14 +78,14 @@ def test_the_system_prompt_and_the_tickets_do_not_give_the_decisions_away(split:
 @pytest.mark.parametrize("split", FILES)
 def test_a_priority_follows_from_what_the_ticket_says(split: Split) -> None:
     hurry = {
-        priority: [words(phrase) for phrase in MATERIAL["priority"][priority][split]] for priority in ("high", "low")
+        priority: [words(phrase) for phrase in MATERIAL["priority"][priority][split]] for priority in ("urgent", "low")
     }
     misspelt = {wrong.lower(): right.lower() for right, wrong in MATERIAL["misspellings"].items()}
     for ticket, answer in zip(tickets(split), answers(split), strict=True):
         said = {priority for priority, phrases in hurry.items() if _says_any(ticket, phrases, misspelt)}
-        if answer["intent"] in ALWAYS_HIGH:
-            assert answer["priority"] == "high"
-            assert said <= {"high"}
+        if answer["intent"] in ALWAYS_URGENT:
+            assert answer["priority"] == "urgent"
+            assert said <= {"urgent"}
         else:
             assert said == {answer["priority"]} - {"normal"}
 
