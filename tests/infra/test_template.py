@@ -123,6 +123,26 @@ def test_training_reaches_no_table_and_no_queue_and_writes_below_jobs_alone() ->
     assert {r["Fn::Sub"].partition("/*/jobs/*/")[2] for r in written} == {"checkpoints/*", "output/*"}
 
 
+def test_whoever_reads_a_dataset_may_read_it_anywhere_in_the_data_bucket() -> None:
+    wanted = {"Fn::Sub": "${DataBucket.Arn}/*"}
+    for role in ("ApiRole", "LaunchRole", "TrainingRole"):
+        read = [r for s in statements(role) if s["Action"] == "s3:GetObject" for r in listed(s["Resource"])]
+        assert wanted in read, role
+    changes = [
+        s for role in ROLES for s in statements(role) if {"s3:PutObject", "s3:DeleteObject"} & {*listed(s["Action"])}
+    ]
+    assert wanted not in [r for s in changes for r in listed(s["Resource"])]
+
+
+def test_no_policy_reaches_a_bucket_that_is_not_in_the_template() -> None:
+    policies = [body["PolicyDocument"] for body in of_type("AWS::IAM::ManagedPolicy").values()]
+    policies += [policy["PolicyDocument"] for role in ROLES.values() for policy in role.get("Policies", ())]
+    granted = [s for policy in policies for s in policy["Statement"] if "s3:" in str(s["Action"])]
+    named = [str(resource) for statement in granted for resource in listed(statement["Resource"])]
+    assert named
+    assert [resource for resource in named if not any(f"{name}.Arn" in resource for name in BUCKETS)] == []
+
+
 @pytest.mark.parametrize("name", BUCKETS)
 def test_every_bucket_is_versioned_encrypted_private_and_tells_eventbridge(name: str) -> None:
     bucket = BUCKETS[name]
@@ -149,7 +169,14 @@ def test_the_queue_hides_a_message_six_times_as_long_as_its_function_runs() -> N
     assert all(queue["SqsManagedSseEnabled"] for queue in of_type("AWS::SQS::Queue").values())
 
 
-def test_one_bad_command_does_not_hold_back_its_batch() -> None:
+def test_a_dataset_check_has_time_and_holds_back_no_other_command() -> None:
+    launch = FUNCTIONS["LaunchFunction"]
+    events = launch["Events"]["Commands"]["Properties"]
+    assert (launch["Timeout"], launch["MemorySize"]) == (900, 1769)
+    assert (events["BatchSize"], events["ScalingConfig"]) == (1, {"MaximumConcurrency": 10})
+
+
+def test_a_bad_command_is_reported_by_its_message() -> None:
     events = FUNCTIONS["LaunchFunction"]["Events"]["Commands"]["Properties"]
     assert events["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
 
