@@ -90,13 +90,6 @@ class ResumeRequested(Contract):
     kind: Literal["resume_requested"] = "resume_requested"
 
 
-class FundsRefused(Contract):
-    """The tenant's monthly limit does not allow the reservation that the next attempt needs."""
-
-    kind: Literal["funds_refused"] = "funds_refused"
-    message: str
-
-
 class RungDue(Contract):
     """Time to try again: the patience of a rung ended, or a wait for quota is over."""
 
@@ -112,7 +105,6 @@ Event = Annotated[
     | CancelRequested
     | PauseRequested
     | ResumeRequested
-    | FundsRefused
     | RungDue,
     Field(discriminator="kind"),
 ]

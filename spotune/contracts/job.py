@@ -10,7 +10,7 @@ from spotune.contracts.base import Contract, MicroUSD, Seconds, Timestamp
 from spotune.contracts.dataset import DatasetReport
 from spotune.contracts.plan import Plan
 from spotune.contracts.request import JobRequest, Market
-from spotune.contracts.training import Progress, TrainingConfig, TrainingReport
+from spotune.contracts.training import TrainingConfig, TrainingReport
 
 State = Literal[
     "validating",
@@ -31,7 +31,6 @@ Outcome = Literal[
     "stopped_by_user",
     "stopped_max_wait",
     "stopped_max_runtime",
-    "stopped_budget",
     "capacity",
     "quota",
     "user_error",
@@ -84,6 +83,7 @@ class Attempt(Contract):
     reserved: MicroUSD
     requested_at: Timestamp
     accepted: bool = False
+    """SageMaker is known to have taken it."""
     status: str = ""
     """SageMaker's TrainingJobStatus."""
     secondary_status: str = ""
@@ -206,10 +206,3 @@ class Decision(Contract):
     commands: tuple[Command, ...] = ()
     ledger: LedgerChange = LedgerChange()
     log: tuple[LogEvent, ...] = ()
-
-
-class JobView(Contract):
-    """A job together with what is read at the moment it is shown."""
-
-    job: JobRecord
-    progress: Progress | None = None

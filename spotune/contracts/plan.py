@@ -70,14 +70,19 @@ class Rung(Contract):
 
     @property
     def price(self) -> MicroUSD:
-        """The dearest type's: what must be reserved before one is selected."""
+        """The dearest type's in this market."""
         return max(self.prices)
+
+    @property
+    def ceiling_price(self) -> MicroUSD:
+        """The dearest type's on demand: the most that can be billed, and so what is reserved."""
+        return max(self.on_demand_prices)
 
     def prices_of(self, instance_type: str) -> tuple[MicroUSD, MicroUSD]:
         """One type's price in this market and on demand; the dearest for a type that is not on the rung."""
         pairs = zip(self.prices, self.on_demand_prices, strict=True)
         known = dict(zip(self.instance_types, pairs, strict=True))
-        return known.get(instance_type, (self.price, max(self.on_demand_prices)))
+        return known.get(instance_type, (self.price, self.ceiling_price))
 
 
 class Rejection(Contract):

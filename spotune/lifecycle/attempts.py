@@ -4,48 +4,66 @@ from __future__ import annotations
 
 from spotune.contracts.base import MicroUSD, Seconds, dollars
 from spotune.contracts.job import Attempt, JobError, JobRecord, StartAttempt
+from spotune.contracts.money import LONGEST_RUNTIME, longest_runtime, worst_case
 from spotune.contracts.plan import Plan, Rung
 from spotune.lifecycle.draft import Draft
 
-STOP_LATENCY: Seconds = 120
-"""SageMaker's grace between SIGTERM and SIGKILL, billed (SageMaker developer guide, StopTrainingJob)."""
 SHORTEST_RUN: Seconds = 300
 """Below this an attempt pays for its start-up and learns nothing."""
-LONGEST_RUN: Seconds = 28 * 24 * 3600
-"""SageMaker's limit on MaxRuntimeInSeconds."""
 
 
 def begin_attempt(draft: Draft, rung: int) -> None:
     """Reserve money and order the next attempt on this rung; fail the job where time or money do not reach."""
-    job = draft.job
-    chosen = plan_of(job).rungs[rung]
+    job, chosen = draft.job, plan_of(draft.job).rungs[rung]
     runtime, what_ran_out = affordable_runtime(job, chosen, draft.now)
-    if runtime < SHORTEST_RUN:
-        _give_up(draft, what_ran_out, runtime)
+    if draft.no_funds:
+        _fail(draft, _limit_reached(draft.no_funds))
+    elif runtime < SHORTEST_RUN:
+        _fail(draft, _too_little(job, what_ran_out, runtime))
+    else:
+        _order(draft, rung, runtime)
+
+
+def _order(draft: Draft, rung: int, runtime: Seconds) -> None:
+    kept = _used(draft.job.attempts)
+    attempt = _new_attempt(draft, rung, len(kept) + 1, runtime)
+    again = len(kept) < len(draft.job.attempts) and draft.job.attempts[-1].rung == rung
+    draft.set(state="queued", rung=rung, attempts=(*kept, attempt))
+    draft.reserve(attempt.reserved)
+    draft.command(StartAttempt(number=attempt.number))
+    if again:
         return
-    number = len(job.attempts) + 1
-    attempt = Attempt(
+    types = " or ".join(plan_of(draft.job).rungs[rung].instance_types)
+    draft.set(waiting_for="")
+    draft.say(
+        f"Attempt {attempt.number} ordered: {attempt.instance_count} x {types}, "
+        f"{attempt.market.replace('_', '-')}, at most {runtime} s; {dollars(attempt.reserved)} reserved.",
+        attempt=attempt.number,
+        market=attempt.market,
+    )
+
+
+def _used(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+    """Without a last one that SageMaker refused: its name was never taken, so the next attempt has it again."""
+    refused = bool(attempts) and not attempts[-1].accepted and attempts[-1].outcome in ("quota", "capacity")
+    return attempts[:-1] if refused else attempts
+
+
+def _new_attempt(draft: Draft, rung: int, number: int, runtime: Seconds) -> Attempt:
+    chosen = plan_of(draft.job).rungs[rung]
+    return Attempt(
         number=number,
-        name=f"{job.id}-{number}",
+        name=f"{draft.job.id}-{number}",
         rung=rung,
         market=chosen.market,
         instance_type=chosen.instance_types[0],
         instance_count=chosen.instance_count,
         price=chosen.price,
-        on_demand_price=max(chosen.on_demand_prices),
+        on_demand_price=chosen.ceiling_price,
         max_runtime=runtime,
         max_wait=runtime + chosen.patience,
-        reserved=cost_of(chosen, runtime + STOP_LATENCY),
+        reserved=worst_case(chosen.ceiling_price, chosen.instance_count, runtime),
         requested_at=draft.now,
-    )
-    draft.set(state="queued", rung=rung, attempts=(*job.attempts, attempt), waiting_for="")
-    draft.reserve(attempt.reserved)
-    draft.command(StartAttempt(number=number))
-    draft.say(
-        f"Attempt {number} ordered: {chosen.instance_count} x {' or '.join(chosen.instance_types)}, "
-        f"{chosen.market.replace('_', '-')}, at most {runtime} s; {dollars(attempt.reserved)} reserved.",
-        attempt=number,
-        market=chosen.market,
     )
 
 
@@ -58,15 +76,9 @@ def next_rung(job: JobRecord) -> int | None:
 def affordable_runtime(job: JobRecord, rung: Rung, now: float) -> tuple[Seconds, str]:
     """Seconds that money, deadline and SageMaker allow on this rung, and whether `money` or `time` is the shorter."""
     left = job.cap - job.billed - job.reserved
-    by_money = left * 3600 // (rung.price * rung.instance_count) - STOP_LATENCY
-    by_time = LONGEST_RUN if job.deadline is None else int(job.deadline - now)
-    seconds = max(0, min(by_money, by_time, LONGEST_RUN))
-    return seconds, "money" if by_money <= by_time else "time"
-
-
-def cost_of(rung: Rung, seconds: Seconds) -> MicroUSD:
-    """What so many seconds on all instances of a rung cost, rounded up."""
-    return -(-rung.price * rung.instance_count * seconds // 3600)
+    by_money = longest_runtime(rung.ceiling_price, rung.instance_count, left)
+    by_time = LONGEST_RUNTIME if job.deadline is None else int(job.deadline - now)
+    return max(0, min(by_money, by_time)), "money" if by_money <= by_time else "time"
 
 
 def billed_cost(attempt: Attempt, billable_seconds: Seconds) -> MicroUSD:
@@ -89,22 +101,31 @@ def plan_of(job: JobRecord) -> Plan:
     return job.plan
 
 
-def _give_up(draft: Draft, what_ran_out: str, seconds: Seconds) -> None:
-    job = draft.job
+def _fail(draft: Draft, error: JobError) -> None:
+    draft.say(error.message, level="error")
+    draft.finish("failed", error)
+
+
+def _limit_reached(message: str) -> JobError:
+    return JobError(
+        code="monthly_limit_reached",
+        message=message,
+        remedy="Raise the tenant's monthly limit or wait for the next month.",
+    )
+
+
+def _too_little(job: JobRecord, what_ran_out: str, seconds: Seconds) -> JobError:
     if what_ran_out == "money":
-        error = JobError(
+        return JobError(
             code="budget_exhausted",
             message=f"{dollars(job.cap - job.billed)} of the {dollars(job.cap)} cap are left, "
             f"which buys {seconds} s: too little for another attempt.",
             param="constraints.budget_usd",
             remedy="Submit the job again with a higher constraints.budget_usd.",
         )
-    else:
-        error = JobError(
-            code="deadline_missed",
-            message=f"{seconds} s are left before the deadline: too little for another attempt.",
-            param="constraints.finish_within_hours",
-            remedy="Submit the job again with a later constraints.finish_within_hours.",
-        )
-    draft.say(error.message, level="error")
-    draft.finish("failed", error)
+    return JobError(
+        code="deadline_missed",
+        message=f"{seconds} s are left before the deadline: too little for another attempt.",
+        param="constraints.finish_within_hours",
+        remedy="Submit the job again with a later constraints.finish_within_hours.",
+    )

@@ -16,7 +16,6 @@ from spotune.contracts.events import (
     AttemptRefused,
     CancelRequested,
     Event,
-    FundsRefused,
     PauseRequested,
     Prepared,
     Refused,
@@ -46,15 +45,16 @@ def open_prepared(job: JobRecord, prepared: Prepared, now: Timestamp) -> Decisio
     return draft.decision()
 
 
-def decide(job: JobRecord, event: Event, now: Timestamp) -> Decision | None:
+def decide(job: JobRecord, event: Event, now: Timestamp, *, no_funds: str = "") -> Decision | None:
     """What an event makes of a job; None where it changes nothing.
 
     Args:
         job: the record as it was read.
         event: what happened.
         now: seconds since the epoch.
+        no_funds: the tenant's limit refused the reservation of the decision made without this, and said so.
     """
-    draft = Draft(job, now)
+    draft = Draft(job, now, no_funds)
     match event:
         case Prepared():
             changed = job.state == "validating" and _prepared(draft, event)
@@ -71,9 +71,7 @@ def decide(job: JobRecord, event: Event, now: Timestamp) -> Decision | None:
         case PauseRequested():
             changed = _pause(draft)
         case ResumeRequested():
-            changed = job.state == "paused" and _resume(draft)
-        case FundsRefused():
-            changed = not job.terminal and _funds_refused(draft, event)
+            changed = job.state == "paused" and not no_funds and _resume(draft)
         case RungDue():
             changed = _rung_due(draft)
     return draft.decision() if changed else None
@@ -117,7 +115,7 @@ def _accepted(draft: Draft, event: AttemptAccepted) -> bool:
         draft.command(StopAttempt(name=event.name))
         draft.say(f"Training job {event.name} was created after all; it is being stopped.", level="warn")
         return True
-    draft.set(state="starting")
+    draft.set(state="starting", waiting_for="")
     draft.say(f"Training job {event.name} accepted.", attempt=attempt.number)
     if attempt.stop_asked:
         draft.command(StopAttempt(name=event.name))
@@ -128,7 +126,7 @@ def _attempt_refused(draft: Draft, event: AttemptRefused) -> bool:
     attempt = _find(draft.job, event.name)
     if attempt is None or attempt.accepted or attempt.outcome is not None or draft.job.terminal:
         return False
-    if event.reason == "cancelled":
+    if event.reason == "cancelled" or attempt.stop_asked:
         _close(draft, attempt.with_(outcome="stopped_by_user"))
         _end_unlaunched(draft, attempt)
     elif event.reason in ("quota", "capacity"):
@@ -155,12 +153,12 @@ def _close(draft: Draft, attempt: Attempt) -> None:
 
 
 def _end_unlaunched(draft: Draft, attempt: Attempt) -> None:
-    if attempt.stop_asked == "pause":
-        draft.set(state="paused", waiting_for="resume")
-        draft.say("Paused before it was launched.")
-    else:
+    if draft.job.cancel_requested or attempt.stop_asked != "pause":
         draft.say("Cancelled before it was launched; nothing was billed.")
         draft.finish("cancelled")
+    else:
+        draft.set(state="paused", waiting_for="resume")
+        draft.say("Paused before it was launched.")
 
 
 def _wait_or_climb(draft: Draft, attempt: Attempt, event: AttemptRefused) -> None:
@@ -170,8 +168,9 @@ def _wait_or_climb(draft: Draft, attempt: Attempt, event: AttemptRefused) -> Non
         begin_attempt(draft, following)
         return
     waiting_for = f"{event.reason} of {attempt.instance_type} ({attempt.market})"
+    if waiting_for != draft.job.waiting_for:
+        draft.say(f"Waiting for {waiting_for}: {event.message}", level="warn")
     draft.set(state="queued", waiting_for=waiting_for)
-    draft.say(f"Waiting for {waiting_for}: {event.message}", level="warn")
 
 
 def _cancel(draft: Draft) -> bool:
@@ -194,7 +193,7 @@ def _pause(draft: Draft) -> bool:
         draft.set(state="paused", waiting_for="resume")
         draft.say("Paused; nothing was running.")
         return True
-    if attempt.stop_asked:
+    if attempt.stop_asked == "pause":
         return False
     draft.say("Pause requested.")
     stop(draft, "pause")
@@ -207,32 +206,30 @@ def _resume(draft: Draft) -> bool:
     return True
 
 
-def _funds_refused(draft: Draft, event: FundsRefused) -> bool:
-    draft.say(event.message, level="error")
-    draft.finish(
-        "failed",
-        JobError(
-            code="monthly_limit_reached",
-            message=event.message,
-            remedy="Raise the tenant's monthly limit or wait for the next month.",
-        ),
-    )
-    return True
-
-
 def _rung_due(draft: Draft) -> bool:
     job, attempt = draft.job, draft.job.attempt
     if job.terminal or job.cancel_requested or attempt is None or job.state == "paused":
         return False
     if job.state == "queued" and attempt.outcome in ("quota", "capacity"):
-        begin_attempt(draft, job.rung)
-        return True
+        return _order_again(draft)
     patience = plan_of(job).rungs[attempt.rung].patience
     overdue = draft.now - attempt.requested_at > patience and attempt.started_at is None
     if job.state != "starting" or not overdue or next_rung(job) is None or attempt.stop_asked:
         return False
     draft.say(f"No capacity for {attempt.instance_type} within {patience} s; trying the next rung.", level="warn")
     stop(draft, "patience")
+    return True
+
+
+def _order_again(draft: Draft) -> bool:
+    """A wait is over. Without funds it goes on, for these."""
+    if not draft.no_funds:
+        begin_attempt(draft, draft.job.rung)
+        return True
+    if draft.job.waiting_for == draft.no_funds:
+        return False
+    draft.set(waiting_for=draft.no_funds)
+    draft.say(draft.no_funds, level="warn")
     return True
 
 

@@ -9,11 +9,15 @@ from spotune.contracts.job import Attempt, Command, Decision, JobError, JobRecor
 
 
 class Draft:
-    """Collects changes to one job; `decision()` closes it. Each draft raises the job's version by one."""
+    """Collects changes to one job; `decision()` closes it. Each draft raises the job's version by one.
 
-    def __init__(self, job: JobRecord, now: Timestamp) -> None:
+    `no_funds` says, where it is not empty, that the tenant's monthly limit allows no reservation now, and why.
+    """
+
+    def __init__(self, job: JobRecord, now: Timestamp, no_funds: str = "") -> None:
         self.job = job
         self.now = now
+        self.no_funds = no_funds
         self._version = job.version + 1
         self._commands: list[Command] = []
         self._log: list[LogEvent] = []

@@ -104,6 +104,9 @@ def _after(draft: Draft, attempt: Attempt, outcome: Outcome, error: JobError | N
     elif draft.job.cancel_requested:
         draft.say("Cancelled; its checkpoints are kept.")
         draft.finish("cancelled")
+    elif outcome in ("user_error", "stopped_max_runtime") and error is not None:
+        draft.say(error.message, level="error")
+        draft.finish("failed", error)
     elif attempt.stop_asked == "pause":
         draft.set(state="paused", waiting_for="resume")
         draft.say("Paused; its checkpoints are kept.")
@@ -147,11 +150,9 @@ def _climb(draft: Draft, error: JobError | None) -> None:
     following = next_rung(draft.job)
     if following is not None:
         begin_attempt(draft, following)
-    elif error is not None:
-        draft.say(error.message, level="error")
-        draft.finish("failed", error)
     else:
-        begin_attempt(draft, draft.job.rung)
+        draft.say(error.message if error else "No rung is left.", level="error")
+        draft.finish("failed", error)
 
 
 def _internal_failures(draft: Draft) -> int:

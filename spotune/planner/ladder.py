@@ -48,7 +48,7 @@ def _spot_rungs(options: Sequence[Option], patience: int, *, last: int) -> tuple
             instance_types=(option.spec.instance_type,),
             instance_count=1,
             prices=(option.price,),
-            on_demand_prices=(option.on_demand_price or option.price,),
+            on_demand_prices=(option.ceiling_price,),
             patience=last if option is options[-1] else patience,
         )
         for option in options

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from spotune.contracts.base import Interval, MicroUSD
+from spotune.contracts.money import longest_runtime, worst_case
 from spotune.contracts.plan import MemoryEstimate
 from spotune.contracts.request import Market
 from spotune.planner.catalog import Gpu, InstanceSpec, MarketSnapshot
-from spotune.planner.cost import cost_interval, longest_runtime, worst_case
+from spotune.planner.cost import cost_interval
 from spotune.planner.interruptions import (
     BILLED_START_SECONDS,
     DOWNLOAD_BYTES_PER_SECOND,
@@ -81,6 +82,11 @@ class Option:
     cost: Interval
 
     @property
+    def ceiling_price(self) -> MicroUSD:
+        """The most that an instance-hour can be billed: the on-demand price, on spot too."""
+        return self.on_demand_price or self.price
+
+    @property
     def needed_runtime(self) -> int:
         """Billed seconds that the time limit must allow: the forecast's 95 % value."""
         return math.ceil(self.course.billed.high * 3600)
@@ -88,11 +94,11 @@ class Option:
     @property
     def needed_cap(self) -> MicroUSD:
         """The smallest cap that it may start under."""
-        return worst_case(self.price, 1, self.needed_runtime)
+        return worst_case(self.ceiling_price, 1, self.needed_runtime)
 
     def startable(self, cap: MicroUSD) -> bool:
         """True where the cap covers the worst case of a time limit that is long enough."""
-        return longest_runtime(self.price, 1, cap) >= self.needed_runtime
+        return longest_runtime(self.ceiling_price, 1, cap) >= self.needed_runtime
 
     def on_time(self, hours: float | None) -> bool:
         """True where the forecast's 95 % value of wall time is within the deadline."""

@@ -9,6 +9,7 @@ from spotune.contracts.base import MicroUSD, Timestamp, dollars
 from spotune.contracts.dataset import DatasetReport
 from spotune.contracts.events import Prepared
 from spotune.contracts.job import ModelReference, ResolvedSetting
+from spotune.contracts.money import longest_runtime, worst_case
 from spotune.contracts.plan import Candidate, Plan
 from spotune.contracts.request import JobRequest
 from spotune.contracts.training import (
@@ -24,7 +25,6 @@ from spotune.contracts.training import (
 )
 from spotune.planner.architecture import Architecture, read_architecture
 from spotune.planner.catalog import Catalog, MarketSnapshot, load_catalog
-from spotune.planner.cost import longest_runtime, worst_case
 from spotune.planner.ladder import build_ladder
 from spotune.planner.options import Job, Option
 from spotune.planner.refusal import refuse
@@ -100,7 +100,7 @@ def _job(request: JobRequest, architecture: Architecture, settings: Settings) ->
 
 def _plan(found: Search, chosen: Option, catalog: Catalog, snapshot: MarketSnapshot) -> Plan:
     limits, feasible = found.limits, found.feasible
-    on_demand = chosen.on_demand_price or chosen.price
+    on_demand = chosen.ceiling_price
     return Plan(
         chosen=_candidate(chosen, limits),
         rungs=build_ladder(chosen, feasible, limits.hours),
@@ -141,7 +141,7 @@ def _candidate(option: Option, limits: Limits) -> Candidate:
         billed_hours=option.course.billed,
         wall_hours=option.course.wall,
         cost=option.cost,
-        worst_case_cost=worst_case(option.price, 1, _max_runtime(option, limits)),
+        worst_case_cost=worst_case(option.ceiling_price, 1, _max_runtime(option, limits)),
         interruptions=option.course.interruptions,
         save_interval=option.save_interval,
     )
@@ -149,7 +149,7 @@ def _candidate(option: Option, limits: Limits) -> Candidate:
 
 def _max_runtime(option: Option, limits: Limits) -> int:
     """The longest that cap and deadline allow, not the forecast: a slower machine than forecast may still finish."""
-    runtime = longest_runtime(option.price, 1, limits.cap)
+    runtime = longest_runtime(option.ceiling_price, 1, limits.cap)
     return runtime if limits.hours is None else min(runtime, int(limits.hours * 3600))
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
+from spotune.aws.base import AwsRefused
 from spotune.contracts.base import dollars
 from spotune.contracts.errors import Unavailable, VersionConflict
-from spotune.contracts.events import Event, FundsRefused
+from spotune.contracts.events import Event
 from spotune.contracts.job import JobRecord, OutboxEntry
 from spotune.lifecycle import decide
 from spotune.service.installation import Installation
@@ -25,14 +26,18 @@ MOST_TRIES = 10
 def apply(here: Installation, job_id: str, event: Event) -> JobRecord | None:
     """Let an event happen to a job; None where there is no such job.
 
+    Where the tenant's monthly limit refuses a reservation, the event is decided again without funds, so that whatever
+    else it brings (an attempt's end and its bill) is kept.
+
     Raises:
         Unavailable: the record kept changing under us.
     """
+    no_funds = ""
     for _ in range(MOST_TRIES):
         job = here.store.find_job(job_id)
         if job is None:
             return None
-        decision = decide(job, event, here.clock())
+        decision = decide(job, event, here.clock(), no_funds=no_funds)
         if decision is None:
             return job
         try:
@@ -40,7 +45,7 @@ def apply(here: Installation, job_id: str, event: Event) -> JobRecord | None:
         except VersionConflict:
             continue
         except LimitReached as reached:
-            event = FundsRefused(message=limit_message(reached))
+            no_funds = limit_message(reached)
             continue
         queue_commands(here, entries)
         return decision.job
@@ -52,7 +57,7 @@ def queue_commands(here: Installation, entries: Iterable[OutboxEntry]) -> None:
     for entry in entries:
         try:
             here.queue.send({"job_id": entry.job_id, "entry_id": entry.id})
-        except Unavailable as error:
+        except (Unavailable, AwsRefused) as error:
             logger.warning("command %s stays in the outbox for the reconciler: %s", entry.id, error)
 
 

@@ -66,12 +66,19 @@ def resume(here: Installation, tenant: str, job_id: str) -> JobRecord:
     """Let a paused job go on from its newest checkpoint.
 
     Raises:
-        Conflict: it is not paused.
+        Conflict: it is not paused, or the tenant's monthly limit leaves too little for it; it stays paused then.
     """
     job = job_of(here, tenant, job_id)
     if job.state != "paused":
         raise _wrong_state(job, "resumed")
-    return _change(here, job, ResumeRequested())
+    resumed = _change(here, job, ResumeRequested())
+    if resumed.state == "paused":
+        raise Conflict(
+            f"The tenant's monthly limit leaves too little to resume job {job.id}; it stays paused.",
+            code="monthly_limit_reached",
+            remedy="Have the limit raised, or resume it next month.",
+        )
+    return resumed
 
 
 def _change(here: Installation, job: JobRecord, event: Event) -> JobRecord:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from spotune.aws.base import NameTaken, TrainingJobRefused, TrainingJobSpec
+from spotune.aws.base import AwsRefused, NameTaken, ObjectMissing, TrainingJobRefused, TrainingJobSpec
 from spotune.contracts import layout
 from spotune.contracts.events import AttemptAccepted, AttemptRefused
 from spotune.contracts.job import Attempt, CheckDataset, JobRecord, StartAttempt, StopAttempt
@@ -60,14 +60,19 @@ def start_attempt(here: Installation, job: JobRecord, attempt: Attempt) -> None:
 def _create(here: Installation, job: JobRecord, attempt: Attempt) -> None:
     folder = layout.job_uri(here.settings.artifacts_bucket, job.tenant, job.id)
     config = layout.config_uri(folder, attempt.name)
-    here.objects.write(config + CONFIG_NAME, attempt_config(job, attempt).model_dump_json(indent=1).encode())
     try:
+        here.objects.write(config + CONFIG_NAME, attempt_config(job, attempt).model_dump_json(indent=1).encode())
         here.training_jobs.create(_spec(here, job, attempt, folder, config))
     except NameTaken:
         logger.info("training job %s exists; adopting it", attempt.name)
-    except TrainingJobRefused as refused:
-        apply(here, job.id, AttemptRefused(name=attempt.name, reason=refused.reason, message=str(refused)))
+    except (AwsRefused, ObjectMissing) as refused:
+        apply(here, job.id, AttemptRefused(name=attempt.name, reason="not_permitted", message=str(refused)))
         return
+    except TrainingJobRefused as refused:
+        # An earlier request of ours whose answer was lost may hold the very quota that this one was refused for.
+        if here.training_jobs.describe(attempt.name) is None:
+            apply(here, job.id, AttemptRefused(name=attempt.name, reason=refused.reason, message=str(refused)))
+            return
     _adopt(here, job.id, attempt.name)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from spotune import planner
+from spotune.aws.base import ObjectMissing
 from spotune.contracts.base import MicroUSD
 from spotune.contracts.dataset import DatasetReport
 from spotune.contracts.errors import DatasetRefused, NotFound, RequestRefused
@@ -20,8 +22,24 @@ from spotune.service.installation import Installation
 
 IN_REQUEST_BYTES = DIRECT_UPLOAD_BYTES
 """Files up to this size together are checked while the caller waits; API Gateway gives up after 30 s."""
-TOKENIZED_BYTES = 48_000_000
+TOKENIZED_BYTES = 16_000_000
 """Above this, token statistics are taken from a sample of rows (held in memory); every row is still checked."""
+
+
+class FilesRefused(DatasetRefused):
+    """Files of a request have faults: `reports` by the field that names the file, the first of them in the message."""
+
+    def __init__(self, name: str, reports: dict[str, DatasetReport]) -> None:
+        param, report = next(iter(reports.items()))
+        first = report.faults[0] if report.faults else None
+        where = f"line {first.line}, field {first.field or '-'}: {first.message} {first.remedy}" if first else "no rows"
+        super().__init__(
+            f"{name} has {report.fault_count} fault(s); the first: {where}",
+            code=first.rule if first else "no_rows",
+            param=param,
+            details={"reports": {field: one.model_dump(mode="json") for field, one in reports.items()}},
+        )
+        self.reports = reports
 
 
 def resolve_file(here: Installation, tenant: str, name: str, param: str) -> str:
@@ -108,7 +126,20 @@ def _own_object(here: Installation, tenant: str, uri: str, param: str) -> str:
             remedy=f"Copy the file to s3://{here.settings.data_bucket}/{tenant}/ first.",
         )
     _size(here, uri, param)
+    _refuse_siblings(here, uri, param)
     return uri
+
+
+def _refuse_siblings(here: Installation, uri: str, param: str) -> None:
+    """SageMaker's channel is a prefix: what else begins like the file's name would be downloaded with it."""
+    others = [one.uri for one in islice(here.objects.list(uri), 2) if one.uri != uri]
+    if others:
+        raise RequestRefused(
+            f"{uri} is not the only object that begins so: {others[0]} does, too.",
+            code="uri_ambiguous",
+            param=param,
+            remedy="Put the file into a folder of its own, or give it a name that no other begins with.",
+        )
 
 
 def _split(uri: str, param: str) -> tuple[str, str]:
@@ -129,12 +160,18 @@ def _size(here: Installation, uri: str, param: str | None = None) -> int:
 
 def _check(here: Installation, uri: str, tokenizer: RowTokenizer, limit: int, *, preview: bool) -> DatasetReport:
     size = _size(here, uri)
-    if preview and size > IN_REQUEST_BYTES:
-        seen = check_dataset(_head(here, uri), uri=uri, tokenizer=tokenizer, max_length=limit)
-        return _scaled(seen, size)
-    return check_dataset(
-        here.objects.stream(uri), uri=uri, tokenizer=tokenizer, max_length=limit, sample_bytes=TOKENIZED_BYTES
-    )
+    try:
+        if preview and size > IN_REQUEST_BYTES:
+            seen = check_dataset(_head(here, uri), uri=uri, tokenizer=tokenizer, max_length=limit)
+            return _scaled(seen, size)
+        whole = here.objects.stream(uri)
+        return check_dataset(whole, uri=uri, tokenizer=tokenizer, max_length=limit, sample_bytes=TOKENIZED_BYTES)
+    except ObjectMissing as missing:
+        raise NotFound(
+            f"{uri} was replaced or deleted while it was read ({missing.reason}).",
+            code="file_changed",
+            remedy="Submit again once it stands still.",
+        ) from None
 
 
 def _head(here: Installation, uri: str) -> Iterator[bytes]:
@@ -169,23 +206,5 @@ def _refuse_faults(request: JobRequest, training: DatasetReport, validation: Dat
     if validation is not None and request.validation_file is not None:
         named.append(("validation_file", request.validation_file, validation))
     bad = [(param, name, report) for param, name, report in named if not report.ok]
-    if not bad:
-        return
-    param, name, report = bad[0]
-    first = report.faults[0] if report.faults else None
-    where = f"line {first.line}, field {first.field or '-'}: {first.message} {first.remedy}" if first else "no rows"
-    raise DatasetRefused(
-        f"{name} has {report.fault_count} fault(s); the first: {where}",
-        code=first.rule if first else "no_rows",
-        param=param,
-        details={
-            "reports": {
-                param: {
-                    "fault_count": report.fault_count,
-                    "rows": report.rows,
-                    "faults": [fault.model_dump(mode="json") for fault in report.faults],
-                }
-                for param, _, report in bad
-            }
-        },
-    )
+    if bad:
+        raise FilesRefused(bad[0][1], {param: report for param, _, report in bad})

@@ -6,9 +6,8 @@ import logging
 from dataclasses import dataclass
 
 from spotune.contracts.base import Seconds
-from spotune.contracts.errors import Unavailable
-from spotune.contracts.events import RungDue
-from spotune.contracts.job import JobRecord
+from spotune.contracts.events import Refused, RungDue
+from spotune.contracts.job import JobError, JobRecord, OutboxEntry
 from spotune.service.changes import apply, queue_commands
 from spotune.service.installation import Installation
 from spotune.service.observation import observe
@@ -17,8 +16,19 @@ logger = logging.getLogger(__name__)
 
 COMMAND_AGE: Seconds = 60
 """A command older than this was not run by the delivery that its commit queued."""
+PASS: Seconds = 120
+"""Two passes: how long a check of files is queued again, in case its first message was lost."""
+CHECK_LIMIT: Seconds = 5400
+"""A check of files that has not ended by then never will: its deliveries were cut off one after another."""
 RETRY_AFTER: Seconds = 300
 """How long a refused attempt waits before it is ordered again."""
+
+_CHECK_TIMED_OUT = JobError(
+    code="check_timed_out",
+    message=f"The job's files could not be checked within {CHECK_LIMIT} s.",
+    param="training_file",
+    remedy="Split the file, or check it where it lies with spotune data check and submit a part of it.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +44,23 @@ class Repairs:
 
 def reconcile(here: Installation) -> Repairs:
     """One pass over everything that is not finished. Reads grow with that alone."""
-    stale = tuple(here.store.pending_commands(here.clock() - COMMAND_AGE))
+    stale = [entry for entry in here.store.pending_commands(here.clock() - COMMAND_AGE) if _is_lost(here, entry)]
     queue_commands(here, stale)
     seen = changed = failed = 0
     for job_id in tuple(here.store.active_jobs()):
         seen += 1
         try:
             changed += _look(here, job_id)
-        except Unavailable as error:
+        except Exception:  # the edge of one job: whatever is wrong with it, the others are looked at
             failed += 1
-            logger.warning("job %s could not be reconciled: %s", job_id, error)
+            logger.exception("job %s could not be reconciled", job_id)
     return Repairs(len(stale), seen, changed, failed)
+
+
+def _is_lost(here: Installation, entry: OutboxEntry) -> bool:
+    """True where no delivery is at work on a command. Reading a large file takes a delivery many minutes."""
+    age = here.clock() - entry.created_at
+    return entry.command.kind != "check_dataset" or age < COMMAND_AGE + PASS
 
 
 def _look(here: Installation, job_id: str) -> bool:
@@ -53,6 +69,8 @@ def _look(here: Installation, job_id: str) -> bool:
         return False
     if before.attempt is not None and before.attempt.accepted and before.attempt.outcome is None:
         observe(here, before.attempt.name)
+    if before.state == "validating" and here.clock() - before.created_at > CHECK_LIMIT:
+        apply(here, job_id, Refused(error=_CHECK_TIMED_OUT))
     if _may_be_due(here, before):
         apply(here, job_id, RungDue())
     after = here.store.find_job(job_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from spotune.contracts.base import Timestamp
-from spotune.contracts.errors import Conflict, RequestRefused, SpotuneError, VersionConflict
+from spotune.contracts.errors import Conflict, RequestRefused, SpotuneError, Unavailable, VersionConflict
 from spotune.contracts.events import Prepared, Refused
 from spotune.contracts.job import Decision, JobError, JobRecord
 from spotune.contracts.request import JobRequest
@@ -14,7 +14,7 @@ from spotune.service.base_models import BaseModel, base_model
 from spotune.service.changes import apply, limit_message, queue_commands
 from spotune.service.identifiers import job_id
 from spotune.service.installation import Installation
-from spotune.service.preparation import IN_REQUEST_BYTES, prepare, resolve_file, size_of
+from spotune.service.preparation import IN_REQUEST_BYTES, FilesRefused, prepare, resolve_file, size_of
 from spotune.store.base import LimitReached
 
 
@@ -52,8 +52,10 @@ def check_recorded(here: Installation, job: JobRecord) -> None:
     """Check the files of a job that was recorded before they were read, and let it go on or fail."""
     try:
         prepared = _prepare(here, job, base_model(here, job.request.model))
+    except Unavailable:
+        raise  # the command stays, and is delivered again
     except SpotuneError as error:
-        apply(here, job.id, Refused(error=_job_error(error)))
+        apply(here, job.id, _refused(error))
     else:
         apply(here, job.id, prepared)
 
@@ -150,5 +152,10 @@ def _refusal(error: JobError) -> RequestRefused:
     return RequestRefused(error.message, code=error.code, param=error.param, remedy=error.remedy)
 
 
-def _job_error(error: SpotuneError) -> JobError:
-    return JobError(code=error.code, message=str(error), param=error.param, remedy=error.remedy)
+def _refused(error: SpotuneError) -> Refused:
+    reports = error.reports if isinstance(error, FilesRefused) else {}
+    return Refused(
+        error=JobError(code=error.code, message=str(error), param=error.param, remedy=error.remedy),
+        training=reports.get("training_file"),
+        validation=reports.get("validation_file"),
+    )

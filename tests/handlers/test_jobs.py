@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from spotune.aws.base import TrainingJobRefused, TrainingJobSpec
+from spotune.aws.base import AwsRefused, TrainingJobRefused, TrainingJobSpec
 from spotune.contracts import layout
 from spotune.contracts.errors import Unavailable
 from spotune.contracts.job import JobRecord
@@ -258,6 +258,7 @@ def test_a_large_bad_file_fails_its_job_with_the_reason(
     world.run_queue()
     failed = client.call("GET", f"{JOBS}/{job['id']}").body
     assert (failed["status"], failed["error"]["param"]) == ("failed", "training_file")
+    assert failed["spotune"]["dataset"]["training"]["faults"][0]["line"] == 1
     assert world.training_jobs.specs == {}
 
 
@@ -337,7 +338,113 @@ def test_quota_waits_and_is_tried_again(world: World, client: Client, file_id: s
     world.clock.now += 301
     reconcile(world.here)
     world.run_queue()
-    assert f"{job['id']}-2" in world.training_jobs.specs
+    assert list(world.training_jobs.specs) == [f"{job['id']}-1"]
+
+
+def test_a_refusal_is_not_believed_while_the_training_job_lives(
+    world: World, client: Client, file_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = world.training_jobs.create
+
+    def take_and_refuse(spec: TrainingJobSpec) -> None:
+        create(spec)
+        raise TrainingJobRefused("quota", "the first request holds it")
+
+    job = submitted(client, file_id)
+    monkeypatch.setattr(world.training_jobs, "create", take_and_refuse)
+    world.run_queue()
+    seen = client.call("GET", f"{JOBS}/{job['id']}").body["spotune"]
+    assert seen["attempts"][0]["accepted"] is True
+    assert seen["money"]["reserved"] > 0
+
+
+def test_a_config_that_may_not_be_written_fails_the_job_in_words(
+    world: World, client: Client, file_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(uri: str, body: bytes) -> None:
+        raise AwsRefused("AccessDenied", "s3:PutObject")
+
+    job = submitted(client, file_id)
+    monkeypatch.setattr(world.objects, "write", refuse)
+    world.run_queue()
+    failed = client.call("GET", f"{JOBS}/{job['id']}").body
+    assert (failed["status"], failed["error"]["code"]) == ("failed", "permission_missing")
+
+
+def test_a_passing_fault_of_s3_does_not_fail_a_large_job(
+    world: World, client: Client, file_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hiccup(uri: str) -> object:
+        raise Unavailable("S3 does not answer.", code="aws_unavailable")
+
+    monkeypatch.setattr(submit, "IN_REQUEST_BYTES", 10)
+    job = submitted(client, file_id)
+    messages = world.queue.take()
+    with monkeypatch.context() as broken:
+        broken.setattr(world.objects, "stream", hiccup)
+        world.queue.send(messages[0])
+        with pytest.raises(Unavailable):
+            world.run_queue()
+    world.queue.send(messages[0])
+    world.run_queue()
+    assert client.call("GET", f"{JOBS}/{job['id']}").body["status"] == "queued"
+
+
+def test_a_check_that_never_ends_fails_its_job_at_last(
+    world: World, client: Client, file_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submit, "IN_REQUEST_BYTES", 10)
+    job = submitted(client, file_id)
+    world.queue.take()
+    queued_again = 0
+    for _ in range(100):
+        world.clock.now += 60
+        queued_again += reconcile(world.here).commands_queued
+    failed = client.call("GET", f"{JOBS}/{job['id']}").body
+    assert (failed["status"], failed["error"]["code"]) == ("failed", "check_timed_out")
+    assert 1 <= queued_again <= 3
+
+
+def test_one_broken_job_does_not_keep_the_others_from_being_reconciled(
+    world: World, client: Client, file_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, sound = submitted(client, file_id), submitted(client, file_id)
+    world.run_queue()
+    describe = world.training_jobs.describe
+
+    def refuse_one(name: str) -> object:
+        if name.startswith(broken["id"]):
+            raise AwsRefused("AccessDeniedException", "no")
+        return describe(name)
+
+    monkeypatch.setattr(world.training_jobs, "describe", refuse_one)
+    world.training_jobs.observe(f"{sound['id']}-1", secondary_status="Training")
+    assert reconcile(world.here).jobs_failed == 1
+    assert client.call("GET", f"{JOBS}/{sound['id']}").body["status"] == "running"
+
+
+def test_a_file_whose_name_begins_another_is_refused_before_a_gpu_finds_both(world: World, client: Client) -> None:
+    world.objects.write("s3://data/acme/mine/rows.jsonl", chat_rows(40))
+    world.objects.write("s3://data/acme/mine/rows.jsonl.bak", chat_rows(40))
+    answer = client.call("POST", JOBS, body_for("s3://data/acme/mine/rows.jsonl"))
+    assert (answer.status, answer.error["code"]) == (400, "uri_ambiguous")
+
+
+def test_a_resume_beyond_the_limit_is_refused_and_stays_paused() -> None:
+    poor = make_world(monthly_limit_usd=3)
+    install(poor.here)
+    client = client_of(poor.here, "acme")
+    file_id = client.upload(chat_rows(40))
+    job = submitted(client, file_id, constraints={"budget_usd": 2})
+    poor.run_queue()
+    client.call("POST", f"{JOBS}/{job['id']}/pause")
+    poor.run_queue()
+    poor.training_jobs.observe(f"{job['id']}-1", status="Stopped", secondary_status="Stopped")
+    observe(poor.here, f"{job['id']}-1")
+    submitted(client, file_id, constraints={"budget_usd": 2})
+    answer = client.call("POST", f"{JOBS}/{job['id']}/resume")
+    assert (answer.status, answer.error["code"]) == (409, "monthly_limit_reached")
+    assert client.call("GET", f"{JOBS}/{job['id']}").body["status"] == "paused"
 
 
 def test_progress_and_checkpoints_are_read_from_where_the_container_leaves_them(

@@ -10,7 +10,6 @@ from spotune.contracts.events import (
     AttemptRefused,
     CancelRequested,
     Event,
-    FundsRefused,
     PauseRequested,
     Refused,
     ResumeRequested,
@@ -19,7 +18,7 @@ from spotune.contracts.events import (
 from spotune.contracts.job import JobError, JobRecord, StartAttempt, StopAttempt
 from spotune.contracts.training import Failure, Scores
 from spotune.lifecycle import decide, open_job, open_prepared
-from tests.factories import NOW, ON_DEMAND_PRICE, SPOT_PRICE, job, observed, prepared, report, request
+from tests.factories import NOW, ON_DEMAND_PRICE, job, observed, prepared, report, request
 
 FIRST, SECOND = "ftjob-abc-1", "ftjob-abc-2"
 
@@ -59,7 +58,7 @@ def test_a_large_request_is_recorded_before_its_files_are_read() -> None:
 
 def test_the_worst_case_of_an_attempt_is_reserved_and_within_the_cap(queued: JobRecord) -> None:
     attempt = queued.attempts[0]
-    assert attempt.reserved == -(-SPOT_PRICE * (attempt.max_runtime + 120) // 3600)
+    assert attempt.reserved == -(-ON_DEMAND_PRICE * (attempt.max_runtime + 120) // 3600)
     assert queued.reserved == attempt.reserved <= queued.cap
 
 
@@ -174,9 +173,13 @@ def test_quota_waits_visibly_and_uses_up_nothing(queued: JobRecord) -> None:
     assert waiting.state == "queued"
     assert "quota" in waiting.waiting_for
     assert waiting.reserved == 0
-    again = after(waiting, RungDue(), now=NOW + 600)
-    assert again.attempts[1].rung == 0
-    assert again.waiting_for == ""
+    for hour in range(1, 50):
+        again = after(waiting, RungDue(), now=NOW + 600 * hour)
+        waiting = after(again, AttemptRefused(name=FIRST, reason="quota", message="limit is 0"))
+    assert [attempt.name for attempt in waiting.attempts] == [FIRST]
+    assert waiting.event_seq == queued.event_seq + 1
+    started = after(waiting, RungDue(), AttemptAccepted(name=FIRST), now=NOW + 60_000)
+    assert (started.state, started.waiting_for) == ("starting", "")
 
 
 def test_a_missing_permission_fails_with_its_remedy(queued: JobRecord) -> None:
@@ -271,10 +274,56 @@ def test_a_pause_before_acceptance_stops_the_attempt_once_it_is_accepted(queued:
     assert accepted.commands == (StopAttempt(name=FIRST),)
 
 
-def test_funds_refused_fails_with_the_limit_named(running: JobRecord) -> None:
-    failed = after(running, FundsRefused(message="limit reached"))
+def test_without_funds_an_attempts_end_is_still_settled(running: JobRecord) -> None:
+    final = observed(status="Stopped", secondary_status="MaxWaitTimeExceeded", billable_seconds=30)
+    decision = decide(running, final, NOW, no_funds="the limit is reached")
+    assert decision is not None
+    failed = decision.job
     assert failed.error is not None
-    assert failed.error.code == "monthly_limit_reached"
+    assert (failed.state, failed.error.code) == ("failed", "monthly_limit_reached")
+    assert (failed.reserved, failed.billed) == (0, -(-ON_DEMAND_PRICE * 30 // 3600))
+
+
+def test_without_funds_a_paused_job_stays_paused(running: JobRecord) -> None:
+    paused = after(running, PauseRequested(), observed(status="Stopped", secondary_status="Stopped"))
+    assert decide(paused, ResumeRequested(), NOW, no_funds="the limit is reached") is None
+
+
+def test_without_funds_a_waiting_job_waits_for_them(queued: JobRecord) -> None:
+    waiting = after(queued, AttemptRefused(name=FIRST, reason="quota", message="limit is 0"))
+    decision = decide(waiting, RungDue(), NOW + 600, no_funds="the limit is reached")
+    assert decision is not None
+    assert (decision.job.state, decision.job.waiting_for) == ("queued", "the limit is reached")
+    assert decide(decision.job, RungDue(), NOW + 1200, no_funds="the limit is reached") is None
+
+
+@pytest.mark.parametrize("reason", ["quota", "capacity", "cancelled"])
+def test_a_cancel_while_the_launch_is_refused_is_kept(queued: JobRecord, reason: str) -> None:
+    ended = after(queued, CancelRequested(), AttemptRefused(name=FIRST, reason=reason, message=""))
+    assert (ended.state, ended.reserved) == ("cancelled", 0)
+
+
+@pytest.mark.parametrize("reason", ["quota", "capacity", "cancelled"])
+def test_a_pause_while_the_launch_is_refused_is_kept(queued: JobRecord, reason: str) -> None:
+    paused = after(queued, PauseRequested(), AttemptRefused(name=FIRST, reason=reason, message=""))
+    assert (paused.state, paused.reserved) == ("paused", 0)
+    assert decide(paused, RungDue(), NOW + 9999) is None
+
+
+def test_a_pause_outranks_an_impatient_stop(queued: JobRecord) -> None:
+    impatient = after(after(queued, AttemptAccepted(name=FIRST)), RungDue(), now=NOW + 1801)
+    paused = after(impatient, PauseRequested(), observed(status="Stopped", secondary_status="Stopped"))
+    assert (paused.state, len(paused.attempts)) == ("paused", 1)
+
+
+@pytest.mark.parametrize("asked", [PauseRequested(), None])
+def test_a_fault_of_the_users_outranks_why_we_stopped(queued: JobRecord, asked: Event | None) -> None:
+    starting = after(queued, AttemptAccepted(name=FIRST))
+    stopping = after(starting, asked) if asked else after(starting, RungDue(), now=NOW + 1801)
+    fault = Failure(code="loss_nan", message="Loss is NaN.")
+    failed = after(stopping, observed(status="Failed", secondary_status="Failed", exit_code=2, failure=fault))
+    assert failed.error is not None
+    assert (failed.state, failed.error.code) == ("failed", "loss_nan")
 
 
 @pytest.mark.parametrize("status", ["Completed", "Failed", "Stopped"])

@@ -16,9 +16,9 @@ from spotune.contracts.events import (
     RungDue,
 )
 from spotune.contracts.job import Decision, JobRecord
+from spotune.contracts.money import STOP_LATENCY
 from spotune.contracts.training import Failure
 from spotune.lifecycle import decide, open_prepared
-from spotune.lifecycle.attempts import STOP_LATENCY
 from tests.factories import NOW, job, observed, prepared, report
 
 names = st.sampled_from([f"ftjob-abc-{number}" for number in range(1, 5)])
@@ -63,8 +63,7 @@ def billed(record: JobRecord, event: Event, share: float) -> Event:
     attempt = next((one for one in record.attempts if one.name == getattr(event, "name", "")), None)
     if attempt is None or event.kind != "training_observed":
         return event
-    longest = (attempt.max_runtime + STOP_LATENCY) * attempt.price / attempt.on_demand_price
-    return event.with_(billable_seconds=int(share * longest))
+    return event.with_(billable_seconds=int(share * (attempt.max_runtime + STOP_LATENCY)))
 
 
 def check(before: JobRecord, decision: Decision) -> None:
@@ -87,10 +86,14 @@ def check(before: JobRecord, decision: Decision) -> None:
 def test_no_order_of_events_breaks_money_sequence_or_state(happened: list[tuple[Event, float]], cap: int) -> None:
     record = open_prepared(job(cap=cap), prepared(), NOW).job
     for number, (event, share) in enumerate(happened):
-        decision = decide(record, billed(record, event, share), NOW + 700 * number)
+        happening = billed(record, event, share)
+        for no_funds in ("", "the limit is reached"):
+            if other := decide(record, happening, NOW + 700 * number, no_funds=no_funds):
+                check(record, other)
+                assert not (no_funds and other.ledger.reserve)
+        decision = decide(record, happening, NOW + 700 * number)
         if decision is None:
             continue
-        check(record, decision)
         record = decision.job
         assert record.billed + record.reserved <= record.cap
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spotune.contracts.base import Interval
-from spotune.planner.cost import LONGEST_RUNTIME_SECONDS, longest_runtime, worst_case
+from spotune.contracts.money import LONGEST_RUNTIME, longest_runtime, worst_case
 from spotune.planner.interruptions import BILLED_START_SECONDS, Work, expected_course, save_interval
 
 HOURS = st.floats(0.05, 200)
@@ -61,7 +61,7 @@ def test_the_longest_runtime_is_the_longest_whose_worst_case_the_cap_covers(pric
     seconds = longest_runtime(price, count, cap)
     if seconds >= 0:
         assert worst_case(price, count, seconds) <= cap
-    if seconds < LONGEST_RUNTIME_SECONDS:
+    if seconds < LONGEST_RUNTIME:
         assert worst_case(price, count, seconds + 1) > cap
 
 

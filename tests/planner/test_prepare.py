@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spotune.contracts.errors import PlanRefused, RequestRefused
+from spotune.contracts.money import longest_runtime
 from spotune.planner import load_catalog
-from spotune.planner.cost import longest_runtime
 from tests.planner.cases import DOLLAR, LARGE, NOW, SMALL, dataset, plan_for
 
 WEEK = 7 * 24 * 3600
@@ -71,7 +71,7 @@ def test_the_forecast_of_cost_is_price_times_billed_hours():
 def test_the_time_limit_comes_from_the_cap_and_not_from_the_forecast():
     prepared = plan_for(cap=5 * DOLLAR)
     limit = prepared.config.limits.max_runtime_seconds
-    assert limit == longest_runtime(prepared.plan.chosen.price, 1, 5 * DOLLAR)
+    assert limit == longest_runtime(prepared.plan.on_demand_price, 1, 5 * DOLLAR)
     assert limit > 20 * prepared.plan.chosen.billed_hours.high * 3600
     assert prepared.plan.chosen.worst_case_cost <= 5 * DOLLAR
 
@@ -125,11 +125,17 @@ def test_a_market_that_the_user_fixes_is_the_only_one_in_the_ladder():
     assert any("Your choice of on-demand costs" in warning for warning in on_demand.warnings)
 
 
-def test_a_budget_that_covers_spot_only_says_that_there_is_no_on_demand_rung():
+def test_a_budget_that_holds_only_while_the_discount_does_is_refused():
     forecast = plan_for(LARGE, training=HOUSE, constraints={"market": "spot"}).plan.chosen
-    prepared = plan_for(LARGE, training=HOUSE, cap=round(forecast.cost.high * 1.1))
-    assert {rung.market for rung in prepared.plan.rungs} == {"spot"}
-    assert any("No on-demand rung" in warning for warning in prepared.plan.warnings)
+    with pytest.raises(PlanRefused) as refused:
+        plan_for(LARGE, training=HOUSE, cap=round(forecast.cost.high * 1.1))
+    assert refused.value.code == "budget_too_small"
+
+
+def test_a_plan_without_an_on_demand_rung_keeps_to_spot_as_asked():
+    plan = plan_for(LARGE, training=HOUSE, constraints={"market": "spot"}).plan
+    assert {rung.market for rung in plan.rungs} == {"spot"}
+    assert not any("No on-demand rung" in warning for warning in plan.warnings)
 
 
 def test_a_users_type_is_respected_and_priced_against_the_cheapest():

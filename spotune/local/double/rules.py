@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from spotune.contracts.layout import split_uri
+from spotune.contracts.money import LONGEST_RUNTIME
 from spotune.local.double.faults import invalid
 from spotune.local.double.job import Request
 
-LONGEST_RUNTIME = 28 * 24 * 3600
 ENVIRONMENT_BYTES = 16 * 1024
 
 

@@ -1,0 +1,31 @@
+"""What a training job can cost at most: the one formula that planning, reserving and MaxRuntime share.
+
+The price is the on-demand one, on spot too: SageMaker bills BillableTimeInSeconds at it, and how far the discount
+shortens those seconds is known at the end only. A cap that holds without any discount holds whatever the market does.
+"""
+
+from __future__ import annotations
+
+from spotune.contracts.base import MicroUSD, Seconds
+
+STOP_LATENCY: Seconds = 120
+"""SageMaker's grace between SIGTERM and SIGKILL, billed (SageMaker developer guide, StopTrainingJob)."""
+
+LONGEST_RUNTIME: Seconds = 28 * 24 * 3600
+"""SageMaker's limit on MaxRuntimeInSeconds."""
+
+
+def worst_case(on_demand_price: MicroUSD, count: int, max_runtime: Seconds) -> MicroUSD:
+    """What a training job of this time limit can cost at most, rounded up.
+
+    Args:
+        on_demand_price: micro-dollars an instance-hour.
+        count: instances.
+        max_runtime: seconds.
+    """
+    return -(-on_demand_price * count * (max_runtime + STOP_LATENCY) // 3600)
+
+
+def longest_runtime(on_demand_price: MicroUSD, count: int, money: MicroUSD) -> int:
+    """The longest time limit, in seconds, whose worst case this money covers; below zero where it covers none."""
+    return min(money * 3600 // (on_demand_price * count) - STOP_LATENCY, LONGEST_RUNTIME)
