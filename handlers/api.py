@@ -10,6 +10,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 
 from handlers import openapi
+from handlers.bodies import with_readable_body
 from handlers.problems import error_response, register
 from handlers.routes import files, jobs, models
 from spotune.contracts.errors import NotFound, SpotuneError
@@ -42,12 +43,13 @@ def not_found(_: Exception) -> Response[str]:
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """Lambda's entry point. Who asks is settled before anything else is read."""
-    if event.get("rawPath") not in OPEN:
-        try:
+    try:
+        if event.get("rawPath") not in OPEN:
             headers = {name.lower(): value for name, value in event.get("headers", {}).items()}
             app.append_context(tenant=authenticate(installation(), headers.get("authorization")))
-        except SpotuneError as error:
-            return _bare(error)
+        event = with_readable_body(event)
+    except SpotuneError as error:
+        return _bare(error)
     return app.resolve(event, context)  # type: ignore[arg-type]
 
 

@@ -49,14 +49,15 @@ def refusal(error: RequestValidationError | ValidationError) -> RequestRefused:
 
 def _fault(one: Mapping[str, Any]) -> dict[str, str]:
     where = _dotted(one.get("loc", ()))
+    what = f"Field `{where}`" if where else "The body"
     kind = str(one.get("type", "invalid"))
     if kind == "extra_forbidden":
         return {"param": where, "code": "unknown_field", "message": f"Unknown field `{where}`."}
     if kind == "missing":
-        return {"param": where, "code": "missing_field", "message": f"Field `{where}` is required."}
+        return {"param": where, "code": "missing_field", "message": f"{what} is required."}
     if kind.startswith("json"):
         return {"param": "", "code": "json_invalid", "message": f"The body is not JSON: {one.get('msg')}."}
-    return {"param": where, "code": "invalid_value", "message": f"Field `{where}`: {one.get('msg')}."}
+    return {"param": where, "code": "invalid_value", "message": f"{what}: {one.get('msg')}."}
 
 
 def _dotted(loc: Sequence[object]) -> str:

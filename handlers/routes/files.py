@@ -8,6 +8,7 @@ from aws_lambda_powertools.event_handler.api_gateway import Response, Router
 from aws_lambda_powertools.event_handler.openapi.params import Query
 from pydantic import ValidationError
 
+from handlers.bodies import JSON
 from handlers.multipart import read_form
 from handlers.problems import refusal
 from handlers.routes.paging import After, list_object
@@ -25,7 +26,7 @@ def create() -> FileObject | UploadObject:
     """Multipart form (`file`, `purpose`), or JSON (`filename`, `bytes`, `purpose`) for presigned part URLs."""
     here, tenant = installation(), router.context["tenant"]
     event = router.current_event
-    if "json" in event.headers.get("content-type", ""):
+    if event.headers.get("content-type", "").startswith(JSON):
         return views.upload_object(files.start_upload(here, tenant, _upload_request(event.decoded_body or "")))
     form = read_form(event)
     if form.purpose != "fine-tune":

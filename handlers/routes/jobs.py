@@ -17,6 +17,8 @@ from spotune.service.observation import progress_of
 
 router = Router()
 JOBS = "/v1/fine_tuning/jobs"
+SEQUENCE_DIGITS = 10
+"""Of a log line's number at most: Python refuses to read thousands of them."""
 
 
 @router.post(JOBS, tags=["jobs"], summary="Submit a job, or see its plan with dry_run")
@@ -97,7 +99,7 @@ def _sequence(after: str | None) -> int:
     if after is None:
         return 0
     tail = after.rpartition("-")[2]
-    if not tail.isdecimal():
+    if not tail.isdecimal() or len(tail) > SEQUENCE_DIGITS:
         raise _unknown_cursor(after)
     return int(tail)
 

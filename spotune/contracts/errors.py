@@ -89,7 +89,7 @@ class Unavailable(SpotuneError):
 
 
 class DatasetRefused(RequestRefused):
-    """The dataset has faults; `details["faults"]` lists them with line, field, rule and remedy."""
+    """The dataset has faults; `details["reports"][param]["faults"]` lists them with line, field, rule and remedy."""
 
 
 class PlanRefused(RequestRefused):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from spotune.contracts.base import MICRO, Contract, Fraction, MicroUSD
 
@@ -15,7 +15,13 @@ Suffix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0
 InstanceType = Annotated[str, StringConstraints(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
 
 
-class Hyperparameters(Contract):
+class Choice(Contract):
+    """What a person asks for: every number is finite, though JSON's `1e400` reads as infinity."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class Hyperparameters(Choice):
     """OpenAI's three. `batch_size` counts examples (packed sequences) an optimizer step, over all GPUs."""
 
     batch_size: Auto | Annotated[int, Field(ge=1, le=4096)] = "auto"
@@ -23,20 +29,20 @@ class Hyperparameters(Contract):
     n_epochs: Auto | Annotated[int, Field(ge=1, le=100)] = "auto"
 
 
-class Supervised(Contract):
+class Supervised(Choice):
     """OpenAI's container for the supervised method's hyperparameters."""
 
     hyperparameters: Hyperparameters = Hyperparameters()
 
 
-class MethodChoice(Contract):
+class MethodChoice(Choice):
     """OpenAI's `method` object. Preference methods are refused by name until the trainer has them."""
 
     type: Literal["supervised"] = "supervised"
     supervised: Supervised = Supervised()
 
 
-class Constraints(Contract):
+class Constraints(Choice):
     """What the run may cost, how long it may take, and where it may run."""
 
     budget_usd: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
@@ -50,7 +56,7 @@ class Constraints(Contract):
         return None if self.budget_usd is None else round(self.budget_usd * MICRO)
 
 
-class AdapterChoice(Contract):
+class AdapterChoice(Choice):
     """How the weights change. `alpha` defaults to twice the rank."""
 
     type: Auto | Method = "auto"
@@ -62,7 +68,7 @@ class AdapterChoice(Contract):
     )
 
 
-class TrainingChoice(Contract):
+class TrainingChoice(Choice):
     """What OpenAI's hyperparameters lack. `auto` is resolved with a reason that the record keeps."""
 
     max_sequence_length: Auto | Annotated[int, Field(ge=16, le=1_048_576)] = "auto"
@@ -79,7 +85,7 @@ class TrainingChoice(Contract):
     save_interval_seconds: Auto | Annotated[int, Field(ge=1, le=3600)] = "auto"
 
 
-class Gate(Contract):
+class Gate(Choice):
     """What the tuned model must show on the held-out rows before it is registered."""
 
     better_than_base: bool = True
@@ -87,7 +93,7 @@ class Gate(Contract):
     min_exact_match: Fraction | None = None
 
 
-class JobRequest(Contract):
+class JobRequest(Choice):
     """The body of `POST /v1/fine_tuning/jobs`."""
 
     model: Annotated[str, StringConstraints(min_length=1, max_length=200)]
