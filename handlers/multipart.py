@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from dataclasses import dataclass
 from email.message import Message
 from email.parser import BytesParser
@@ -47,7 +48,12 @@ def read_form(event: BaseProxyEvent) -> UploadForm:
     if upload is None:
         raise _no_form("The form has no field `file`.")
     purpose = _bytes(fields["purpose"]).decode(errors="replace") if "purpose" in fields else ""
-    return UploadForm(upload.get_filename() or "upload.jsonl", purpose.strip(), _bytes(upload))
+    return UploadForm(_base_name(upload.get_filename() or ""), purpose.strip(), _bytes(upload))
+
+
+def _base_name(path: str) -> str:
+    """Some clients send the whole path, in their system's spelling."""
+    return re.split(r"[/\\]", path)[-1] or "upload.jsonl"
 
 
 def _bytes(part: Message) -> bytes:

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from spotune.contracts.base import Contract, Timestamp
 
-FileName = Annotated[str, StringConstraints(pattern=r"^[^/\\\x00-\x1f]{1,255}$")]
+FILE_NAME_BYTES = 255
+"""What a file system takes for a name: the training job finds the file under it."""
+
+
+def _can_name_a_file(name: str) -> str:
+    if len(name.encode()) > FILE_NAME_BYTES or name in (".", ".."):
+        raise ValueError(f"a file's name has {FILE_NAME_BYTES} bytes at most, and is neither . nor ..")
+    return name
+
+
+FileName = Annotated[str, StringConstraints(pattern=r"^[^/\\\x00-\x1f]+$"), AfterValidator(_can_name_a_file)]
 
 DIRECT_UPLOAD_BYTES = 4_500_000
 """What one request can carry: Lambda takes 6 MB, and API Gateway sends binary bodies as base64."""

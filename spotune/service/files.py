@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 
+from pydantic import TypeAdapter, ValidationError
+
 from spotune.aws.base import ObjectMissing, part_bytes
 from spotune.contracts import layout
 from spotune.contracts.errors import Conflict, NotFound, RequestRefused, TooLarge
 from spotune.contracts.files import (
     DIRECT_UPLOAD_BYTES,
+    FILE_NAME_BYTES,
+    FileName,
     FileRecord,
     UploadPart,
     UploadRequest,
@@ -20,19 +24,21 @@ from spotune.store.base import Page
 
 TICKET_SECONDS = 12 * 3600
 
+_FILE_NAME: TypeAdapter[str] = TypeAdapter(FileName)
+
 
 def upload(here: Installation, tenant: str, filename: str, body: bytes) -> FileRecord:
     """Keep a file that came in one request.
 
     Raises:
-        RequestRefused: it is empty.
+        RequestRefused: it is empty, or its name cannot name a file.
         TooLarge: it is larger than a request can carry on AWS; the remedy names the other way.
     """
     if not body:
         raise RequestRefused("The file is empty.", code="file_empty", param="file", remedy="Upload one with rows.")
     if len(body) > DIRECT_UPLOAD_BYTES:
         raise too_large(len(body))
-    record = _new_record(here, tenant, filename, len(body))
+    record = _new_record(here, tenant, _valid_name(filename), len(body))
     here.objects.write(record.uri, body)
     record = record.with_(status="processed", sha256=hashlib.sha256(body).hexdigest())
     here.store.put_file(record)
@@ -59,7 +65,11 @@ def start_upload(here: Installation, tenant: str, request: UploadRequest) -> Upl
 
 
 def upload_ticket(here: Installation, tenant: str, file_id: str) -> UploadTicket:
-    """The ticket of an upload under way, with fresh URLs and the parts that S3 already has."""
+    """The ticket of an upload under way, with fresh URLs and the parts that S3 already has.
+
+    Raises:
+        Conflict: it is complete, or S3 has dropped it.
+    """
     return _ticket(here, _uploading(here, tenant, file_id))
 
 
@@ -67,16 +77,14 @@ def complete_upload(here: Installation, tenant: str, file_id: str) -> FileRecord
     """Close a multipart upload; a second call answers the same.
 
     Raises:
-        Conflict: parts are missing, or the bytes are not as many as were announced.
+        Conflict: parts are missing, the bytes are not as many as were announced, or S3 has dropped the upload.
     """
     record = file_of(here, tenant, file_id)
     if record.status == "processed":
         return record
-    record = _uploading(here, tenant, file_id)
-    present = here.objects.head(record.uri)
-    if present is None:
+    if here.objects.head(record.uri) is None:
         _refuse_missing_parts(here, record)
-        here.objects.complete_upload(record.uri, record.upload_id or "")
+        _join_parts(here, record)
     record = record.with_(status="processed", upload_id=None)
     here.store.put_file(record)
     return record
@@ -137,6 +145,18 @@ def delete(here: Installation, tenant: str, file_id: str) -> None:
     here.store.delete_file(tenant, file_id)
 
 
+def _valid_name(filename: str) -> str:
+    try:
+        return _FILE_NAME.validate_python(filename)
+    except ValidationError:
+        raise RequestRefused(
+            f"A file cannot be called {filename[:80]!r}.",
+            code="filename_invalid",
+            param="file",
+            remedy=f"Use {FILE_NAME_BYTES} bytes at most, without slashes and control characters.",
+        ) from None
+
+
 def _new_record(here: Installation, tenant: str, filename: str, size: int) -> FileRecord:
     file_id = new_file_id()
     return FileRecord(
@@ -159,31 +179,58 @@ def _uploading(here: Installation, tenant: str, file_id: str) -> FileRecord:
 
 def _ticket(here: Installation, record: FileRecord) -> UploadTicket:
     upload_id = record.upload_id or ""
-    size = part_bytes(record.bytes)
+    wanted = _wanted(record)
     parts = tuple(
         UploadPart(
             number=number,
             url=here.objects.presign_part(record.uri, upload_id, number, TICKET_SECONDS),
-            offset=offset,
-            bytes=min(size, record.bytes - offset),
+            offset=(number - 1) * part_bytes(record.bytes),
+            bytes=length,
         )
-        for number, offset in enumerate(range(0, record.bytes, size), start=1)
+        for number, length in wanted.items()
     )
-    wanted = {part.number: part.bytes for part in parts}
-    present = here.objects.uploaded_parts(record.uri, upload_id)
-    done = tuple(part.number for part in present if part.bytes == wanted.get(part.number))
+    done = tuple(number for number, length in _arrived(here, record).items() if length == wanted.get(number))
     return UploadTicket(file=record, parts=parts, done=done, expires_at=here.clock() + TICKET_SECONDS)
 
 
 def _refuse_missing_parts(here: Installation, record: FileRecord) -> None:
-    size, total = part_bytes(record.bytes), record.bytes
-    present = {part.number: part.bytes for part in here.objects.uploaded_parts(record.uri, record.upload_id or "")}
-    wanted = {n: min(size, total - offset) for n, offset in enumerate(range(0, total, size), start=1)}
-    missing = sorted(number for number, length in wanted.items() if present.get(number) != length)
-    if missing or len(present) > len(wanted):
+    wanted, arrived = _wanted(record), _arrived(here, record)
+    missing = [number for number, length in wanted.items() if arrived.get(number) != length]
+    if missing or len(arrived) > len(wanted):
         raise Conflict(
             f"The upload of file {record.id} is not complete: {len(missing)} of {len(wanted)} parts are missing or "
             f"of another size (first: {missing[:5]}).",
             code="upload_incomplete",
             remedy=f"GET /v1/files/{record.id}/upload for their URLs, PUT them, and complete again.",
         )
+
+
+def _join_parts(here: Installation, record: FileRecord) -> None:
+    try:
+        here.objects.complete_upload(record.uri, record.upload_id or "")
+    except ObjectMissing:
+        raise _expired(record) from None
+
+
+def _wanted(record: FileRecord) -> dict[int, int]:
+    """Bytes of every part, by number."""
+    size, total = part_bytes(record.bytes), record.bytes
+    return {number: min(size, total - offset) for number, offset in enumerate(range(0, total, size), start=1)}
+
+
+def _arrived(here: Installation, record: FileRecord) -> dict[int, int]:
+    """Bytes of every part that S3 has, by number: all of them where another call has just joined them."""
+    try:
+        return {part.number: part.bytes for part in here.objects.uploaded_parts(record.uri, record.upload_id or "")}
+    except ObjectMissing:
+        if here.objects.head(record.uri) is None:
+            raise _expired(record) from None
+        return _wanted(record)
+
+
+def _expired(record: FileRecord) -> Conflict:
+    return Conflict(
+        f"S3 has dropped the upload of file {record.id}.",
+        code="upload_expired",
+        remedy=f"DELETE /v1/files/{record.id}, and start again with POST /v1/files.",
+    )

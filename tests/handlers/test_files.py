@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from spotune.contracts.files import DIRECT_UPLOAD_BYTES
+from spotune.contracts.files import DIRECT_UPLOAD_BYTES, FileRecord
 from tests.in_process import FORM, Client, World, form
 from tests.tiny_model import chat_rows
 
@@ -101,3 +101,72 @@ def test_a_large_upload_goes_on_where_it_broke_off(world: World, client: Client)
     assert (done.status, done.body["status"]) == (200, "processed")
     assert client.call("POST", f"/v1/files/{file_id}/complete").body == done.body
     assert world.objects.read(record.uri) == b"x" * 8 * 1024**2 + b"y" * 5
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [("data/rows.jsonl", "rows.jsonl"), (r"C:\\data\\rows.jsonl", "rows.jsonl"), ("data/", "upload.jsonl")],
+)
+def test_a_file_sent_with_its_path_is_kept_by_its_base_name(client: Client, sent: str, kept: str) -> None:
+    file_id = client.upload(chat_rows(1), sent)
+    record = client.call("GET", f"/v1/files/{file_id}").body
+    assert record["filename"] == kept
+    assert record["spotune"]["uri"].endswith(f"/{file_id}/{kept}")
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * 256, "\u65e5" * 86, "a\tb", ".", ".."], ids=["long", "wide", "tab", "dot", "dots"]
+)
+def test_a_name_that_no_file_can_have_is_refused(world: World, client: Client, name: str) -> None:
+    answer = client.call("POST", "/v1/files", raw=form(b"x", name), content_type=FORM)
+    assert (answer.status, answer.error["code"], answer.error["param"]) == (400, "filename_invalid", "file")
+    by_parts = client.call("POST", "/v1/files", {"filename": name, "bytes": 1})
+    assert (by_parts.status, by_parts.error["param"]) == (400, "filename")
+    assert list(world.objects.list("s3://data/")) == []
+
+
+def uploading(world: World, client: Client, body: bytes) -> FileRecord:
+    ticket = client.call("POST", "/v1/files", {"filename": "big.jsonl", "bytes": len(body)}).body
+    record = world.store.get_file("acme", ticket["file"]["id"])
+    assert record is not None
+    world.objects.put_part(record.uri, record.upload_id or "", 1, body)
+    return record
+
+
+@pytest.mark.parametrize("route", ["GET /v1/files/{}/upload", "POST /v1/files/{}/complete"])
+def test_an_upload_that_s3_has_dropped_is_started_again(world: World, client: Client, route: str) -> None:
+    record = uploading(world, client, b"x")
+    world.objects.abort_upload(record.uri, record.upload_id or "")
+    method, path = route.format(record.id).split()
+    answer = client.call(method, path)
+    assert (answer.status, answer.error["code"]) == (409, "upload_expired")
+    assert "start again" in answer.error["message"]
+    assert client.call("DELETE", f"/v1/files/{record.id}").status == 200
+
+
+def test_an_upload_whose_completion_was_not_recorded_is_completed_again(world: World, client: Client) -> None:
+    record = uploading(world, client, b"x")
+    world.objects.complete_upload(record.uri, record.upload_id or "")
+    assert client.call("GET", f"/v1/files/{record.id}/upload").body["done"] == [1]
+    done = client.call("POST", f"/v1/files/{record.id}/complete")
+    assert (done.status, done.body["status"]) == (200, "processed")
+
+
+@pytest.mark.parametrize("overtaken_before", ["uploaded_parts", "complete_upload"])
+def test_of_two_completions_at_once_both_succeed(
+    world: World, client: Client, monkeypatch: pytest.MonkeyPatch, overtaken_before: str
+) -> None:
+    record = uploading(world, client, b"x")
+    path = f"/v1/files/{record.id}/complete"
+    called = getattr(world.objects, overtaken_before)
+    answers = []
+
+    def overtaken(uri: str, upload_id: str) -> object:
+        monkeypatch.setattr(world.objects, overtaken_before, called)
+        answers.append(client.call("POST", path))
+        return called(uri, upload_id)
+
+    monkeypatch.setattr(world.objects, overtaken_before, overtaken)
+    answers.append(client.call("POST", path))
+    assert [answer.status for answer in answers] == [200, 200]
+    assert answers[0].body == answers[1].body
