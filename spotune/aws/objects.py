@@ -17,6 +17,9 @@ CHUNK_BYTES = 256 * 1024
 REOPENINGS = 5
 """How often a stream that broke is taken up again."""
 
+KEY_BYTES = 1024
+"""S3's longest key, in UTF-8. It refuses a longer one with other words for every operation."""
+
 _MISSING = frozenset({"NoSuchKey", "NoSuchBucket", "NoSuchUpload", "NotFound", "404"})
 
 _HIDDEN = frozenset({"AccessDenied", "Forbidden", "403"})
@@ -122,6 +125,8 @@ class Objects:
 
     def _call(self, operation: str, uri: str, **arguments: object) -> dict[str, Any]:
         bucket, key = split_uri(uri)
+        if len(key.encode()) > KEY_BYTES:
+            raise ObjectMissing(uri, "no key is so long")
         return self._mapped(operation, uri, Bucket=bucket, Key=key, **arguments)
 
     def _mapped(self, operation: str, uri: str, **arguments: object) -> dict[str, Any]:

@@ -170,6 +170,7 @@ def _channels(spec: TrainingJobSpec) -> list[dict[str, Any]]:
             "ChannelName": name,
             "InputMode": "File",
             "DataSource": {
+                # SageMaker has no type for one object: beside `a.jsonl` this also takes `a.jsonl.bak`.
                 "S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
             },
         }

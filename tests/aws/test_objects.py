@@ -187,6 +187,13 @@ class TestAnswers:
                 Objects(s3).read("s3://b/k")
             assert Objects(s3).head("s3://b/k") is None
 
+    @pytest.mark.parametrize("key", ["k" * 1025, "\u00e9" * 513], ids=["long", "wide"])
+    def test_a_key_longer_than_s3_takes_is_missing_without_asking(self, s3: Any, key: str) -> None:
+        with Stubber(s3):
+            with pytest.raises(ObjectMissing):
+                Objects(s3).read(f"s3://b/{key}")
+            assert Objects(s3).head(f"s3://b/{key}") is None
+
     def test_a_write_that_is_not_permitted_says_so(self, s3: Any) -> None:
         with Stubber(s3) as stub:
             stub.add_client_error("put_object", "AccessDenied", http_status_code=403)
