@@ -16,8 +16,10 @@ logger = logging.getLogger(__name__)
 
 COMMAND_AGE: Seconds = 60
 """A command older than this was not run by the delivery that its commit queued."""
-PASS: Seconds = 120
-"""Two passes: how long a check of files is queued again, in case its first message was lost."""
+CHECK_DELIVERY: Seconds = 960
+"""A check of files that was begun is over by then: the launch function's time limit, and a minute."""
+PASS: Seconds = 60
+"""Between two passes: a check of files is queued again in one of them only."""
 CHECK_LIMIT: Seconds = 5400
 """A check of files that has not ended by then never will: its deliveries were cut off one after another."""
 RETRY_AFTER: Seconds = 300
@@ -58,9 +60,9 @@ def reconcile(here: Installation) -> Repairs:
 
 
 def _is_lost(here: Installation, entry: OutboxEntry) -> bool:
-    """True where no delivery is at work on a command. Reading a large file takes a delivery many minutes."""
+    """True where no delivery can be at work on a command: reading a large file takes one many minutes."""
     age = here.clock() - entry.created_at
-    return entry.command.kind != "check_dataset" or age < COMMAND_AGE + PASS
+    return entry.command.kind != "check_dataset" or COMMAND_AGE <= age % CHECK_DELIVERY < COMMAND_AGE + PASS
 
 
 def _look(here: Installation, job_id: str) -> bool:

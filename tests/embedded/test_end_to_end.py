@@ -31,7 +31,7 @@ def submit(sdk: openai.OpenAI, epochs: int, **extra: object) -> str:
         extra_body={
             "constraints": {"budget_usd": 5},
             "adapter": {"type": "lora", "rank": 4, "dropout": 0.1},
-            "training": {"max_sequence_length": 64, "packing": False, "save_interval_seconds": 1},
+            "training": {"max_sequence_length": 64, "packing": False, "save_interval_seconds": 2},
             "gate": {"better_than_base": True},
             **extra,
         },
@@ -41,6 +41,10 @@ def submit(sdk: openai.OpenAI, epochs: int, **extra: object) -> str:
 
 def details(job: Any) -> dict[str, Any]:
     return dict(job.model_extra["spotune"])
+
+
+def checkpoints(sdk: openai.OpenAI, job_id: str) -> list[Any]:
+    return list(sdk.fine_tuning.jobs.checkpoints.list(job_id, limit=1).data)
 
 
 def finished(sdk: openai.OpenAI, job_id: str) -> Any:
@@ -76,15 +80,17 @@ def test_a_job_trains_for_real_and_its_money_is_settled(trainable: StackState, s
 
 
 def test_an_interruption_at_any_step_changes_no_bit_of_the_weights(trainable: StackState, sdk: openai.OpenAI) -> None:
-    epochs = 10
-    step = random.randint(5, 100)
-    print(f"interrupting at step {step}")
+    epochs = 60
+    step = random.randint(1, 500)
+    print(f"interrupting after step {step}, once a checkpoint is in S3")
     interrupted_id = submit(sdk, epochs)
     name = f"{interrupted_id}-1"
 
     def reached() -> bool | None:
-        progress = details(sdk.fine_tuning.jobs.retrieve(interrupted_id))["progress"]
-        return True if progress and progress["phase"] == "training" and progress["step"] >= step else None
+        job = sdk.fine_tuning.jobs.retrieve(interrupted_id)
+        assert job.status not in ("succeeded", "failed"), "it ended before it could be interrupted"
+        progress = details(job)["progress"]
+        return True if progress and progress["step"] >= step and checkpoints(sdk, job.id) else None
 
     wait_for(reached, f"step {step}")
     door = f"{trainable.double_url}/_double/interrupt"

@@ -402,7 +402,7 @@ def test_a_check_that_never_ends_fails_its_job_at_last(
         queued_again += reconcile(world.here).commands_queued
     failed = client.call("GET", f"{JOBS}/{job['id']}").body
     assert (failed["status"], failed["error"]["code"]) == ("failed", "check_timed_out")
-    assert 1 <= queued_again <= 3
+    assert 5 <= queued_again <= 7
 
 
 def test_one_broken_job_does_not_keep_the_others_from_being_reconciled(

@@ -14,14 +14,18 @@ from spotune.local.double.objects import Objects
 Signature = tuple[int, int]
 """Size and time of change; a file that has the same two has not changed."""
 
+RESTLESS = 3
+"""Settling times that a file may go on changing before it is taken as it is."""
+
 log = logging.getLogger(__name__)
 
 
 class CheckpointSync:
     """One folder and one prefix.
 
-    A file goes up once it has stood still for `settle` seconds, and again when it changes. A folder's manifest goes up
-    only after all other files of its folder have, so that a manifest in S3 never promises what is not there.
+    A file goes up once it has stood still for `settle` seconds, and again when it changes; one that never stands still
+    goes up as it is after a few times that. A folder's manifest goes up only after all other files of its folder have,
+    so that a manifest in S3 never promises what is not there.
     """
 
     def __init__(self, objects: Objects, uri: str, folder: Path, settle: float) -> None:
@@ -30,6 +34,7 @@ class CheckpointSync:
         self._folder = folder
         self._settle = settle
         self._uploaded: dict[Path, Signature] = {}
+        self._restless: dict[Path, float] = {}
 
     def restore(self) -> None:
         """Download everything below the prefix."""
@@ -51,11 +56,16 @@ class CheckpointSync:
             if signature is None or self._uploaded.get(path) == signature:
                 continue
             promises_too_much = path.name == MANIFEST_NAME and path.parent in open_folders
-            if promises_too_much or signature[1] > settled_at * 1e9 or not self._push_file(path, signature):
+            restless = signature[1] > settled_at * 1e9 and self._is_young(path)
+            if promises_too_much or restless or not self._push_file(path, signature):
                 open_folders.update(path.parents)
             else:
                 pushed += 1
         return pushed
+
+    def _is_young(self, path: Path) -> bool:
+        """True while a changing file has not been waited for long enough."""
+        return time.time() - self._restless.setdefault(path, time.time()) < RESTLESS * self._settle
 
     def _push_file(self, path: Path, signature: Signature) -> bool:
         try:
@@ -65,6 +75,7 @@ class CheckpointSync:
         if _signature(path) != signature:
             return False
         self._uploaded[path] = signature
+        self._restless.pop(path, None)
         return True
 
 

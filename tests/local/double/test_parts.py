@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,19 @@ def test_a_file_that_changed_this_moment_waits_and_the_last_push_takes_it(tmp_pa
     checkpoint(tmp_path / "c", 1)
     assert sync.push() == 0
     assert sync.push(final=True) == 3
+
+
+def test_a_file_that_never_stands_still_goes_up_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [time.time()]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    sync = CheckpointSync(Objects(RecordingS3(), tmp_path / "cache"), "s3://b/p", tmp_path, settle=10)
+    pushed = []
+    for _ in range(5):
+        (tmp_path / "progress.json").write_text(str(now[0]))
+        os.utime(tmp_path / "progress.json", (now[0], now[0]))
+        pushed.append(sync.push())
+        now[0] += 9
+    assert pushed == [0, 0, 0, 0, 1]
 
 
 def test_the_cache_keeps_below_its_limit_by_dropping_what_was_used_longest_ago(site: Site, tmp_path: Path) -> None:
