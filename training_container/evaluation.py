@@ -21,6 +21,8 @@ from training_container.rows import Corpus
 
 GENERATION_BATCH = 20
 """Prompts answered at once. Answering is bound by reading the weights, which a batch shares."""
+ANSWER_MARGIN = 8
+"""Tokens beyond the longest reference that an answer may have: a longer one can match no reference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,9 @@ class Evaluator:
             for example in corpus.examples
         )
         decoder = Tokenizer.from_file(str(model_folder / "tokenizer.json"))
-        return cls(corpus, asked, tokenizer, decoder, machine, lines, config.max_new_tokens, check)
+        lengths = [len(decoder.encode(question.reference, add_special_tokens=False).ids) for question in asked]
+        longest = min(config.max_new_tokens, max(lengths, default=0) + ANSWER_MARGIN)
+        return cls(corpus, asked, tokenizer, decoder, machine, lines, longest, check)
 
     def loss(self, model: Any) -> float:
         """Mean cross-entropy, in nats, of the held-out rows' trained tokens."""
