@@ -27,7 +27,8 @@ Made from the code by `python docs/errors.py`; `make check` refuses a page that 
 
 Every refusal is `{{"error": {{"message", "type", "param", "code", "details"}}}}`: what was wrong, where, and what
 to do. Codes are stable. A name in braces stands for a value. Rules for the rows of a dataset, up to {MAX_FAULTS}
-faults a file, are in [data.md](data.md).
+faults a file, are in [data.md](data.md). A body that does not fit its fields is answered with 400 and `unknown_field`,
+`missing_field` or `invalid_value`, and the field's dotted name in `param`.
 """
 
 
