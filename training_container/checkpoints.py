@@ -42,6 +42,8 @@ class RunState(Contract):
     """The last step whose held-out loss is known; -1 for none."""
     eval_loss: float | None = None
     """At `evaluated_step`."""
+    best_step: int | None = None
+    """Where the lowest held-out loss so far was; None before the first evaluation."""
     train_loss: float | None = None
     peak_memory_bytes: int = 0
     loss_scale: dict[str, float] = {}
@@ -94,8 +96,14 @@ class Checkpoints:
         self._verified = self._verify_all()
 
     def newest(self) -> Checkpoint | None:
-        """The verified checkpoint of the highest step."""
-        return self._verified[-1] if self._verified else None
+        """The verified checkpoint of the highest step that can be gone on from.
+
+        A sync that was cut off can leave a checkpoint without the best one before it, which would be published in the
+        end; going on from an earlier one makes that best one again. Where there is no such earlier one, work counts more.
+        """
+        steps = {found.manifest.step for found in self._verified}
+        whole = (found for found in reversed(self._verified) if state_of(found).best_step in steps | {None})
+        return next(whole, self._verified[-1] if self._verified else None)
 
     def best(self) -> Checkpoint | None:
         """The one with the lowest held-out loss, of equals the earliest, as far as it still verifies."""

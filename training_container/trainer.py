@@ -195,8 +195,10 @@ class Trainer:
             return
         self._reporter.phase("evaluating")
         loss = self._evaluator.loss(self.model)
-        self.state = self.state.with_(evaluated_step=self.state.step, eval_loss=loss)
-        if self._checkpoints.would_be_best(loss):
+        best = self._checkpoints.would_be_best(loss)
+        best_step = self.state.step if best else self.state.best_step
+        self.state = self.state.with_(evaluated_step=self.state.step, eval_loss=loss, best_step=best_step)
+        if best:
             self.save()
         self._reporter.log(step=self.state.step, eval_loss=round(loss, 6))
         self._reporter.phase("training", eval_loss=loss)

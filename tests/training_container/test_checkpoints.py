@@ -67,6 +67,19 @@ def test_a_harmed_checkpoint_does_not_exist(tmp_path: Path, harm: object, reason
     assert reason in checkpoints.skipped[0]
 
 
+def test_a_checkpoint_without_the_best_one_before_it_is_not_gone_on_from(tmp_path: Path) -> None:
+    best_first = (state(1, 3.0).with_(best_step=1), state(2, 1.0).with_(best_step=2), state(3).with_(best_step=2))
+    saved(tmp_path, *best_first, keep=3)
+    shutil.rmtree(tmp_path / "checkpoint-2")
+    newest = Checkpoints(tmp_path, IDENTITY, keep=3).newest()
+    assert newest is not None
+    assert newest.manifest.step == 1
+    shutil.rmtree(tmp_path / "checkpoint-1")
+    last = Checkpoints(tmp_path, IDENTITY, keep=3).newest()
+    assert last is not None
+    assert last.manifest.step == 3
+
+
 def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
     saved(tmp_path, state(1, 3.0), state(2, 1.0), state(3, 2.0), state(4), state(5))
     assert names(tmp_path) == ["checkpoint-2", "checkpoint-4", "checkpoint-5"]

@@ -51,9 +51,11 @@ class CheckpointSync:
         settled_at = inf if final else time.time() - self._settle
         open_folders: set[Path] = set()
         pushed = 0
-        for path in sorted(self._folder.rglob("*"), key=lambda path: (path.name == MANIFEST_NAME, path)):
-            signature = _signature(path)
-            if signature is None or self._uploaded.get(path) == signature:
+        found = {path: signature for path in self._folder.rglob("*") if (signature := _signature(path)) is not None}
+        # Manifests last, and older files first: a newer checkpoint is never whole in S3 before an older one.
+        for path in sorted(found, key=lambda path: (path.name == MANIFEST_NAME, found[path][1], path)):
+            signature = found[path]
+            if self._uploaded.get(path) == signature:
                 continue
             promises_too_much = path.name == MANIFEST_NAME and path.parent in open_folders
             restless = signature[1] > settled_at * 1e9 and self._is_young(path)
