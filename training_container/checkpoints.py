@@ -99,7 +99,7 @@ class Checkpoints:
         """The verified checkpoint of the highest step that can be gone on from.
 
         A sync that was cut off can leave a checkpoint without the best one before it, which would be published in the
-        end; going on from an earlier one makes that best one again. Where there is no such earlier one, work counts more.
+        end; going on from an earlier one makes that best one again. Where there is no earlier one, work counts more.
         """
         steps = {found.manifest.step for found in self._verified}
         whole = (found for found in reversed(self._verified) if state_of(found).best_step in steps | {None})
