@@ -10,7 +10,8 @@ from spotune.contracts.base import MICRO, Contract, Fraction, MicroUSD
 
 Auto = Literal["auto"]
 Market = Literal["spot", "on_demand"]
-Method = Literal["lora", "qlora", "full"]
+Method = Literal["full", "lora", "qlora", "dora", "rslora", "ia3", "prefix", "bottleneck"]
+"""How the weights change. The planner sizes all of them; `TRAINED_METHODS` are those that the container trains."""
 Suffix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 InstanceType = Annotated[str, StringConstraints(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
 

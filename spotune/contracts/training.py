@@ -20,6 +20,12 @@ PROGRESS_NAME = "progress.json"
 REPORT_NAME = "report.json"
 CONFIG_VERSION = 1
 
+TRAINED_METHODS: frozenset[Method] = frozenset({"full", "lora", "qlora"})
+"""What the container trains at present; the planner refuses the other methods by name."""
+
+TRAINED_SHARDINGS: frozenset[Sharding] = frozenset({"none"})
+"""How the container spreads a step at present: one process on one GPU."""
+
 _NUMBER = r"([-+0-9.eE]+)"
 
 METRIC_DEFINITIONS: tuple[dict[str, str], ...] = tuple(

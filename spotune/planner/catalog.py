@@ -62,6 +62,11 @@ class InstanceSpec:
     gpus: int
     vcpus: int
     ram_gib: int
+    nvme_gb: int
+    link: float
+    """Bytes a second and direction between two GPUs of one machine; zero where there is one GPU."""
+    network: float
+    """Bytes a second between machines: the published figure, a burst on the smaller sizes."""
     on_demand: MicroUSD | None
     """Micro-dollars an hour of SageMaker training in us-east-1; None where no price is public."""
     certainty: Certainty
@@ -182,6 +187,9 @@ def _instance(row: dict[str, str], gpus: dict[str, Gpu]) -> InstanceSpec:
         gpus=int(row["gpus"]),
         vcpus=int(row["vcpus"]),
         ram_gib=int(row["ram_gib"]),
+        nvme_gb=int(row["nvme_gb"]),
+        link=float(row["link_gbs"] or 0) * 1e9,
+        network=float(row["network_gbps"]) * 1e9 / 8,
         on_demand=round(float(price) * MICRO) if price else None,
         certainty=certainty[row["certainty"]],
         price_note=row["note"],

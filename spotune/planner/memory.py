@@ -6,11 +6,10 @@ allocator's fragmentation and what a formula leaves out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from spotune.contracts.plan import MemoryEstimate
 from spotune.contracts.request import Method
-from spotune.planner.architecture import Architecture, Linear
+from spotune.planner.architecture import Architecture
+from spotune.planner.workload import Layout, Workload
 
 BYTES_BF16 = 2
 BYTES_FP32 = 4
@@ -37,40 +36,13 @@ _CLASSIC_HIDDEN, _CLASSIC_INNER = 10.0, 4.0
 _DYNAMIC_MARGIN, _STATIC_MARGIN, _FIXED_MARGIN = 0.25, 0.03, 512 * 1024**2
 
 
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """What is trained, apart from the GPU: the model, the method and the size of a step.
-
-    `global_batch` counts sequences an optimizer step, each of `sequence_length` tokens at most, `typical_length` on
-    average: memory goes by the former, speed by the latter.
-    """
-
-    architecture: Architecture
-    method: Method
-    targets: tuple[Linear, ...]
-    rank: int
-    optimizer: str
-    sequence_length: int
-    typical_length: int
-    global_batch: int
-
-    @property
-    def trainable_parameters(self) -> int:
-        """Of the adapter, or of the whole model."""
-        if self.method == "full":
-            return self.architecture.parameters
-        return self.architecture.layers * self.rank * sum(linear.inputs + linear.outputs for linear in self.targets)
-
-
-def estimate_memory(work: Workload, *, micro_batch: int, checkpointing: bool, usable: int) -> MemoryEstimate:
+def estimate_memory(work: Workload, layout: Layout, *, usable: int) -> MemoryEstimate:
     """Peak bytes on one GPU that holds the whole model.
 
     Args:
-        micro_batch: sequences in one forward pass.
-        checkpointing: activations are recomputed block by block.
         usable: what the card offers, passed through.
     """
-    tokens = micro_batch * work.sequence_length
+    tokens = layout.micro_batch * work.sequence_length
     trainable = work.trainable_parameters
     static = {
         "weights": weight_bytes(work.architecture, work.method),
@@ -79,7 +51,7 @@ def estimate_memory(work: Workload, *, micro_batch: int, checkpointing: bool, us
         "optimizer": trainable * OPTIMIZER_BYTES[work.optimizer],
     }
     dynamic = {
-        "activations": tokens * _activation_bytes_per_token(work, checkpointing=checkpointing),
+        "activations": tokens * _activation_bytes_per_token(work, checkpointing=layout.checkpointing),
         "logits": tokens * work.architecture.vocabulary * _logit_bytes(work.architecture),
     }
     parts = {**static, **dynamic, "context": CONTEXT_BYTES}

@@ -23,8 +23,9 @@ from spotune.planner.interruptions import (
     expected_course,
     save_interval,
 )
-from spotune.planner.memory import BYTES_BF16, BYTES_FP32, OPTIMIZER_BYTES, Workload, estimate_memory
+from spotune.planner.memory import BYTES_BF16, BYTES_FP32, OPTIMIZER_BYTES, estimate_memory
 from spotune.planner.throughput import LAUNCH_SECONDS, Speed, estimate_speed
+from spotune.planner.workload import Layout, Workload
 
 LARGEST_MICRO_BATCH = 64
 SPEED_TOLERANCE = 0.02
@@ -55,8 +56,7 @@ class Fit:
     """One configuration on one GPU, whether it fits or not."""
 
     work: Workload
-    micro_batch: int
-    checkpointing: bool
+    layout: Layout
     memory: MemoryEstimate
 
     @property
@@ -110,10 +110,8 @@ def list_fits(job: Job, gpu: Gpu) -> Iterator[Fit]:
     for work in job.workloads:
         for micro_batch in _micro_batches(work.global_batch):
             for checkpointing in job.checkpointing:
-                memory = estimate_memory(
-                    work, micro_batch=micro_batch, checkpointing=checkpointing, usable=gpu.usable_memory
-                )
-                yield Fit(work, micro_batch, checkpointing, memory)
+                layout = Layout(micro_batch, checkpointing)
+                yield Fit(work, layout, estimate_memory(work, layout, usable=gpu.usable_memory))
 
 
 def best_fits(fits: list[Fit], gpu: Gpu) -> list[tuple[Fit, Speed]]:
@@ -121,7 +119,7 @@ def best_fits(fits: list[Fit], gpu: Gpu) -> list[tuple[Fit, Speed]]:
     by_method: dict[str, list[tuple[Fit, Speed]]] = {}
     for fit in fits:
         if fit.fits:
-            speed = estimate_speed(fit.work, gpu, micro_batch=fit.micro_batch, checkpointing=fit.checkpointing)
+            speed = estimate_speed(fit.work, fit.layout, gpu)
             by_method.setdefault(fit.work.method, []).append((fit, speed))
     return [_least_memory(candidates) for candidates in by_method.values()]
 
@@ -192,7 +190,7 @@ def _work(job: Job, fit: Fit, speed: Speed) -> Work:
 def _least_memory(candidates: list[tuple[Fit, Speed]]) -> tuple[Fit, Speed]:
     fastest = max(speed.training.mid for _, speed in candidates)
     near = [pair for pair in candidates if pair[1].training.mid >= fastest * (1 - SPEED_TOLERANCE)]
-    return min(near, key=lambda pair: (pair[0].memory.p95, pair[0].micro_batch))
+    return min(near, key=lambda pair: (pair[0].memory.p95, pair[0].layout.micro_batch))
 
 
 def _micro_batches(global_batch: int) -> list[int]:

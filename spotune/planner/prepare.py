@@ -133,9 +133,9 @@ def _candidate(option: Option, limits: Limits) -> Candidate:
         method=fit.work.method,
         precision="bf16" if option.spec.gpu.bf16 else "fp16",
         sharding="none",
-        micro_batch_size=fit.micro_batch,
-        gradient_accumulation=fit.work.global_batch // fit.micro_batch,
-        gradient_checkpointing=fit.checkpointing,
+        micro_batch_size=fit.layout.micro_batch,
+        gradient_accumulation=fit.work.global_batch // fit.layout.micro_batch,
+        gradient_checkpointing=fit.layout.checkpointing,
         memory=fit.memory,
         tokens_per_second=option.speed.training,
         billed_hours=option.course.billed,
@@ -207,7 +207,7 @@ def _resolved_by_search(request: JobRequest, architecture: Architecture, chosen:
         reason = f"usual for {work.method} at {billions:.2g}B parameters, times learning_rate_multiplier"
         yield ResolvedSetting(name="learning_rate", value=f"{rate:g}", reason=reason)
     if training.gradient_checkpointing == "auto":
-        checkpointed = chosen.fit.checkpointing
+        checkpointed = chosen.fit.layout.checkpointing
         reason = f"cheaper on {where}: larger micro-batches fit" if checkpointed else f"not needed on {where}"
         yield ResolvedSetting(name="gradient_checkpointing", value=str(checkpointed).lower(), reason=reason)
     if training.save_interval_seconds == "auto":
@@ -245,7 +245,7 @@ def _config(
             optimizer=work.optimizer,
         ),
         hardware=HardwareConfig(
-            micro_batch_size=chosen.fit.micro_batch, gradient_checkpointing=chosen.fit.checkpointing
+            micro_batch_size=chosen.fit.layout.micro_batch, gradient_checkpointing=chosen.fit.layout.checkpointing
         ),
         checkpoint=CheckpointConfig(interval_seconds=chosen.save_interval),
         limits=LimitConfig(

@@ -161,7 +161,7 @@ def _too_small(spec: InstanceSpec, nearest: Fit) -> Rejection:
 def describe_miss(gpu: Gpu, nearest: Fit) -> str:
     """How far the configuration that needs the least is from fitting, in words."""
     return (
-        f"{nearest.work.method} needs up to {nearest.memory.p95 / _GIB:.1f} GiB at micro-batch {nearest.micro_batch}; "
+        f"{nearest.work.method} needs up to {nearest.memory.p95 / _GIB:.1f} GiB at micro-batch {nearest.layout.micro_batch}; "
         f"{gpu.name} has {gpu.usable_memory / _GIB:.1f}"
     )
 

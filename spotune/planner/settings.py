@@ -8,9 +8,10 @@ from spotune.contracts.dataset import DatasetReport
 from spotune.contracts.errors import RequestRefused
 from spotune.contracts.job import ResolvedSetting
 from spotune.contracts.request import JobRequest, Method
+from spotune.contracts.training import TRAINED_METHODS
 from spotune.planner.architecture import Architecture
-from spotune.planner.memory import Workload
 from spotune.planner.volume import Lengths, Volume, measure_volume, row_lengths
+from spotune.planner.workload import Optimizer, Workload
 
 DEFAULT_SEED = 42
 LARGEST_AUTO_LENGTH = 4096
@@ -64,6 +65,7 @@ def settle(
         DatasetRefused: there is nothing to train on.
     """
     notes = _Notes()
+    _check_method(request)
     _check_learning_rate(request)
     length = _sequence_length(request, architecture, row_lengths(training), notes)
     volume = measure_volume(
@@ -102,10 +104,12 @@ def workload(request: JobRequest, architecture: Architecture, settings: Settings
         sequence_length=settings.sequence_length,
         typical_length=max(settings.volume.tokens // settings.volume.sequences, 1),
         global_batch=settings.global_batch,
+        quantization="nf4" if method == "qlora" else "none",
+        packing=request.training.packing,
     )
 
 
-def choose_optimizer(request: JobRequest, architecture: Architecture, method: Method) -> str:
+def choose_optimizer(request: JobRequest, architecture: Architecture, method: Method) -> Optimizer:
     """The request's, else 8 bit where memory is what the method saves or lacks."""
     if request.training.optimizer != "auto":
         return request.training.optimizer
@@ -120,6 +124,17 @@ def choose_learning_rate(request: JobRequest, architecture: Architecture, method
     multiplier = request.chosen_hyperparameters.learning_rate_multiplier
     base = next(rate for limit, rate in LEARNING_RATES[method] if architecture.parameters <= limit)
     return base * (1.0 if multiplier == "auto" else multiplier)
+
+
+def _check_method(request: JobRequest) -> None:
+    asked = request.adapter.type
+    if asked != "auto" and asked not in TRAINED_METHODS:
+        raise RequestRefused(
+            f"adapter.type {asked} can be estimated but not trained yet.",
+            code="method_not_trained",
+            param="adapter.type",
+            remedy=f"Choose among {', '.join(sorted(TRAINED_METHODS))}, or leave it at auto.",
+        )
 
 
 def _check_learning_rate(request: JobRequest) -> None:

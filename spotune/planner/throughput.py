@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from spotune.contracts.base import Interval
 from spotune.planner.catalog import Gpu
-from spotune.planner.memory import Workload
+from spotune.planner.workload import Layout, Workload
 
 LAUNCH_SECONDS = {"full": 0.002, "lora": 0.003, "qlora": 0.003}
 """Host time of one block's forward and backward: small batches wait for it (published runs of 256 tokens a pass)."""
@@ -29,16 +29,16 @@ class Speed:
     forward: float
 
 
-def estimate_speed(work: Workload, gpu: Gpu, *, micro_batch: int, checkpointing: bool) -> Speed:
+def estimate_speed(work: Workload, layout: Layout, gpu: Gpu) -> Speed:
     """Tokens a second of one GPU.
 
     Arithmetic and launches overlap, so that a step takes the root of the sum of their squares; unpacking adds to it.
     """
-    tokens = micro_batch * work.typical_length
+    tokens = layout.micro_batch * work.typical_length
     rate = gpu.dense_tflops * 1e12 * gpu.peak_share
-    launch = LAUNCH_SECONDS[work.method] * work.architecture.layers * (RECOMPUTE_LAUNCH if checkpointing else 1)
-    passes = 3 if checkpointing else 2
-    step = _overlap(flops_per_token(work, checkpointing=checkpointing) * tokens / rate, launch)
+    launch = LAUNCH_SECONDS[work.method] * work.architecture.layers * (RECOMPUTE_LAUNCH if layout.checkpointing else 1)
+    passes = 3 if layout.checkpointing else 2
+    step = _overlap(flops_per_token(work, checkpointing=layout.checkpointing) * tokens / rate, launch)
     forward = _overlap(_forward_flops(work) * tokens / rate, launch / 3)
     mid = tokens / (step + passes * _unpack_seconds(work, gpu))
     return Speed(

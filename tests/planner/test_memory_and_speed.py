@@ -3,8 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spotune.planner import known_config, load_catalog, read_architecture
-from spotune.planner.memory import CONTEXT_BYTES, Workload, estimate_memory
+from spotune.planner.memory import CONTEXT_BYTES, estimate_memory
 from spotune.planner.throughput import estimate_speed, flops_per_token
+from spotune.planner.workload import Layout, Workload
 
 GIB, GB = 1024**3, 1e9
 GPUS = {spec.gpu.name: spec.gpu for spec in load_catalog()}
@@ -28,6 +29,7 @@ def work(config, method="lora", *, rank=16, targets="all-linear", length=512, op
         targets=architecture.targets(targets),
         rank=rank,
         optimizer=optimizer,
+        quantization="nf4" if method == "qlora" else "none",
         sequence_length=length,
         typical_length=length,
         global_batch=8,
@@ -35,7 +37,7 @@ def work(config, method="lora", *, rank=16, targets="all-linear", length=512, op
 
 
 def memory(workload, *, micro_batch=1, checkpointing=False):
-    return estimate_memory(workload, micro_batch=micro_batch, checkpointing=checkpointing, usable=24 * GIB)
+    return estimate_memory(workload, Layout(micro_batch, checkpointing), usable=24 * GIB)
 
 
 def test_lora_memory_is_the_sum_worked_out_by_hand():
@@ -113,7 +115,7 @@ MEASURED_SPEED = [
 
 @pytest.mark.parametrize(("name", "workload", "gpu", "micro", "checkpointing", "tokens"), MEASURED_SPEED)
 def test_published_speeds_lie_within_the_interval(name, workload, gpu, micro, checkpointing, tokens):
-    speed = estimate_speed(workload, GPUS[gpu], micro_batch=micro, checkpointing=checkpointing)
+    speed = estimate_speed(workload, Layout(micro, checkpointing), GPUS[gpu])
     assert speed.training.low <= tokens <= speed.training.high
 
 
@@ -130,12 +132,7 @@ def test_flops_a_token_are_the_usual_multiples_of_the_parameters(method, checkpo
 def test_quantized_training_is_slower_and_most_so_at_short_sequences():
     def ratio(length):
         pair = [
-            estimate_speed(
-                work("meta-llama/Llama-3.1-8B", method, length=length),
-                GPUS["A100-80"],
-                micro_batch=1,
-                checkpointing=True,
-            )
+            estimate_speed(work("meta-llama/Llama-3.1-8B", method, length=length), Layout(1, True), GPUS["A100-80"])
             for method in ("qlora", "lora")
         ]
         return pair[0].training.mid / pair[1].training.mid
@@ -160,8 +157,7 @@ def test_memory_grows_with_the_micro_batch_and_shrinks_with_checkpointing(micro,
 def test_larger_micro_batches_are_never_slower(micro, length, checkpointing):
     workload = work("Qwen/Qwen2.5-0.5B", length=length)
     one, two = (
-        estimate_speed(workload, GPUS["L4"], micro_batch=size, checkpointing=checkpointing).training.mid
-        for size in (micro, 2 * micro)
+        estimate_speed(workload, Layout(size, checkpointing), GPUS["L4"]).training.mid for size in (micro, 2 * micro)
     )
     assert two >= one * 0.999999
 
@@ -170,8 +166,6 @@ def test_larger_micro_batches_are_never_slower(micro, length, checkpointing):
 def test_more_memory_never_makes_a_fitting_configuration_unfit(less, more, micro, checkpointing):
     fits = []
     for gib in (less, less + more):
-        estimate = estimate_memory(
-            work("Qwen/Qwen2.5-1.5B"), micro_batch=micro, checkpointing=checkpointing, usable=gib * GIB
-        )
+        estimate = estimate_memory(work("Qwen/Qwen2.5-1.5B"), Layout(micro, checkpointing), usable=gib * GIB)
         fits.append(estimate.p95 <= estimate.usable)
     assert fits != [True, False]
