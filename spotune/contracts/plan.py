@@ -29,12 +29,15 @@ class Candidate(Contract):
     gpus: int
     """GPUs in all."""
     market: Market
+    region: str = ""
     price: MicroUSD
     """Micro-dollars an instance-hour in this market."""
     method: Method | None = None
     """How the weights change; candidates differ in it only where the request leaves it open."""
     precision: Precision
     sharding: Sharding
+    offload: bool = False
+    """Optimizer states, and under ZeRO-3 parameters, live in host memory."""
     micro_batch_size: int
     """Sequences a GPU in one forward pass."""
     gradient_accumulation: int
@@ -52,6 +55,21 @@ class Candidate(Contract):
     interruptions: float
     """Expected number."""
     save_interval: Seconds
+
+
+class FrontPoint(Contract):
+    """One point of the front of cost against time: nothing else is both cheaper and faster."""
+
+    instance_type: str
+    instance_count: int
+    market: Market
+    region: str
+    method: Method
+    cost: Interval
+    """Micro-dollars."""
+    wall_hours: Interval
+    meets: bool
+    """True where it is within every constraint; the others show what another budget or deadline would buy."""
 
 
 class Rung(Contract):
@@ -104,8 +122,11 @@ class Plan(Contract):
     """What the same run costs at the chosen type's on-demand price, without interruptions."""
     alternatives: tuple[Candidate, ...] = ()
     """The best candidate of each further type that meets every constraint, cheapest first, five at most."""
+    front: tuple[FrontPoint, ...] = ()
+    """Cost against time over everything that the user and the account's quotas allow, cheapest first."""
     rejections: tuple[Rejection, ...] = ()
     confidence: Fraction = 0.95
+    """With which the deadline is met."""
     market_as_of: Timestamp
     """When the prices were true."""
     warnings: tuple[str, ...] = ()

@@ -13,6 +13,7 @@ Market = Literal["spot", "on_demand"]
 Method = Literal["full", "lora", "qlora", "dora", "rslora", "ia3", "prefix", "bottleneck"]
 """How the weights change. The planner sizes all of them; `TRAINED_METHODS` are those that the container trains."""
 Suffix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Region = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
 InstanceType = Annotated[str, StringConstraints(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
 
 
@@ -48,8 +49,12 @@ class Constraints(Choice):
 
     budget_usd: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
     finish_within_hours: Annotated[float, Field(gt=0, le=24 * 28)] | None = None
+    deadline_confidence: Annotated[float, Field(ge=0.5, le=0.999)] = 0.95
+    """The probability with which the plan must meet the deadline."""
     market: Auto | Market = "auto"
     instance_types: Annotated[tuple[InstanceType, ...], Field(min_length=1)] | None = None
+    regions: Annotated[tuple[Region, ...], Field(min_length=1)] | None = None
+    """Of those that the installation runs in; all of them where none is named."""
 
     @property
     def budget(self) -> MicroUSD | None:

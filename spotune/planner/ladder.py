@@ -23,11 +23,11 @@ def build_ladder(chosen: Option, feasible: Sequence[Option], hours: float | None
 
     Args:
         chosen: the first rung's.
-        feasible: options within every constraint, cheapest first; those of another method are left out, since a
-            checkpoint continues with the method that wrote it.
+        feasible: options within every constraint, cheapest first. Those of another region, method, sharding or
+            number of machines are left out: one config and one set of checkpoints serve all rungs.
         hours: the deadline, from now.
     """
-    same = [option for option in feasible if option.fit.work.method == chosen.fit.work.method]
+    same = [option for option in feasible if _continues(option, chosen)]
     on_demand = _affordable_types([option for option in same if option.market == "on_demand"])
     if chosen.market == "on_demand":
         return (_on_demand_rung([chosen, *(option for option in on_demand if option != chosen)], hours),)
@@ -41,12 +41,21 @@ def build_ladder(chosen: Option, feasible: Sequence[Option], hours: float | None
     return (*_spot_rungs(kept, patience, last=patience), _on_demand_rung(on_demand, hours))
 
 
+def _continues(option: Option, chosen: Option) -> bool:
+    one, other = option.fit, chosen.fit
+    return (
+        (option.region, option.count) == (chosen.region, chosen.count)
+        and one.work.method == other.work.method
+        and (one.layout.sharding, one.layout.offload) == (other.layout.sharding, other.layout.offload)
+    )
+
+
 def _spot_rungs(options: Sequence[Option], patience: int, *, last: int) -> tuple[Rung, ...]:
     return tuple(
         Rung(
             market="spot",
             instance_types=(option.spec.instance_type,),
-            instance_count=1,
+            instance_count=option.count,
             prices=(option.price,),
             on_demand_prices=(option.ceiling_price,),
             patience=last if option is options[-1] else patience,
@@ -60,7 +69,7 @@ def _on_demand_rung(options: Sequence[Option], hours: float | None) -> Rung:
     return Rung(
         market="on_demand",
         instance_types=tuple(option.spec.instance_type for option in options),
-        instance_count=1,
+        instance_count=options[0].count,
         prices=tuple(option.price for option in options),
         on_demand_prices=tuple(option.price for option in options),
         patience=_last_patience(hours),

@@ -1,4 +1,4 @@
-"""All ways to run a job: instance type x market x method, each with its fastest fitting micro-batch."""
+"""All ways to run a job: machines x method x region x market, each with its fastest layout, timed and priced."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from spotune.contracts.base import Interval, MicroUSD
-from spotune.contracts.money import longest_runtime, worst_case
-from spotune.contracts.plan import MemoryEstimate
+from spotune.contracts.money import worst_case
 from spotune.contracts.request import Market
-from spotune.planner.catalog import Gpu, InstanceSpec, MarketSnapshot
-from spotune.planner.cost import cost_interval
+from spotune.planner.catalog import InstanceSpec, MarketSnapshot
 from spotune.planner.interruptions import (
     BILLED_START_SECONDS,
     DOWNLOAD_BYTES_PER_SECOND,
@@ -23,16 +21,17 @@ from spotune.planner.interruptions import (
     expected_course,
     save_interval,
 )
-from spotune.planner.memory import BYTES_BF16, BYTES_FP32, OPTIMIZER_BYTES, estimate_memory
-from spotune.planner.throughput import LAUNCH_SECONDS, Speed, estimate_speed
-from spotune.planner.workload import Layout, Workload
+from spotune.planner.layouts import Fit, Machines, Timed
+from spotune.planner.memory import BYTES_BF16, BYTES_FP32, OPTIMIZER_BYTES
+from spotune.planner.throughput import LAUNCH_SECONDS, Speed
+from spotune.planner.workload import Workload
 
-LARGEST_MICRO_BATCH = 64
-SPEED_TOLERANCE = 0.02
-"""Of configurations within this share of the fastest, the one with the least memory is taken."""
 GENERATION_BATCH = 16
 GENERATED_TOKENS = 64
 """An answer's length, as the container generates."""
+
+TRANSFER_PRICE = 20_000
+"""Micro-dollars a gigabyte between regions: EC2's price list, us-east-1 to other regions of the country, 2026-11."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,34 +51,44 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
-    """One configuration on one GPU, whether it fits or not."""
-
-    work: Workload
-    layout: Layout
-    memory: MemoryEstimate
-
-    @property
-    def fits(self) -> bool:
-        """By the 95 % value."""
-        return self.memory.p95 <= self.memory.usable
-
-
-@dataclass(frozen=True, slots=True)
 class Option:
-    """One way to run the job on one GPU."""
+    """One way to run the job."""
 
-    spec: InstanceSpec
+    machines: Machines
+    region: str
     market: Market
     price: MicroUSD
+    """An instance-hour."""
     on_demand_price: MicroUSD | None
-    fit: Fit
-    speed: Speed
+    quota: int | None
+    """Instances of the type that the account may run in this market; None where that is not known."""
+    timed: Timed
     course: Course
     calm_hours: float
     """Billed, without any interruption."""
     save_interval: int
     cost: Interval
+    """Micro-dollars, over all instances."""
+
+    @property
+    def spec(self) -> InstanceSpec:
+        """The instance type."""
+        return self.machines.spec
+
+    @property
+    def count(self) -> int:
+        """Instances."""
+        return self.machines.count
+
+    @property
+    def fit(self) -> Fit:
+        """Its layout and memory."""
+        return self.timed.fit
+
+    @property
+    def speed(self) -> Speed:
+        """Over all GPUs."""
+        return self.timed.speed
 
     @property
     def ceiling_price(self) -> MicroUSD:
@@ -94,80 +103,86 @@ class Option:
     @property
     def needed_cap(self) -> MicroUSD:
         """The smallest cap that it may start under."""
-        return worst_case(self.ceiling_price, 1, self.needed_runtime)
+        return worst_case(self.ceiling_price, self.count, self.needed_runtime)
 
-    def startable(self, cap: MicroUSD) -> bool:
-        """True where the cap covers the worst case of a time limit that is long enough."""
-        return longest_runtime(self.ceiling_price, 1, cap) >= self.needed_runtime
-
-    def on_time(self, hours: float | None) -> bool:
-        """True where the forecast's 95 % value of wall time is within the deadline."""
-        return hours is None or self.course.wall.high <= hours
-
-
-def list_fits(job: Job, gpu: Gpu) -> Iterator[Fit]:
-    """Every configuration, fitting or not."""
-    for work in job.workloads:
-        for micro_batch in _micro_batches(work.global_batch):
-            for checkpointing in job.checkpointing:
-                layout = Layout(micro_batch, checkpointing)
-                yield Fit(work, layout, estimate_memory(work, layout, usable=gpu.usable_memory))
-
-
-def best_fits(fits: list[Fit], gpu: Gpu) -> list[tuple[Fit, Speed]]:
-    """For each method the fastest fitting configuration, or one nearly as fast that needs less memory."""
-    by_method: dict[str, list[tuple[Fit, Speed]]] = {}
-    for fit in fits:
-        if fit.fits:
-            speed = estimate_speed(fit.work, fit.layout, gpu)
-            by_method.setdefault(fit.work.method, []).append((fit, speed))
-    return [_least_memory(candidates) for candidates in by_method.values()]
+    @property
+    def within_quota(self) -> bool:
+        """True where the account may run this many, as far as is known."""
+        return self.quota is None or self.quota >= self.count
 
 
 def list_options(
-    job: Job, spec: InstanceSpec, snapshot: MarketSnapshot, fits: list[tuple[Fit, Speed]]
+    job: Job, machines: Machines, best: tuple[Timed, ...], snapshot: MarketSnapshot, *, far: bool
 ) -> Iterator[Option]:
-    """The options of one instance type in the markets that quote it."""
-    quote = snapshot.quotes.get(spec.instance_type)
+    """The options of these machines in the markets of one region that quote them.
+
+    Args:
+        best: one layout a method.
+        far: the region is not the one where the data lies.
+    """
+    quote = snapshot.quotes.get(machines.spec.instance_type)
     if quote is None:
         return
-    for fit, speed in fits:
-        if quote.spot is not None:
-            yield _option(job, spec, "spot", quote.spot, quote.on_demand, quote.hazard, fit, speed)
-        if quote.on_demand is not None:
-            yield _option(job, spec, "on_demand", quote.on_demand, quote.on_demand, ON_DEMAND_HAZARD, fit, speed)
+    markets: list[tuple[Market, MicroUSD | None, float]] = [
+        ("spot", quote.spot, quote.hazard),
+        ("on_demand", quote.on_demand, ON_DEMAND_HAZARD),
+    ]
+    for timed in best:
+        work = _work(job, timed)
+        for market, price, hazard in markets:
+            if price is not None:
+                yield _option(
+                    job, machines, snapshot.region, market, price, quote.on_demand, hazard, timed, work, far=far
+                )
 
 
 def _option(
     job: Job,
-    spec: InstanceSpec,
+    machines: Machines,
+    region: str,
     market: Market,
     price: MicroUSD,
     on_demand_price: MicroUSD | None,
     hazard: float,
-    fit: Fit,
-    speed: Speed,
+    timed: Timed,
+    work: Work,
+    *,
+    far: bool,
 ) -> Option:
-    work = _work(job, fit, speed)
+    hazard *= machines.count
     interval = job.save_interval or save_interval(work.save, hazard)
     course = expected_course(work, hazard=hazard, interval=interval)
     return Option(
-        spec=spec,
+        machines=machines,
+        region=region,
         market=market,
         price=price,
         on_demand_price=on_demand_price,
-        fit=fit,
-        speed=speed,
+        quota=None,
+        timed=timed,
         course=course,
         calm_hours=(work.start + work.training.mid) / 3600,
         save_interval=interval,
-        cost=cost_interval(price, 1, course.billed),
+        cost=_cost(price * machines.count, course, transfer=_transfer(timed.fit.work, course) if far else 0),
     )
 
 
-def _work(job: Job, fit: Fit, speed: Speed) -> Work:
+def _cost(rate: MicroUSD, course: Course, *, transfer: float) -> Interval:
+    billed = course.billed
+    return Interval(
+        low=rate * billed.low + transfer, mid=rate * billed.mid + transfer, high=rate * billed.high + transfer
+    )
+
+
+def _transfer(work: Workload, course: Course) -> float:
+    """Micro-dollars for carrying the base model to another region at each start, and what is trained back once."""
+    carried = work.architecture.parameters * BYTES_BF16 * (1 + course.interruptions)
+    return (carried + work.trainable_parameters * BYTES_FP32) / 1e9 * TRANSFER_PRICE
+
+
+def _work(job: Job, timed: Timed) -> Work:
     """Seconds of start, training with its evaluations and publication, and one checkpoint."""
-    work = fit.work
+    work, speed = timed.fit.work, timed.speed
     architecture = work.architecture
     rounds = math.ceil(job.generated_examples / GENERATION_BATCH) * GENERATED_TOKENS
     other = (
@@ -185,14 +200,3 @@ def _work(job: Job, fit: Fit, speed: Speed) -> Work:
         ),
         save=SAVE_SECONDS + work.trainable_parameters * held / SAVE_BYTES_PER_SECOND,
     )
-
-
-def _least_memory(candidates: list[tuple[Fit, Speed]]) -> tuple[Fit, Speed]:
-    fastest = max(speed.training.mid for _, speed in candidates)
-    near = [pair for pair in candidates if pair[1].training.mid >= fastest * (1 - SPEED_TOLERANCE)]
-    return min(near, key=lambda pair: (pair[0].memory.p95, pair[0].layout.micro_batch))
-
-
-def _micro_batches(global_batch: int) -> list[int]:
-    """Divisors of the global batch, so that accumulation comes out even."""
-    return [size for size in range(1, min(global_batch, LARGEST_MICRO_BATCH) + 1) if global_batch % size == 0]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from spotune.contracts.base import MicroUSD, Timestamp, dollars
+from spotune.contracts.base import MicroUSD, Timestamp
 from spotune.contracts.dataset import DatasetReport
 from spotune.contracts.events import Prepared
 from spotune.contracts.job import ModelReference, ResolvedSetting
-from spotune.contracts.money import longest_runtime, worst_case
-from spotune.contracts.plan import Candidate, Plan
 from spotune.contracts.request import JobRequest
 from spotune.contracts.training import (
     AdapterConfig,
@@ -24,19 +22,14 @@ from spotune.contracts.training import (
     TrainingConfig,
 )
 from spotune.planner.architecture import Architecture, read_architecture
-from spotune.planner.catalog import Catalog, MarketSnapshot, load_catalog
-from spotune.planner.ladder import build_ladder
+from spotune.planner.catalog import MarketSnapshot, load_catalog
+from spotune.planner.layouts import PRESENT_TRAINER
+from spotune.planner.limits import Limits, read_limits
 from spotune.planner.options import Job, Option
 from spotune.planner.refusal import refuse
-from spotune.planner.search import Limits, Search, read_limits, reject_others, search
-from spotune.planner.settings import Settings, choose_learning_rate, settle, workload
-
-CONFIDENCE = 0.95
-ALTERNATIVES = 5
-WEEK_SECONDS = 7 * 24 * 3600
-DAY_SECONDS = 24 * 3600
-CHOICE_COSTS_MORE = 1.05
-"""From this multiple of the cheapest on, the price of the user's own choice is said."""
+from spotune.planner.search import Search, search
+from spotune.planner.settings import CHECKPOINTING, Settings, choose_learning_rate, settle, workload
+from spotune.planner.statement import max_runtime, price_of_choices, state_plan, warn
 
 
 def prepare(
@@ -49,14 +42,15 @@ def prepare(
     validation: DatasetReport | None,
     cap: MicroUSD,
     now: Timestamp,
-    market: MarketSnapshot | None = None,
+    markets: Sequence[MarketSnapshot] = (),
 ) -> Prepared:
     """Resolve the settings, choose the cheapest plan within every constraint, and write the container's config.
 
     Args:
         cap: micro-dollars that the job may cost in all.
         now: for the age of the prices; deadlines count from it.
-        market: prices to plan on; the bundled snapshot of us-east-1 where there are none.
+        markets: prices to plan on, one snapshot a region, the first that of the data; the bundled one of us-east-1
+            where there are none.
 
     Raises:
         RequestRefused: a value that the model or the catalog does not know.
@@ -64,17 +58,21 @@ def prepare(
         PlanRefused: nothing meets the constraints; says the cheapest or the fastest that would do.
     """
     catalog = load_catalog()
-    snapshot = market or catalog.market()
+    snapshots = markets or (catalog.market(),)
     architecture = read_architecture(architecture_config)
-    limits = read_limits(request.constraints, cap, catalog)
+    limits = read_limits(request.constraints, cap, catalog, snapshots)
     settings = settle(request, architecture, training, validation)
-    found = search(_job(request, architecture, settings), catalog, snapshot, limits)
-    feasible = found.feasible
-    if not feasible:
+    found = search(_job(request, architecture, settings), catalog, snapshots, limits, PRESENT_TRAINER)
+    if not found.feasible:
         raise refuse(found)
-    chosen = feasible[0]
-    plan = _plan(found, chosen, catalog, snapshot)
-    warnings = (*training.warnings, *settings.warnings, *_warnings(found, plan, chosen, snapshot, now))
+    chosen = found.feasible[0]
+    plan = state_plan(found, chosen, snapshots)
+    warnings = (
+        *training.warnings,
+        *settings.warnings,
+        *warn(found, plan, chosen, snapshots, now),
+        *_price_of_choices(request, architecture, settings, found, snapshots),
+    )
     return Prepared(
         training=training,
         validation=validation,
@@ -98,98 +96,37 @@ def _job(request: JobRequest, architecture: Architecture, settings: Settings) ->
     )
 
 
-def _plan(found: Search, chosen: Option, catalog: Catalog, snapshot: MarketSnapshot) -> Plan:
-    limits, feasible = found.limits, found.feasible
-    on_demand = chosen.ceiling_price
-    return Plan(
-        chosen=_candidate(chosen, limits),
-        rungs=build_ladder(chosen, feasible, limits.hours),
-        on_demand_price=on_demand,
-        on_demand_cost=math.ceil(on_demand * chosen.calm_hours),
-        alternatives=tuple(_candidate(option, limits) for option in _further_types(feasible, chosen)),
-        rejections=tuple(reject_others(found, chosen, catalog)),
-        confidence=CONFIDENCE,
-        market_as_of=snapshot.spot_as_of if chosen.market == "spot" else snapshot.as_of,
-    )
-
-
-def _further_types(feasible: tuple[Option, ...], chosen: Option) -> list[Option]:
-    """The cheapest option of each other type."""
-    best: dict[str, Option] = {}
-    for option in feasible:
-        best.setdefault(option.spec.instance_type, option)
-    best.pop(chosen.spec.instance_type)
-    return list(best.values())[:ALTERNATIVES]
-
-
-def _candidate(option: Option, limits: Limits) -> Candidate:
-    fit = option.fit
-    return Candidate(
-        instance_type=option.spec.instance_type,
-        gpu=option.spec.gpu.name,
-        gpus=option.spec.gpus,
-        market=option.market,
-        price=option.price,
-        method=fit.work.method,
-        precision="bf16" if option.spec.gpu.bf16 else "fp16",
-        sharding="none",
-        micro_batch_size=fit.layout.micro_batch,
-        gradient_accumulation=fit.work.global_batch // fit.layout.micro_batch,
-        gradient_checkpointing=fit.layout.checkpointing,
-        memory=fit.memory,
-        tokens_per_second=option.speed.training,
-        billed_hours=option.course.billed,
-        wall_hours=option.course.wall,
-        cost=option.cost,
-        worst_case_cost=worst_case(option.ceiling_price, 1, _max_runtime(option, limits)),
-        interruptions=option.course.interruptions,
-        save_interval=option.save_interval,
-    )
-
-
-def _max_runtime(option: Option, limits: Limits) -> int:
-    """The longest that cap and deadline allow, not the forecast: a slower machine than forecast may still finish."""
-    runtime = longest_runtime(option.ceiling_price, 1, limits.cap)
-    return runtime if limits.hours is None else min(runtime, int(limits.hours * 3600))
-
-
-def _warnings(found: Search, plan: Plan, chosen: Option, snapshot: MarketSnapshot, now: Timestamp) -> Iterator[str]:
-    yield from snapshot.warnings
-    yield from _age_warnings(chosen, snapshot, now)
-    quote = snapshot.quotes[chosen.spec.instance_type]
-    if quote.certainty != "confirmed":
-        yield f"The on-demand price of {chosen.spec.instance_type} is not confirmed ({chosen.spec.price_note})."
-    if not chosen.spec.gpu.bf16:
-        yield f"{chosen.spec.gpu.name} has no bf16: training runs in fp16 with loss scaling."
-    if "on_demand" in found.limits.markets and plan.rungs[-1].market == "spot":
-        yield "No on-demand rung: budget and deadline leave no room for one, so the job depends on spot capacity."
-    yield from _price_of_choice(found, chosen)
-
-
-def _age_warnings(chosen: Option, snapshot: MarketSnapshot, now: Timestamp) -> Iterator[str]:
-    dates = [("On-demand prices", snapshot.as_of)]
-    if chosen.market == "spot":
-        dates.append(("Spot savings and interruption rates", snapshot.spot_as_of))
-    for what, as_of in dates:
-        if now - as_of > WEEK_SECONDS:
-            yield f"{what} are {int((now - as_of) // DAY_SECONDS)} days old; they may have moved."
-
-
-def _price_of_choice(found: Search, chosen: Option) -> Iterator[str]:
-    """What it costs that the user named types or a market, against the cheapest plan without that."""
-    limits = found.limits
-    if limits.instance_types is None and len(limits.markets) > 1:
+def _price_of_choices(
+    request: JobRequest,
+    architecture: Architecture,
+    settings: Settings,
+    found: Search,
+    snapshots: Sequence[MarketSnapshot],
+) -> Iterator[str]:
+    choices = _choices(request, found.feasible[0])
+    if not choices:
         return
-    free = (option for option in found.options if option.startable(limits.cap) and option.on_time(limits.hours))
-    cheapest = next(free)
-    ratio = chosen.cost.mid / cheapest.cost.mid
-    if ratio >= CHOICE_COSTS_MORE:
-        what = chosen.spec.instance_type if chosen.spec is not cheapest.spec else "on-demand"
-        market = "spot" if cheapest.market == "spot" else "on-demand"
-        yield (
-            f"Your choice of {what} costs {ratio:.1f}x the cheapest: {cheapest.spec.instance_type} on {market}, "
-            f"{dollars(round(cheapest.cost.mid))}."
-        )
+    training = request.training.with_(gradient_checkpointing="auto", save_interval_seconds="auto")
+    limits = found.limits.without_choices()
+    if training == request.training:
+        free = replace(found, limits=limits)
+    else:
+        job = _job(request.with_(training=training), architecture, replace(settings, checkpointing=CHECKPOINTING))
+        free = search(job, found.catalog, snapshots, limits, PRESENT_TRAINER)
+    yield from price_of_choices(choices, found.feasible[0], free.feasible[0])
+
+
+def _choices(request: JobRequest, chosen: Option) -> list[str]:
+    """What the user chose that the search would have, in words."""
+    constraints, training = request.constraints, request.training
+    words = {
+        chosen.spec.instance_type: constraints.instance_types is not None,
+        chosen.market.replace("_", "-"): constraints.market != "auto",
+        chosen.region: constraints.regions is not None,
+        "gradient_checkpointing": training.gradient_checkpointing != "auto",
+        "save_interval_seconds": training.save_interval_seconds != "auto",
+    }
+    return [word for word, chosen_by_user in words.items() if chosen_by_user]
 
 
 def _resolved_by_search(request: JobRequest, architecture: Architecture, chosen: Option) -> Iterator[ResolvedSetting]:
@@ -249,7 +186,7 @@ def _config(
         ),
         checkpoint=CheckpointConfig(interval_seconds=chosen.save_interval),
         limits=LimitConfig(
-            max_runtime_seconds=_max_runtime(chosen, limits),
+            max_runtime_seconds=max_runtime(chosen, limits),
             publication_reserve_seconds=_publication_seconds(architecture),
         ),
         evaluation=EvaluationConfig(generation_examples=training.generation_examples),

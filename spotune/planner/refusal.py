@@ -6,19 +6,19 @@ from collections.abc import Sequence
 
 from spotune.contracts.base import MICRO, dollars
 from spotune.contracts.errors import PlanRefused
-from spotune.contracts.plan import Rejection
 from spotune.planner.options import Option
+from spotune.planner.rejections import reject_impossible
 from spotune.planner.search import Search, describe_miss
 
 
 def refuse(found: Search) -> PlanRefused:
     """The error for a search without a feasible option."""
     limits = found.limits
-    permitted = [option for option in found.options if limits.permits(option)]
+    permitted = found.permitted
     if not permitted:
         return _nothing_permitted(found)
-    in_time = [option for option in permitted if option.on_time(limits.hours)]
-    affordable = [option for option in permitted if option.startable(limits.cap)]
+    in_time = [option for option in permitted if limits.in_time(option)]
+    affordable = [option for option in permitted if limits.affords(option)]
     if in_time:
         return _budget_too_small(found, in_time)
     if affordable:
@@ -65,19 +65,19 @@ def _neither(found: Search, options: Sequence[Option]) -> PlanRefused:
 
 def _nothing_permitted(found: Search) -> PlanRefused:
     limits = found.limits
-    misses = [(spec, fit) for spec, fit in found.misses if limits.allows(spec)]
+    misses = [(machines, fit) for machines, fit in found.misses if limits.allows(machines.spec)]
     if misses:
-        spec, fit = min(misses, key=lambda miss: miss[1].memory.p95 - miss[1].memory.usable)
+        machines, fit = min(misses, key=lambda miss: miss[1].memory.p95 - miss[1].memory.usable)
         return PlanRefused(
-            f"The run fits on no GPU that is allowed; the nearest is {spec.instance_type}: "
-            f"{describe_miss(spec.gpu, fit)}.",
+            f"The run fits on no GPU that is allowed; the nearest is "
+            f"{machines.spec.instance_type}: {describe_miss(machines, fit)}.",
             code="model_does_not_fit",
             param="model",
             remedy="Shorten training.max_sequence_length, lower adapter.rank, let adapter.type be qlora and "
             "training.gradient_checkpointing be auto, allow larger types, or take a smaller model.",
             details=_rejections(found),
         )
-    verdicts = _verdicts(found)
+    verdicts = reject_impossible(found)
     first = f" {verdicts[0].instance_type}: {verdicts[0].reason}." if verdicts else ""
     return PlanRefused(
         f"None of the allowed instance types can be used in the allowed market.{first}",
@@ -114,10 +114,5 @@ def _hours(option: Option) -> str:
     return f"{-(-option.course.wall.high // 0.1) / 10:.1f}"
 
 
-def _verdicts(found: Search) -> list[Rejection]:
-    allowed = found.limits.instance_types
-    return [verdict for name, verdict in found.verdicts.items() if allowed is None or name in allowed]
-
-
 def _rejections(found: Search) -> dict[str, object]:
-    return {"rejections": [verdict.model_dump() for verdict in _verdicts(found)]}
+    return {"rejections": [verdict.model_dump() for verdict in reject_impossible(found)]}

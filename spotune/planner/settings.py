@@ -14,6 +14,8 @@ from spotune.planner.volume import Lengths, Volume, measure_volume, row_lengths
 from spotune.planner.workload import Optimizer, Workload
 
 DEFAULT_SEED = 42
+CHECKPOINTING = (False, True)
+"""What the search tries where the request leaves it open."""
 LARGEST_AUTO_LENGTH = 4096
 LENGTH_STEP = 64
 STEPS_PER_EPOCH = 20
@@ -86,7 +88,7 @@ def settle(
         seed=_seed(request, notes),
         target_modules=_target_modules(request, architecture, notes),
         methods=("lora", "qlora") if method == "auto" else (method,),
-        checkpointing=(False, True) if checkpointing == "auto" else (checkpointing,),
+        checkpointing=CHECKPOINTING if checkpointing == "auto" else (checkpointing,),
         volume=volume,
         resolved=tuple(notes.resolved),
         warnings=tuple(notes.warnings),

@@ -59,5 +59,5 @@ def plan_for(
         validation=validation,
         cap=cap,
         now=now,
-        market=market,
+        markets=() if market is None else (market,),
     )

@@ -1,0 +1,200 @@
+"""How a step can be laid out on machines, and for each method the fastest layout that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from spotune.contracts.plan import MemoryEstimate, Sharding
+from spotune.contracts.training import TRAINED_SHARDINGS
+from spotune.planner.catalog import InstanceSpec
+from spotune.planner.memory import estimate_memory
+from spotune.planner.throughput import Speed, estimate_speed
+from spotune.planner.workload import Layout, Workload
+
+HOST_COUNTS = (1, 2, 4, 8)
+SLOWEST_NETWORK = 12.5e9
+"""Bytes a second between machines (100 Gb/s) below which several of them are not planned: steps would wait for it."""
+LARGEST_MICRO_BATCH = 64
+SPEED_TOLERANCE = 0.02
+"""Of layouts within this share of the fastest, the one with the least memory is taken."""
+HOST_MEMORY_SHARE = 0.85
+"""Of a machine's memory, what offloading may take."""
+
+SPREADS: tuple[tuple[Sharding, bool], ...] = (
+    ("none", False),
+    ("ddp", False),
+    ("zero1", False),
+    ("zero2", False),
+    ("fsdp", False),
+    ("zero2", True),
+    ("zero3", True),
+)
+"""Sharding and offload, each slower than those before it and smaller on the GPU. FSDP stands for ZeRO-3, its equal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trainer:
+    """What the container can carry out."""
+
+    shardings: frozenset[Sharding]
+    offload: bool
+    hosts: int
+
+
+PRESENT_TRAINER = Trainer(shardings=TRAINED_SHARDINGS, offload=False, hosts=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Machines:
+    """`count` instances of one type."""
+
+    spec: InstanceSpec
+    count: int
+
+    @property
+    def gpus(self) -> int:
+        """In all."""
+        return self.spec.gpus * self.count
+
+    @property
+    def shape(self) -> tuple[object, ...]:
+        """What memory and speed follow from: sizes that differ in price alone share their layouts."""
+        spec = self.spec
+        return spec.gpu.name, spec.gpus, self.count, spec.link, spec.network if self.count > 1 else 0, spec.ram_gib
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """One layout on one kind of machine, whether it fits or not."""
+
+    work: Workload
+    layout: Layout
+    memory: MemoryEstimate
+
+    @property
+    def fits(self) -> bool:
+        """By the 95 % value."""
+        return self.memory.p95 <= self.memory.usable
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A layout that fits, with its speed."""
+
+    fit: Fit
+    speed: Speed
+
+
+@dataclass(frozen=True)
+class Layouts:
+    """The layouts of one job on one kind of machine."""
+
+    works: tuple[Workload, ...]
+    """One a method."""
+    checkpointing: tuple[bool, ...]
+    machines: Machines
+    trainer: Trainer
+
+    @cached_property
+    def best(self) -> tuple[Timed, ...]:
+        """For each method the fastest that fits, or one nearly as fast that needs less memory."""
+        return tuple(best for work in self.works if (best := self._fastest(work)) is not None)
+
+    @cached_property
+    def nearest(self) -> Fit:
+        """The layout that needs the least memory, fitting or not."""
+        fits = (
+            self._fit(work, 1, True in self.checkpointing, spread) for work in self.works for spread in self._spreads()
+        )
+        return min(fits, key=lambda fit: fit.memory.p95)
+
+    def _fastest(self, work: Workload) -> Timed | None:
+        """Offloading is looked at only where nothing fits without it, and more sharding only while it gains room."""
+        found: list[Timed] = []
+        for spread in self._spreads():
+            if spread[1] and found:
+                break
+            largest = [self._largest(work, checkpointing, spread) for checkpointing in self.checkpointing]
+            found += [timed for timed in largest if timed is not None]
+            if self._unbounded(work, largest):
+                break
+        if not found:
+            return None
+        return self._least_memory(found)
+
+    def _spreads(self) -> Iterator[tuple[Sharding, bool]]:
+        for sharding, offload in SPREADS:
+            single = self.machines.gpus == 1
+            pointless = single and sharding != "none" and not offload
+            impossible = (not single and sharding == "none") or sharding not in self.trainer.shardings
+            if not pointless and not impossible and (self.trainer.offload or not offload):
+                yield sharding, offload
+
+    def _largest(self, work: Workload, checkpointing: bool, spread: tuple[Sharding, bool]) -> Timed | None:
+        """The largest micro-batch that fits, found by bisection: memory grows with it."""
+        sizes = micro_batches(work.global_batch, self.machines.gpus)
+        low, high, best = 0, len(sizes) - 1, None
+        while low <= high:
+            middle = (low + high) // 2
+            fit = self._fit(work, sizes[middle], checkpointing, spread)
+            if fit.fits:
+                low, best = middle + 1, fit
+            else:
+                high = middle - 1
+        return self._timed(best) if best is not None else None
+
+    def _unbounded(self, work: Workload, largest: list[Timed | None]) -> bool:
+        """True where memory holds nothing back: the largest micro-batch fits, without recomputing where it may."""
+        first = largest[0]
+        return (
+            first is not None
+            and first.fit.layout.micro_batch == micro_batches(work.global_batch, self.machines.gpus)[-1]
+        )
+
+    def _least_memory(self, found: list[Timed]) -> Timed:
+        enough = max(timed.speed.training.mid for timed in found) * (1 - SPEED_TOLERANCE)
+        near = [self._smallest(timed, enough) for timed in found if timed.speed.training.mid >= enough]
+        return min(near, key=lambda timed: timed.fit.memory.p95)
+
+    def _smallest(self, timed: Timed, enough: float) -> Timed:
+        """The smallest micro-batch of this layout that is still fast enough."""
+        layout = timed.fit.layout
+        sizes = micro_batches(timed.fit.work.global_batch, self.machines.gpus)
+        for size in reversed([size for size in sizes if size < layout.micro_batch]):
+            smaller = self._timed(
+                self._fit(timed.fit.work, size, layout.checkpointing, (layout.sharding, layout.offload))
+            )
+            if smaller.speed.training.mid < enough:
+                break
+            timed = smaller
+        return timed
+
+    def _fit(self, work: Workload, micro_batch: int, checkpointing: bool, spread: tuple[Sharding, bool]) -> Fit:
+        machines = self.machines
+        layout = Layout(micro_batch, checkpointing, machines.gpus, machines.count, *spread)
+        return Fit(work, layout, estimate_memory(work, layout, usable=machines.spec.gpu.usable_memory))
+
+    def _timed(self, fit: Fit) -> Timed:
+        spec = self.machines.spec
+        return Timed(fit, estimate_speed(fit.work, fit.layout, spec.gpu))
+
+
+def host_counts(spec: InstanceSpec, trainer: Trainer) -> tuple[int, ...]:
+    """How many machines of this type may work on one job."""
+    most = trainer.hosts if spec.network >= SLOWEST_NETWORK else 1
+    return tuple(count for count in HOST_COUNTS if count <= most)
+
+
+def micro_batches(global_batch: int, gpus: int) -> list[int]:
+    """Sizes that make the global batch of equal steps on every GPU; none where it cannot be shared out evenly."""
+    share, rest = divmod(global_batch, gpus)
+    if rest:
+        return []
+    return [size for size in range(1, min(share, LARGEST_MICRO_BATCH) + 1) if share % size == 0]
+
+
+def in_precision_of(work: Workload, spec: InstanceSpec) -> Workload:
+    """The same work in fp16 where the card has no bf16."""
+    return work if spec.gpu.bf16 else replace(work, precision="fp16")

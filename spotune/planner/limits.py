@@ -1,0 +1,100 @@
+"""What every option is held against: the request's constraints and the account's, as the search reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from spotune.contracts.base import MicroUSD
+from spotune.contracts.errors import RequestRefused
+from spotune.contracts.request import Constraints, Market
+from spotune.planner.catalog import Catalog, InstanceSpec, MarketSnapshot
+from spotune.planner.options import Option
+
+MARKETS: frozenset[Market] = frozenset({"spot", "on_demand"})
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Money, time, and where the run may go."""
+
+    cap: MicroUSD
+    hours: float | None
+    confidence: float
+    """The probability with which the deadline is to be met."""
+    markets: frozenset[Market] = MARKETS
+    instance_types: frozenset[str] | None = None
+    regions: frozenset[str] | None = None
+
+    def meets(self, option: Option) -> bool:
+        """True where the option may be chosen."""
+        return self.permits(option) and self.affords(option) and self.in_time(option)
+
+    def permits(self, option: Option) -> bool:
+        """True where the user allows its market, type and region, and the account's quota its number."""
+        here = self.regions is None or option.region in self.regions
+        return here and option.market in self.markets and self.allows(option.spec) and option.within_quota
+
+    def allows(self, spec: InstanceSpec) -> bool:
+        """True where the type is among the user's, or the user named none."""
+        return self.instance_types is None or spec.instance_type in self.instance_types
+
+    def affords(self, option: Option) -> bool:
+        """True where the cap covers the worst case of a time limit that is long enough."""
+        return option.needed_cap <= self.cap
+
+    def in_time(self, option: Option) -> bool:
+        """True where the forecast meets the deadline with the confidence that was asked for."""
+        return self.hours is None or option.course.wall.high <= self.hours
+
+    def without_choices(self) -> Limits:
+        """The same money and time with every type, market and region open: what a choice is priced against."""
+        return replace(self, markets=MARKETS, instance_types=None, regions=None)
+
+
+def read_limits(
+    constraints: Constraints, cap: MicroUSD, catalog: Catalog, snapshots: Sequence[MarketSnapshot]
+) -> Limits:
+    """The constraints; the smaller of the cap and the request's budget holds.
+
+    Raises:
+        RequestRefused: an instance type that the catalog does not have, or a region without prices.
+    """
+    types, regions = constraints.instance_types, constraints.regions
+    for name in types or ():
+        _check_type(name, catalog)
+    for region in regions or ():
+        _check_region(region, snapshots)
+    return Limits(
+        cap=min(cap, constraints.budget) if constraints.budget is not None else cap,
+        hours=constraints.finish_within_hours,
+        confidence=constraints.deadline_confidence,
+        markets=MARKETS if constraints.market == "auto" else frozenset({constraints.market}),
+        instance_types=None if types is None else frozenset(types),
+        regions=None if regions is None else frozenset(regions),
+    )
+
+
+def _check_type(name: str, catalog: Catalog) -> None:
+    if name in catalog.instances:
+        return
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, catalog.instances, n=3, cutoff=0.5)
+    raise RequestRefused(
+        f"There is no instance type {name} in the catalog.",
+        code="unknown_instance_type",
+        param="constraints.instance_types",
+        remedy=f"Did you mean {', '.join(near)}?" if near else "See them all with `spotune catalog`.",
+    )
+
+
+def _check_region(region: str, snapshots: Sequence[MarketSnapshot]) -> None:
+    known = [snapshot.region for snapshot in snapshots]
+    if region not in known:
+        raise RequestRefused(
+            f"This installation does not run in {region}.",
+            code="unknown_region",
+            param="constraints.regions",
+            remedy=f"Choose among {', '.join(known)}, or leave it out.",
+        )

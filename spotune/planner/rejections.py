@@ -1,0 +1,75 @@
+"""For each instance type that was not chosen, the one reason that decided, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from spotune.contracts.base import dollars
+from spotune.contracts.plan import Rejection
+from spotune.planner.catalog import InstanceSpec
+from spotune.planner.limits import Limits
+from spotune.planner.options import Option
+from spotune.planner.search import Search
+
+_MARKETS = {"spot": "spot", "on_demand": "on-demand"}
+
+
+def reject_others(found: Search, chosen: Option) -> Iterator[Rejection]:
+    """One reason for every type but the chosen one."""
+    best = _best_by_type(found)
+    for spec in found.catalog:
+        if spec is chosen.spec:
+            continue
+        if not found.limits.allows(spec):
+            yield Rejection(
+                instance_type=spec.instance_type, rule="not_allowed", reason="not among constraints.instance_types"
+            )
+        elif spec.instance_type in best:
+            yield _outdone(best[spec.instance_type], found.limits, chosen)
+        else:
+            yield _impossible(found, spec)
+
+
+def reject_impossible(found: Search) -> list[Rejection]:
+    """The reasons of the allowed types that cannot do the run at all, whatever it may cost and take."""
+    possible = {option.spec.instance_type for option in found.permitted}
+    allowed = [spec for spec in found.catalog if found.limits.allows(spec)]
+    return [_impossible(found, spec) for spec in allowed if spec.instance_type not in possible]
+
+
+def _best_by_type(found: Search) -> dict[str, Option]:
+    """Each type's cheapest option, one within every constraint where it has one."""
+    best: dict[str, Option] = {}
+    for option in (*found.feasible, *found.permitted):
+        best.setdefault(option.spec.instance_type, option)
+    return best
+
+
+def _outdone(option: Option, limits: Limits, chosen: Option) -> Rejection:
+    name, where = option.spec.instance_type, _MARKETS[option.market]
+    if not limits.affords(option):
+        needed = f"needs {dollars(option.needed_cap)} on {where} to be sure to finish; the cap is {dollars(limits.cap)}"
+        return Rejection(instance_type=name, rule="budget", reason=needed)
+    if not limits.in_time(option):
+        late = (
+            f"may take {option.course.wall.high:.1f} h on {where}, queue included; the deadline is {limits.hours:g} h"
+        )
+        return Rejection(instance_type=name, rule="deadline", reason=late)
+    ratio = option.cost.mid / chosen.cost.mid
+    cost = f"{dollars(round(option.cost.mid))} expected on {where}, {ratio:.2f}x the chosen"
+    return Rejection(instance_type=name, rule="cost", reason=cost)
+
+
+def _impossible(found: Search, spec: InstanceSpec) -> Rejection:
+    """The search's verdict; for a type that holds the run the account's quota, or no price in the allowed market."""
+    name, limits = spec.instance_type, found.limits
+    if name in found.verdicts:
+        return found.verdicts[name]
+    offered = [option for option in found.options if option.spec is spec and option.market in limits.markets]
+    if offered:
+        option = min(offered, key=lambda option: (option.count, option.cost.mid))
+        where = _MARKETS[option.market]
+        reason = f"the account's quota allows {option.quota} on {where}, {option.count} needed; ask for more"
+        return Rejection(instance_type=name, rule="quota", reason=reason)
+    markets = " or ".join(_MARKETS[market] for market in sorted(limits.markets))
+    return Rejection(instance_type=name, rule="market", reason=f"no {markets} price is known in {found.regions}")

@@ -1,0 +1,138 @@
+"""What a plan says: the choice, what it was chosen from, and what to know about it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from spotune.contracts.base import Timestamp, dollars
+from spotune.contracts.money import longest_runtime, worst_case
+from spotune.contracts.plan import Candidate, FrontPoint, Plan
+from spotune.contracts.request import Market
+from spotune.planner.catalog import MarketSnapshot
+from spotune.planner.ladder import build_ladder
+from spotune.planner.limits import Limits
+from spotune.planner.options import Option
+from spotune.planner.pareto import pareto_front
+from spotune.planner.rejections import reject_others
+from spotune.planner.search import Search
+
+ALTERNATIVES = 5
+WEEK_SECONDS = 7 * 24 * 3600
+DAY_SECONDS = 24 * 3600
+CHOICE_COSTS_MORE = 1.05
+"""From this multiple of the cheapest on, the price of the user's own choices is said."""
+_MARKETS: dict[Market, str] = {"spot": "spot", "on_demand": "on-demand"}
+
+
+def state_plan(found: Search, chosen: Option, snapshots: Sequence[MarketSnapshot]) -> Plan:
+    """The plan for a chosen option of this search, without warnings."""
+    limits, feasible = found.limits, found.feasible
+    snapshot = next(one for one in snapshots if one.region == chosen.region)
+    return Plan(
+        chosen=_candidate(chosen, limits),
+        rungs=build_ladder(chosen, feasible, limits.hours),
+        on_demand_price=chosen.ceiling_price,
+        on_demand_cost=math.ceil(chosen.ceiling_price * chosen.count * chosen.calm_hours),
+        alternatives=tuple(_candidate(option, limits) for option in _further_types(feasible, chosen)),
+        front=tuple(_front_point(option, limits) for option in pareto_front(found.permitted)),
+        rejections=tuple(reject_others(found, chosen)),
+        confidence=limits.confidence,
+        market_as_of=snapshot.spot_as_of if chosen.market == "spot" else snapshot.as_of,
+    )
+
+
+def max_runtime(option: Option, limits: Limits) -> int:
+    """The longest that cap and deadline allow, not the forecast: a slower machine than forecast may still finish."""
+    runtime = longest_runtime(option.ceiling_price, option.count, limits.cap)
+    return runtime if limits.hours is None else min(runtime, int(limits.hours * 3600))
+
+
+def warn(
+    found: Search, plan: Plan, chosen: Option, snapshots: Sequence[MarketSnapshot], now: Timestamp
+) -> Iterator[str]:
+    """What to know before the plan is paid for."""
+    snapshot = next(one for one in snapshots if one.region == chosen.region)
+    yield from snapshot.warnings
+    yield from _age_warnings(chosen, snapshot, now)
+    if snapshot.quotes[chosen.spec.instance_type].certainty != "confirmed":
+        yield f"The on-demand price of {chosen.spec.instance_type} is not confirmed ({chosen.spec.price_note})."
+    if not chosen.spec.gpu.bf16:
+        yield f"{chosen.spec.gpu.name} has no bf16: training runs in fp16 with loss scaling."
+    if "on_demand" in found.limits.markets and plan.rungs[-1].market == "spot":
+        yield "No on-demand rung: budget and deadline leave no room for one, so the job depends on spot capacity."
+
+
+def price_of_choices(choices: Sequence[str], chosen: Option, cheapest: Option) -> Iterator[str]:
+    """What the user's own choices cost, against the cheapest plan without them.
+
+    Args:
+        choices: in words.
+        cheapest: within the same cap and deadline.
+    """
+    ratio = chosen.cost.mid / cheapest.cost.mid
+    if ratio >= CHOICE_COSTS_MORE:
+        where = f"{cheapest.spec.instance_type} on {_MARKETS[cheapest.market]}"
+        yield (
+            f"Your choice of {' and '.join(choices)} costs {ratio:.1f}x the cheapest: {where}, "
+            f"{dollars(round(cheapest.cost.mid))}."
+        )
+
+
+def _candidate(option: Option, limits: Limits) -> Candidate:
+    fit, layout = option.fit, option.fit.layout
+    return Candidate(
+        instance_type=option.spec.instance_type,
+        instance_count=option.count,
+        gpu=option.spec.gpu.name,
+        gpus=option.machines.gpus,
+        market=option.market,
+        region=option.region,
+        price=option.price,
+        method=fit.work.method,
+        precision=fit.work.precision,
+        sharding=layout.sharding,
+        offload=layout.offload,
+        micro_batch_size=layout.micro_batch,
+        gradient_accumulation=fit.work.global_batch // (layout.micro_batch * layout.gpus),
+        gradient_checkpointing=layout.checkpointing,
+        memory=fit.memory,
+        tokens_per_second=option.speed.training,
+        billed_hours=option.course.billed,
+        wall_hours=option.course.wall,
+        cost=option.cost,
+        worst_case_cost=worst_case(option.ceiling_price, option.count, max_runtime(option, limits)),
+        interruptions=option.course.interruptions,
+        save_interval=option.save_interval,
+    )
+
+
+def _further_types(feasible: Sequence[Option], chosen: Option) -> list[Option]:
+    """The cheapest option of each other type."""
+    best: dict[str, Option] = {}
+    for option in feasible:
+        best.setdefault(option.spec.instance_type, option)
+    best.pop(chosen.spec.instance_type)
+    return list(best.values())[:ALTERNATIVES]
+
+
+def _front_point(option: Option, limits: Limits) -> FrontPoint:
+    return FrontPoint(
+        instance_type=option.spec.instance_type,
+        instance_count=option.count,
+        market=option.market,
+        region=option.region,
+        method=option.fit.work.method,
+        cost=option.cost,
+        wall_hours=option.course.wall,
+        meets=limits.meets(option),
+    )
+
+
+def _age_warnings(chosen: Option, snapshot: MarketSnapshot, now: Timestamp) -> Iterator[str]:
+    dates = [("On-demand prices", snapshot.as_of)]
+    if chosen.market == "spot":
+        dates.append(("Spot savings and interruption rates", snapshot.spot_as_of))
+    for what, as_of in dates:
+        if now - as_of > WEEK_SECONDS:
+            yield f"{what} are {int((now - as_of) // DAY_SECONDS)} days old; they may have moved."
