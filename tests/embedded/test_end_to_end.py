@@ -81,18 +81,18 @@ def test_a_job_trains_for_real_and_its_money_is_settled(trainable: StackState, s
 
 def test_an_interruption_at_any_step_changes_no_bit_of_the_weights(trainable: StackState, sdk: openai.OpenAI) -> None:
     epochs = 60
-    step = random.randint(1, 500)
-    print(f"interrupting after step {step}, once a checkpoint is in S3")
+    step = random.randint(1, 300)
+    print(f"interrupting once a checkpoint of step {step} or later is in S3")
     interrupted_id = submit(sdk, epochs)
     name = f"{interrupted_id}-1"
 
     def reached() -> bool | None:
         job = sdk.fine_tuning.jobs.retrieve(interrupted_id)
         assert job.status not in ("succeeded", "failed"), "it ended before it could be interrupted"
-        progress = details(job)["progress"]
-        return True if progress and progress["step"] >= step and checkpoints(sdk, job.id) else None
+        # Not by progress.json: it is written every 20 s, and so may be seen when the last step is over.
+        return True if any(one.step_number >= step for one in checkpoints(sdk, job.id)) else None
 
-    wait_for(reached, f"step {step}")
+    wait_for(reached, f"a checkpoint of step {step}")
     door = f"{trainable.double_url}/_double/interrupt"
     httpx.post(door, json={"TrainingJobName": name, "restart_after_seconds": 0.5}).raise_for_status()
     interrupted = finished(sdk, interrupted_id)
