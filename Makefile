@@ -35,10 +35,10 @@ test: $(READY)  ## every test; fast ones first
 	$(RUN)/python -m pytest -m 'not torch and not embedded' -n 2
 	$(RUN)/python -m pytest -m 'torch or embedded'
 
-bench: bench-api  ## every benchmark; fails where a bar is missed
+bench: bench-api bench-planner bench-spot bench-plan-speed  ## every benchmark; fails where a bar is missed
 
 bench-%: $(READY)
-	$(RUN)/python -m benchmarks.$*
+	$(RUN)/python -m benchmarks.$(subst -,_,$*) $(FILE)
 
 lock:  ## write constraints.txt anew from what pyproject.toml allows today
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
