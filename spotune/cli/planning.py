@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_format
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,8 @@ from spotune.cli import render
 from spotune.cli.client import Api
 from spotune.cli.connection import find_connection
 from spotune.cli.data import check_file, model_folder, tokenizer_of
+from spotune.cli.explanation import explain as explain_type
+from spotune.cli.explanation import lines
 from spotune.cli.jobfile import Draft
 from spotune.cli.jobs import (
     BudgetOption,
@@ -26,6 +29,7 @@ from spotune.cli.jobs import (
     draft_of,
     with_uploads,
 )
+from spotune.cli.plot import check_target, write_plot
 from spotune.cli.screen import JsonOption, Screen
 from spotune.contracts.api import DatasetPair, PlanObject
 from spotune.contracts.base import MICRO, MicroUSD
@@ -50,14 +54,31 @@ def plan(
     within_hours: HoursOption = None,
     assignments: SetOption = None,
     offline: Annotated[bool, typer.Option("--offline", help="Do not ask the API; upload nothing.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw cost against time into this .png, .svg or .html.")
+    ] = None,
+    explain: Annotated[
+        str | None, typer.Option("--explain", metavar="TYPE", help="Say why this instance type was not chosen.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Say what a job would take: machines, hours, dollars, with intervals. Nothing is started."""
     screen = Screen(machine=json)
+    if plot is not None:
+        check_target(plot)
     draft = draft_of(file, model, training_file, validation_file, budget, within_hours, assignments)
-    answer = plan_offline(draft) if offline else _plan(draft, screen)
+    ask = plan_offline if offline else partial(_plan, screen=screen)
+    answer = ask(draft)
+    if explain is not None:
+        explanation = explain_type(explain, answer, draft, ask)
+        screen.emit(explanation.model_dump(mode="json"))
+        screen.say("\n".join(lines(explanation)))
+        return
     screen.emit(answer.model_dump(mode="json"))
     screen.show(render.plan(answer, now=time.time()))
+    if plot is not None:
+        write_plot(answer.plan, f"{draft.request.model}: cost against time", plot)
+        screen.note(f"Drawn into {plot}.")
 
 
 def plan_offline(draft: Draft) -> PlanObject:
@@ -101,7 +122,7 @@ def plan_offline(draft: Draft) -> PlanObject:
     )
 
 
-def _plan(draft: Draft, screen: Screen) -> PlanObject:
+def _plan(draft: Draft, *, screen: Screen) -> PlanObject:
     try:
         with Api(find_connection()) as api:
             return api.plan(with_uploads(api, draft, screen))

@@ -23,7 +23,7 @@ from spotune.contracts.training import (
 )
 from spotune.planner.architecture import Architecture, read_architecture
 from spotune.planner.catalog import MarketSnapshot, load_catalog
-from spotune.planner.layouts import PRESENT_TRAINER
+from spotune.planner.layouts import PRESENT_TRAINER, Trainer
 from spotune.planner.limits import Limits, read_limits
 from spotune.planner.options import Job, Option
 from spotune.planner.refusal import refuse
@@ -43,6 +43,7 @@ def prepare(
     cap: MicroUSD,
     now: Timestamp,
     markets: Sequence[MarketSnapshot] = (),
+    trainer: Trainer = PRESENT_TRAINER,
 ) -> Prepared:
     """Resolve the settings, choose the cheapest plan within every constraint, and write the container's config.
 
@@ -51,6 +52,7 @@ def prepare(
         now: for the age of the prices; deadlines count from it.
         markets: prices to plan on, one snapshot a region, the first that of the data; the bundled one of us-east-1
             where there are none.
+        trainer: what the container can carry out.
 
     Raises:
         RequestRefused: a value that the model or the catalog does not know.
@@ -62,7 +64,7 @@ def prepare(
     architecture = read_architecture(architecture_config)
     limits = read_limits(request.constraints, cap, catalog, snapshots)
     settings = settle(request, architecture, training, validation)
-    found = search(_job(request, architecture, settings), catalog, snapshots, limits, PRESENT_TRAINER)
+    found = search(_job(request, architecture, settings), catalog, snapshots, limits, trainer)
     if not found.feasible:
         raise refuse(found)
     chosen = found.feasible[0]
@@ -71,7 +73,7 @@ def prepare(
         *training.warnings,
         *settings.warnings,
         *warn(found, plan, chosen, snapshots, now),
-        *_price_of_choices(request, architecture, settings, found, snapshots),
+        *_price_of_choices(request, architecture, settings, found, snapshots, trainer),
     )
     return Prepared(
         training=training,
@@ -102,6 +104,7 @@ def _price_of_choices(
     settings: Settings,
     found: Search,
     snapshots: Sequence[MarketSnapshot],
+    trainer: Trainer,
 ) -> Iterator[str]:
     choices = _choices(request, found.feasible[0])
     if not choices:
@@ -112,7 +115,7 @@ def _price_of_choices(
         free = replace(found, limits=limits)
     else:
         job = _job(request.with_(training=training), architecture, replace(settings, checkpointing=CHECKPOINTING))
-        free = search(job, found.catalog, snapshots, limits, PRESENT_TRAINER)
+        free = search(job, found.catalog, snapshots, limits, trainer)
     yield from price_of_choices(choices, found.feasible[0], free.feasible[0])
 
 
