@@ -46,7 +46,7 @@ class Workload:
         """Of the adapter, or of the whole model."""
         if self.method == "full":
             return self.architecture.parameters
-        return self.architecture.layers * self.rank * sum(linear.inputs + linear.outputs for linear in self.targets)
+        return self.rank * sum(linear.layers * (linear.inputs + linear.outputs) for linear in self.targets)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,9 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spotune.contracts.errors import RequestRefused
-from spotune.planner import known_config, read_architecture
+from spotune.planner import known_config, known_names, read_architecture
 
 PUBLISHED = {
     "HuggingFaceTB/SmolLM2-135M": 134_515_008,
@@ -16,12 +18,91 @@ PUBLISHED = {
     "google/gemma-2-9b-it": 9_241_705_984,
     "microsoft/Phi-3-mini-4k-instruct": 3_821_079_552,
     "openai-community/gpt2": 124_439_808,
+    "openai-community/gpt2-xl": 1_557_611_200,
+    "meta-llama/Llama-2-70b-hf": 68_976_648_192,
+    "meta-llama/Llama-3.1-405B": 405_853_388_800,
+    "mistralai/Mistral-Nemo-Base-2407": 12_247_782_400,
+    "mistralai/Mistral-Small-24B-Base-2501": 23_572_403_200,
+    "mistralai/Mixtral-8x7B-v0.1": 46_702_792_704,
+    "mistralai/Mixtral-8x22B-v0.1": 140_620_634_112,
+    "Qwen/Qwen3-30B-A3B": 30_532_122_624,
+    "Qwen/Qwen3-235B-A22B": 235_093_634_560,
+    "Qwen/Qwen1.5-MoE-A2.7B": 14_315_784_192,
+    "google/gemma-3-1b-it": 999_885_952,
+    "google/gemma-3-4b-it": 4_300_079_472,
+    "google/gemma-3-27b-it": 27_432_406_640,
+    "microsoft/phi-2": 2_779_683_840,
+    "tiiuae/falcon-7b": 6_921_720_704,
+    "EleutherAI/pythia-6.9b": 6_857_302_016,
+    "EleutherAI/pythia-12b": 11_846_072_320,
+    "facebook/opt-6.7b": 6_658_473_984,
+    "mosaicml/mpt-7b": 6_649_286_656,
+    "HuggingFaceTB/SmolLM3-3B": 3_075_098_624,
+    "stabilityai/stablelm-3b-4e1t": 2_795_443_200,
+    "allenai/OLMo-2-1124-7B": 7_298_617_344,
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B": 1_777_088_000,
 }
 
 
 @pytest.mark.parametrize(("name", "parameters"), PUBLISHED.items())
 def test_a_well_known_model_has_its_published_parameter_count(name, parameters):
     assert read_architecture(known_config(name)).parameters == parameters
+
+
+ACTIVE = {
+    "mistralai/Mixtral-8x7B-v0.1": 12.9e9,
+    "Qwen/Qwen3-30B-A3B": 3.3e9,
+    "Qwen/Qwen1.5-MoE-A2.7B": 2.7e9,
+    "allenai/OLMoE-1B-7B-0924": 1.3e9,
+}
+
+
+@pytest.mark.parametrize(("name", "active"), ACTIVE.items())
+def test_a_mixture_has_its_published_active_parameters(name, active):
+    assert read_architecture(known_config(name)).active_parameters == pytest.approx(active, rel=0.03)
+
+
+def test_a_dense_model_of_text_is_active_as_a_whole():
+    for name in ("meta-llama/Llama-3.1-8B", "openai-community/gpt2"):
+        architecture = read_architecture(known_config(name))
+        assert architecture.active_parameters == architecture.parameters
+
+
+def test_experts_are_no_linear_modules_and_so_are_neither_targets_nor_quantized():
+    architecture = read_architecture(known_config("mistralai/Mixtral-8x7B-v0.1"))
+    assert [linear.name for linear in architecture.targets("all-linear")] == ["q_proj", "k_proj", "v_proj", "o_proj"]
+    assert architecture.quantizable_parameters == architecture.attention
+
+
+def test_blocks_named_as_dense_have_no_experts():
+    config = known_config("Qwen/Qwen3-30B-A3B")
+    dense = read_architecture({**config, "mlp_only_layers": [0, 1]})
+    every_second = read_architecture({**config, "decoder_sparse_step": 2})
+    assert (dense.experts.layers, every_second.experts.layers) == (46, 24)
+    assert {linear.layers for linear in dense.targets(("gate_proj",))} == {2}
+
+
+def test_every_bundled_name_is_read():
+    for name in known_names():
+        assert read_architecture(known_config(name)).parameters > 1e7
+    assert len(known_names()) == len({name.lower() for name in known_names()}) >= 120
+
+
+@given(
+    config=st.sampled_from([known_config(name) for name in known_names()]),
+    data=st.data(),
+    wrong=st.one_of(st.none(), st.integers(-3, 0), st.floats(), st.text(max_size=4), st.just([]), st.just({})),
+)
+def test_a_damaged_config_is_read_or_refused_by_name_and_never_anything_else(config, data, wrong):
+    key = data.draw(st.sampled_from(sorted(config)))
+    refusal = None
+    try:
+        assert read_architecture({**config, key: wrong}).parameters > 0
+    except RequestRefused as refused:
+        refusal = refused
+    if refusal is not None:
+        assert refusal.code == "unknown_architecture"
+        assert key in str(refusal) or key == "model_type"
 
 
 def test_smollm2_counts_are_those_worked_out_by_hand():
