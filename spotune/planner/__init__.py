@@ -1,7 +1,7 @@
 """Pure: what a job needs, how long it takes, what it costs, and the cheapest way to run it. docs/planning.md."""
 
 from spotune.planner.architecture import Architecture, known_config, known_names, read_architecture
-from spotune.planner.catalog import MarketSnapshot, load_catalog
+from spotune.planner.catalog import load_catalog
 from spotune.planner.prepare import prepare
 
 __all__ = [

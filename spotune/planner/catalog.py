@@ -13,27 +13,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
 
-from pydantic import Field
-
-from spotune.contracts.base import MICRO, Contract, MicroUSD, Timestamp
+from spotune.contracts.base import MICRO, MicroUSD, Timestamp
+from spotune.contracts.market import Certainty, MarketSnapshot, Quote
 
 HOME_REGION = "us-east-1"
 """The region of the bundled on-demand prices."""
 
 PRICES_AS_OF = datetime(2026, 11, 23, tzinfo=UTC).timestamp()
 """When the bundled on-demand prices were gathered."""
-
-HAZARDS = (0.01, 0.02, 0.04, 0.07, 0.12)
-"""Interruptions an instance-hour for the advisor's buckets 0..4: a prior.
-
-The advisor's percentages, read literally, mean thousands of hours between interruptions, while published traces of GPU
-spot show mean up-times of 0.7 to 10 hours; the prior lies between them.
-"""
-
-Certainty = Literal["confirmed", "other_region", "computed", "none"]
-"""Of a price: read in the region, read in another one, computed from EC2's, or unknown."""
 
 _MIB = 1024**2
 
@@ -71,37 +59,6 @@ class InstanceSpec:
     """Micro-dollars an hour of SageMaker training in us-east-1; None where no price is public."""
     certainty: Certainty
     price_note: str
-
-
-Price = Annotated[int, Field(gt=0)]
-"""Micro-dollars an instance-hour."""
-
-
-class Quote(Contract):
-    """What one instance type costs; None where it is not offered or not known."""
-
-    on_demand: Price | None
-    certainty: Certainty
-    spot: Price | None = None
-    interruption_bucket: Annotated[int, Field(ge=0, le=4)] | None = None
-
-    @property
-    def hazard(self) -> float:
-        """Expected spot interruptions an instance-hour; the worst bucket's where none is known."""
-        return HAZARDS[-1 if self.interruption_bucket is None else self.interruption_bucket]
-
-
-class MarketSnapshot(Contract):
-    """Prices of one region at one time: what a refresh writes and a plan reads."""
-
-    version: Literal[1] = 1
-    region: str
-    as_of: Timestamp
-    """When the on-demand prices were true."""
-    spot_as_of: Timestamp
-    quotes: dict[str, Quote]
-    warnings: tuple[str, ...] = ()
-    """What a plan on these prices must say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from spotune.contracts.base import Interval
+from spotune.planner.span import Span
 
 BILLED_START_SECONDS = 482
 """Image pull, download and loading, as one published attempt was billed for them. Every start pays it."""
@@ -23,7 +23,7 @@ SAVE_BYTES_PER_SECOND = 500e6
 SAVE_SECONDS = 2.0
 """Fixed part of writing a checkpoint."""
 
-QUEUE_SECONDS = Interval(low=60, mid=600, high=3480)
+QUEUE_SECONDS = Span(low=60, mid=600, high=3480)
 """Waiting for capacity at the start: 28 to 58 minutes were measured on-demand in 2026; the mid is a working guess."""
 
 RESTART_SECONDS = 600
@@ -40,7 +40,7 @@ class Work:
     """A run without interruptions, in seconds. `start` is billed and is paid again by every restart."""
 
     start: float
-    training: Interval
+    training: Span
     save: float
     """One checkpoint."""
 
@@ -49,8 +49,8 @@ class Work:
 class Course:
     """The same run with interruptions, in hours."""
 
-    billed: Interval
-    wall: Interval
+    billed: Span
+    wall: Span
     interruptions: float
 
 
@@ -73,7 +73,7 @@ def expected_course(work: Work, *, hazard: float, interval: int) -> Course:
     loss = work.start + interval / 2
     rate = hazard / 3600
     if rate * loss >= 1:
-        never = Interval(low=math.inf, mid=math.inf, high=math.inf)
+        never = Span(low=math.inf, mid=math.inf, high=math.inf)
         return Course(billed=never, wall=never, interruptions=math.inf)
     saving = 1 + work.save / interval
     billed_mid, count = _settle(work.start + work.training.mid * saving, loss, rate)
@@ -103,5 +103,5 @@ def _poisson_95(mean: float) -> float:
     return mean + 1.645 * math.sqrt(mean) + 0.28 * min(1.0, mean)
 
 
-def _hours(low: float, mid: float, high: float) -> Interval:
-    return Interval(low=low / 3600, mid=mid / 3600, high=high / 3600)
+def _hours(low: float, mid: float, high: float) -> Span:
+    return Span(low=low / 3600, mid=mid / 3600, high=high / 3600)

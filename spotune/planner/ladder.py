@@ -45,6 +45,7 @@ def _continues(option: Option, chosen: Option) -> bool:
     one, other = option.fit, chosen.fit
     return (
         (option.region, option.count) == (chosen.region, chosen.count)
+        and (one.layout.gpus > 1) == (other.layout.gpus > 1)
         and one.work.method == other.work.method
         and (one.layout.sharding, one.layout.offload) == (other.layout.sharding, other.layout.offload)
     )

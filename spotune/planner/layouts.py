@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from spotune.contracts.plan import MemoryEstimate, Sharding
+from spotune.contracts.plan import Sharding
 from spotune.contracts.training import TRAINED_SHARDINGS
 from spotune.planner.catalog import InstanceSpec
-from spotune.planner.memory import estimate_memory
+from spotune.planner.memory import Memory, estimate_memory, host_bytes
 from spotune.planner.throughput import Speed, estimate_speed
 from spotune.planner.workload import Layout, Workload
 
@@ -71,12 +71,14 @@ class Fit:
 
     work: Workload
     layout: Layout
-    memory: MemoryEstimate
+    memory: Memory
+    host_room: float
+    """Bytes of a machine's memory that offloading may take."""
 
     @property
     def fits(self) -> bool:
-        """By the 95 % value."""
-        return self.memory.p95 <= self.memory.usable
+        """By the 95 % value; what is offloaded fits into the machine's memory."""
+        return self.memory.fits and (not self.layout.offload or host_bytes(self.work, self.layout) <= self.host_room)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +113,9 @@ class Layouts:
         return min(fits, key=lambda fit: fit.memory.p95)
 
     def _fastest(self, work: Workload) -> Timed | None:
-        """Offloading is looked at only where nothing fits without it, and more sharding only while it gains room."""
+        """More sharding, and offloading, are looked at only while room is what holds the step back."""
         found: list[Timed] = []
         for spread in self._spreads():
-            if spread[1] and found:
-                break
             largest = [self._largest(work, checkpointing, spread) for checkpointing in self.checkpointing]
             found += [timed for timed in largest if timed is not None]
             if self._unbounded(work, largest):
@@ -133,9 +133,15 @@ class Layouts:
                 yield sharding, offload
 
     def _largest(self, work: Workload, checkpointing: bool, spread: tuple[Sharding, bool]) -> Timed | None:
-        """The largest micro-batch that fits, found by bisection: memory grows with it."""
+        """The largest micro-batch that fits, found by bisection: memory grows with it.
+
+        The largest of all is looked at first: without accumulation, gradients do not pile up on activations.
+        """
         sizes = micro_batches(work.global_batch, self.machines.gpus)
-        low, high, best = 0, len(sizes) - 1, None
+        whole = self._fit(work, sizes[-1], checkpointing, spread)
+        if whole.fits:
+            return self._timed(whole)
+        low, high, best = 0, len(sizes) - 2, None
         while low <= high:
             middle = (low + high) // 2
             fit = self._fit(work, sizes[middle], checkpointing, spread)
@@ -174,11 +180,13 @@ class Layouts:
     def _fit(self, work: Workload, micro_batch: int, checkpointing: bool, spread: tuple[Sharding, bool]) -> Fit:
         machines = self.machines
         layout = Layout(micro_batch, checkpointing, machines.gpus, machines.count, *spread)
-        return Fit(work, layout, estimate_memory(work, layout, usable=machines.spec.gpu.usable_memory))
+        spec = machines.spec
+        memory = estimate_memory(work, layout, usable=spec.gpu.usable_memory)
+        return Fit(work, layout, memory, HOST_MEMORY_SHARE * spec.ram_gib * 1024**3)
 
     def _timed(self, fit: Fit) -> Timed:
         spec = self.machines.spec
-        return Timed(fit, estimate_speed(fit.work, fit.layout, spec.gpu))
+        return Timed(fit, estimate_speed(fit.work, fit.layout, spec.gpu, link=spec.link, network=spec.network))
 
 
 def host_counts(spec: InstanceSpec, trainer: Trainer) -> tuple[int, ...]:

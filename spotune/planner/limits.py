@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 
 from spotune.contracts.base import MicroUSD
 from spotune.contracts.errors import RequestRefused
+from spotune.contracts.market import MarketSnapshot
 from spotune.contracts.request import Constraints, Market
-from spotune.planner.catalog import Catalog, InstanceSpec, MarketSnapshot
-from spotune.planner.options import Option
-
-MARKETS: frozenset[Market] = frozenset({"spot", "on_demand"})
+from spotune.planner.catalog import Catalog, InstanceSpec
+from spotune.planner.options import MARKETS, Option
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +21,7 @@ class Limits:
     hours: float | None
     confidence: float
     """The probability with which the deadline is to be met."""
-    markets: frozenset[Market] = MARKETS
+    markets: frozenset[Market] = frozenset(MARKETS)
     instance_types: frozenset[str] | None = None
     regions: frozenset[str] | None = None
 
@@ -49,7 +48,7 @@ class Limits:
 
     def without_choices(self) -> Limits:
         """The same money and time with every type, market and region open: what a choice is priced against."""
-        return replace(self, markets=MARKETS, instance_types=None, regions=None)
+        return replace(self, markets=frozenset(MARKETS), instance_types=None, regions=None)
 
 
 def read_limits(
@@ -69,7 +68,7 @@ def read_limits(
         cap=min(cap, constraints.budget) if constraints.budget is not None else cap,
         hours=constraints.finish_within_hours,
         confidence=constraints.deadline_confidence,
-        markets=MARKETS if constraints.market == "auto" else frozenset({constraints.market}),
+        markets=frozenset(MARKETS) if constraints.market == "auto" else frozenset({constraints.market}),
         instance_types=None if types is None else frozenset(types),
         regions=None if regions is None else frozenset(regions),
     )

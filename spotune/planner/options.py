@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from spotune.contracts.base import Interval, MicroUSD
+from spotune.contracts.base import MicroUSD
+from spotune.contracts.market import MarketSnapshot
 from spotune.contracts.money import worst_case
 from spotune.contracts.request import Market
-from spotune.planner.catalog import InstanceSpec, MarketSnapshot
+from spotune.planner.catalog import InstanceSpec
 from spotune.planner.interruptions import (
     BILLED_START_SECONDS,
     DOWNLOAD_BYTES_PER_SECOND,
@@ -22,16 +23,25 @@ from spotune.planner.interruptions import (
     save_interval,
 )
 from spotune.planner.layouts import Fit, Machines, Timed
-from spotune.planner.memory import BYTES_BF16, BYTES_FP32, OPTIMIZER_BYTES
-from spotune.planner.throughput import LAUNCH_SECONDS, Speed
+from spotune.planner.memory import MOMENT_BYTES
+from spotune.planner.span import Span
+from spotune.planner.throughput import Speed
 from spotune.planner.workload import Workload
 
 GENERATION_BATCH = 16
 GENERATED_TOKENS = 64
 """An answer's length, as the container generates."""
+GENERATION_LAUNCH = 0.001
+"""Seconds of host time a block and generated token: a third of a training pass."""
+
+WEIGHT_BYTES, TRAINED_BYTES = 2, 4
+"""A base model's parameter on its way to the machine, and a trained one's on its way back."""
 
 TRANSFER_PRICE = 20_000
 """Micro-dollars a gigabyte between regions: EC2's price list, us-east-1 to other regions of the country, 2026-11."""
+
+
+MARKETS: tuple[Market, ...] = ("spot", "on_demand")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +77,7 @@ class Option:
     calm_hours: float
     """Billed, without any interruption."""
     save_interval: int
-    cost: Interval
+    cost: Span
     """Micro-dollars, over all instances."""
 
     @property
@@ -123,61 +133,34 @@ def list_options(
     quote = snapshot.quotes.get(machines.spec.instance_type)
     if quote is None:
         return
-    markets: list[tuple[Market, MicroUSD | None, float]] = [
-        ("spot", quote.spot, quote.hazard),
-        ("on_demand", quote.on_demand, ON_DEMAND_HAZARD),
-    ]
     for timed in best:
         work = _work(job, timed)
-        for market, price, hazard in markets:
+        for market in MARKETS:
+            price = quote.spot if market == "spot" else quote.on_demand
             if price is not None:
-                yield _option(
-                    job, machines, snapshot.region, market, price, quote.on_demand, hazard, timed, work, far=far
+                hazard = machines.count * (quote.hazard if market == "spot" else ON_DEMAND_HAZARD)
+                interval = job.save_interval or save_interval(work.save, hazard)
+                course = expected_course(work, hazard=hazard, interval=interval)
+                transfer = _transfer(timed.fit.work, course) if far else 0.0
+                yield Option(
+                    machines=machines,
+                    region=snapshot.region,
+                    market=market,
+                    price=price,
+                    on_demand_price=quote.on_demand,
+                    quota=quote.quota(market),
+                    timed=timed,
+                    course=course,
+                    calm_hours=(work.start + work.training.mid) / 3600,
+                    save_interval=interval,
+                    cost=course.billed.times(price * machines.count).plus(transfer),
                 )
-
-
-def _option(
-    job: Job,
-    machines: Machines,
-    region: str,
-    market: Market,
-    price: MicroUSD,
-    on_demand_price: MicroUSD | None,
-    hazard: float,
-    timed: Timed,
-    work: Work,
-    *,
-    far: bool,
-) -> Option:
-    hazard *= machines.count
-    interval = job.save_interval or save_interval(work.save, hazard)
-    course = expected_course(work, hazard=hazard, interval=interval)
-    return Option(
-        machines=machines,
-        region=region,
-        market=market,
-        price=price,
-        on_demand_price=on_demand_price,
-        quota=None,
-        timed=timed,
-        course=course,
-        calm_hours=(work.start + work.training.mid) / 3600,
-        save_interval=interval,
-        cost=_cost(price * machines.count, course, transfer=_transfer(timed.fit.work, course) if far else 0),
-    )
-
-
-def _cost(rate: MicroUSD, course: Course, *, transfer: float) -> Interval:
-    billed = course.billed
-    return Interval(
-        low=rate * billed.low + transfer, mid=rate * billed.mid + transfer, high=rate * billed.high + transfer
-    )
 
 
 def _transfer(work: Workload, course: Course) -> float:
     """Micro-dollars for carrying the base model to another region at each start, and what is trained back once."""
-    carried = work.architecture.parameters * BYTES_BF16 * (1 + course.interruptions)
-    return (carried + work.trainable_parameters * BYTES_FP32) / 1e9 * TRANSFER_PRICE
+    carried = work.architecture.parameters * WEIGHT_BYTES * (1 + course.interruptions)
+    return (carried + work.trainable_parameters * TRAINED_BYTES) / 1e9 * TRANSFER_PRICE
 
 
 def _work(job: Job, timed: Timed) -> Work:
@@ -187,16 +170,16 @@ def _work(job: Job, timed: Timed) -> Work:
     rounds = math.ceil(job.generated_examples / GENERATION_BATCH) * GENERATED_TOKENS
     other = (
         job.evaluation_tokens / speed.forward
-        + rounds * architecture.layers * LAUNCH_SECONDS[work.method] / 3
+        + rounds * architecture.layers * GENERATION_LAUNCH
         + job.publication_seconds
     )
-    held = BYTES_FP32 + OPTIMIZER_BYTES[work.optimizer]
+    held = TRAINED_BYTES + 2 * MOMENT_BYTES[work.optimizer]
     return Work(
-        start=BILLED_START_SECONDS + architecture.parameters * BYTES_BF16 / DOWNLOAD_BYTES_PER_SECOND,
-        training=Interval(
-            low=job.training_tokens / speed.training.high + other,
-            mid=job.training_tokens / speed.training.mid + other,
-            high=job.training_tokens / speed.training.low + other,
-        ),
+        start=BILLED_START_SECONDS + architecture.parameters * WEIGHT_BYTES / DOWNLOAD_BYTES_PER_SECOND,
+        training=Span(
+            job.training_tokens / speed.training.high,
+            job.training_tokens / speed.training.mid,
+            job.training_tokens / speed.training.low,
+        ).plus(other),
         save=SAVE_SECONDS + work.trainable_parameters * held / SAVE_BYTES_PER_SECOND,
     )

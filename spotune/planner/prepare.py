@@ -9,6 +9,7 @@ from spotune.contracts.base import MicroUSD, Timestamp
 from spotune.contracts.dataset import DatasetReport
 from spotune.contracts.events import Prepared
 from spotune.contracts.job import ModelReference, ResolvedSetting
+from spotune.contracts.market import MarketSnapshot
 from spotune.contracts.request import JobRequest
 from spotune.contracts.training import (
     AdapterConfig,
@@ -22,7 +23,7 @@ from spotune.contracts.training import (
     TrainingConfig,
 )
 from spotune.planner.architecture import Architecture, read_architecture
-from spotune.planner.catalog import MarketSnapshot, load_catalog
+from spotune.planner.catalog import load_catalog
 from spotune.planner.layouts import PRESENT_TRAINER, Trainer
 from spotune.planner.limits import Limits, read_limits
 from spotune.planner.options import Job, Option

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from spotune.contracts.base import dollars
+from spotune.contracts.market import quota_name
 from spotune.contracts.plan import Rejection
 from spotune.planner.catalog import InstanceSpec
 from spotune.planner.limits import Limits
@@ -68,8 +69,10 @@ def _impossible(found: Search, spec: InstanceSpec) -> Rejection:
     offered = [option for option in found.options if option.spec is spec and option.market in limits.markets]
     if offered:
         option = min(offered, key=lambda option: (option.count, option.cost.mid))
-        where = _MARKETS[option.market]
-        reason = f"the account's quota allows {option.quota} on {where}, {option.count} needed; ask for more"
+        quota = quota_name(name, option.market)
+        reason = (
+            f"the account's quota of {quota} is {option.quota}, {option.count} needed: ask for more"
+        )
         return Rejection(instance_type=name, rule="quota", reason=reason)
     markets = " or ".join(_MARKETS[market] for market in sorted(limits.markets))
     return Rejection(instance_type=name, rule="market", reason=f"no {markets} price is known in {found.regions}")

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from spotune.contracts.market import MarketSnapshot
 from spotune.contracts.plan import Rejection
-from spotune.planner.catalog import Catalog, InstanceSpec, MarketSnapshot
+from spotune.planner.catalog import Catalog, InstanceSpec
 from spotune.planner.layouts import (
     Fit,
     Layouts,

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from spotune.contracts.dataset import DatasetReport
 from spotune.contracts.errors import RequestRefused
 from spotune.contracts.job import ResolvedSetting
+from spotune.contracts.plan import Optimizer
 from spotune.contracts.request import JobRequest, Method
 from spotune.contracts.training import TRAINED_METHODS
 from spotune.planner.architecture import Architecture
 from spotune.planner.volume import Lengths, Volume, measure_volume, row_lengths
-from spotune.planner.workload import Optimizer, Workload
+from spotune.planner.workload import Workload
 
 DEFAULT_SEED = 42
 CHECKPOINTING = (False, True)

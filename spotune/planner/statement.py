@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 
 from spotune.contracts.base import Timestamp, dollars
+from spotune.contracts.market import MarketSnapshot
 from spotune.contracts.money import longest_runtime, worst_case
 from spotune.contracts.plan import Candidate, FrontPoint, Plan
 from spotune.contracts.request import Market
-from spotune.planner.catalog import MarketSnapshot
 from spotune.planner.ladder import build_ladder
 from spotune.planner.limits import Limits
 from spotune.planner.options import Option
@@ -96,11 +96,11 @@ def _candidate(option: Option, limits: Limits) -> Candidate:
         micro_batch_size=layout.micro_batch,
         gradient_accumulation=fit.work.global_batch // (layout.micro_batch * layout.gpus),
         gradient_checkpointing=layout.checkpointing,
-        memory=fit.memory,
-        tokens_per_second=option.speed.training,
-        billed_hours=option.course.billed,
-        wall_hours=option.course.wall,
-        cost=option.cost,
+        memory=fit.memory.stated(),
+        tokens_per_second=option.speed.training.interval(),
+        billed_hours=option.course.billed.interval(),
+        wall_hours=option.course.wall.interval(),
+        cost=option.cost.interval(),
         worst_case_cost=worst_case(option.ceiling_price, option.count, max_runtime(option, limits)),
         interruptions=option.course.interruptions,
         save_interval=option.save_interval,
@@ -123,8 +123,8 @@ def _front_point(option: Option, limits: Limits) -> FrontPoint:
         market=option.market,
         region=option.region,
         method=option.fit.work.method,
-        cost=option.cost,
-        wall_hours=option.course.wall,
+        cost=option.cost.interval(),
+        wall_hours=option.course.wall.interval(),
         meets=limits.meets(option),
     )
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
 
-from spotune.contracts.plan import Precision, Sharding
+from spotune.contracts.plan import Attention, Optimizer, Precision, Quantization, Sharding
 from spotune.contracts.request import Method
 from spotune.planner.architecture import Architecture, Linear
 
-Quantization = Literal["none", "nf4", "int8"]
-Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"]
-Attention = Literal["sdpa", "eager"]
+LORA_KIN = frozenset({"lora", "qlora", "dora", "rslora"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Workload:
     """What is trained, apart from the machine: the model, the method and the size of a step.
 
@@ -25,7 +23,7 @@ class Workload:
     architecture: Architecture
     method: Method
     targets: tuple[Linear, ...]
-    """Layers that carry an adapter; the whole model's where `method` is full."""
+    """Layers that carry an adapter; of no meaning to full, IA3, prefix and bottleneck."""
     rank: int
     """LoRA and its kin: the rank. Bottleneck adapters: the inner size. Prefix tuning: virtual tokens."""
     optimizer: Optimizer
@@ -33,20 +31,31 @@ class Workload:
     typical_length: int
     global_batch: int
     quantization: Quantization = "none"
-    """Of the frozen base model."""
     precision: Precision = "bf16"
     """Of the arithmetic."""
     attention: Attention = "sdpa"
     fused_cross_entropy: bool = False
     """The loss is computed in chunks, so that the logits never exist at once."""
     packing: bool = True
+    """Padding is left out, so that `typical_length` is near `sequence_length`."""
+    master_weights: bool = True
+    """Full training: fp32 weights, gradients and moments, computing through 16-bit copies; else all of it in 16 bit."""
 
-    @property
+    @cached_property
     def trainable_parameters(self) -> int:
-        """Of the adapter, or of the whole model."""
+        """Of the adapter as PEFT builds it, or of the whole model; the vision tower stays frozen."""
+        architecture = self.architecture
         if self.method == "full":
-            return self.architecture.parameters
-        return self.rank * sum(linear.layers * (linear.inputs + linear.outputs) for linear in self.targets)
+            return architecture.parameters - architecture.vision
+        if self.method == "ia3":
+            return sum(linear.layers * _scaled(linear) for linear in ia3_targets(architecture))
+        if self.method == "prefix":
+            return self.rank * architecture.layers * 2 * architecture.kv_heads * architecture.head_dim
+        if self.method == "bottleneck":
+            return 2 * architecture.layers * (2 * architecture.hidden * self.rank + self.rank + architecture.hidden)
+        factors = self.rank * sum(linear.layers * (linear.inputs + linear.outputs) for linear in self.targets)
+        magnitudes = sum(linear.layers * linear.outputs for linear in self.targets) if self.method == "dora" else 0
+        return factors + magnitudes
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +72,18 @@ class Layout:
     """`none` on one GPU; `ddp` and above on several."""
     offload: bool = False
     """Optimizer states, and under ZeRO-3 and FSDP the parameters, live in host memory."""
+
+
+def ia3_targets(architecture: Architecture) -> tuple[Linear, ...]:
+    """The layers that IA3 scales: what makes keys and values, and what leads out of the MLP, as in PEFT's table."""
+    keys = [linear for linear in architecture.linears if linear.name in _IA3_KEYS]
+    out = [one for one in architecture.linears if one.group == "mlp" and one.outputs == architecture.hidden]
+    return (*keys, *out[-1:])
+
+
+_IA3_KEYS = frozenset({"k_proj", "v_proj", "qkv_proj", "query_key_value", "c_attn", "Wqkv"})
+
+
+def _scaled(linear: Linear) -> int:
+    """One factor an output of attention's layers, one an input of the MLP's."""
+    return linear.outputs if linear.group == "attention" else linear.inputs

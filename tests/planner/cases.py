@@ -5,14 +5,18 @@ from __future__ import annotations
 from spotune.contracts.dataset import DatasetReport, TokenStatistics
 from spotune.contracts.events import Prepared
 from spotune.contracts.job import ModelReference
-from spotune.contracts.request import JobRequest
-from spotune.planner import MarketSnapshot, known_config, prepare
+from spotune.contracts.market import MarketSnapshot
+from spotune.contracts.request import JobRequest, Method
+from spotune.planner import known_config, prepare, read_architecture
 from spotune.planner.catalog import PRICES_AS_OF
+from spotune.planner.layouts import PRESENT_TRAINER, SPREADS, Trainer
+from spotune.planner.workload import Workload
 
 SMALL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 LARGE = "meta-llama/Llama-3.1-8B-Instruct"
 NOW = PRICES_AS_OF
 DOLLAR = 1_000_000
+EVERY_TRAINER = Trainer(shardings=frozenset(sharding for sharding, _ in SPREADS), offload=True, hosts=8)
 
 
 def dataset(rows: int = 400, mean: int = 120, longest: int = 230, *, counted: bool = True) -> DatasetReport:
@@ -45,6 +49,8 @@ def plan_for(
     cap: int = 1000 * DOLLAR,
     now: float = NOW,
     market: MarketSnapshot | None = None,
+    markets: tuple[MarketSnapshot, ...] = (),
+    trainer: Trainer = PRESENT_TRAINER,
     config: dict[str, object] | None = None,
     choice: dict[str, object] | None = None,
     **request: object,
@@ -59,5 +65,22 @@ def plan_for(
         validation=validation,
         cap=cap,
         now=now,
-        markets=() if market is None else (market,),
+        markets=markets or ((market,) if market is not None else ()),
+        trainer=trainer,
+    )
+
+
+def workload_of(model: str, method: Method = "lora", *, length: int = 1024, batch: int = 64) -> Workload:
+    """What training this well-known model with this method comes to."""
+    architecture = read_architecture(known_config(model) or {})
+    return Workload(
+        architecture=architecture,
+        method=method,
+        targets=architecture.targets("all-linear"),
+        rank=16,
+        optimizer="adamw",
+        sequence_length=length,
+        typical_length=length,
+        global_batch=batch,
+        quantization="nf4" if method == "qlora" else "none",
     )

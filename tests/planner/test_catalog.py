@@ -1,8 +1,8 @@
 import pytest
 from pydantic import ValidationError
 
-from spotune.planner import MarketSnapshot, load_catalog
-from spotune.planner.catalog import HAZARDS, Quote
+from spotune.contracts.market import HAZARDS, MarketSnapshot, Quote
+from spotune.planner import load_catalog
 
 
 def test_prices_are_whole_micro_dollars_an_hour():

@@ -50,7 +50,7 @@ class Config:
     def part(self, key: str) -> Config:
         """The config of a part of the model, such as the language model of one that sees."""
         value = self.values.get(key)
-        if not isinstance(value, Mapping):
+        if not isinstance(value, Mapping) or not value:
             raise self.refusal(f"lacks the object `{key}`")
         return Config(self.family, value)
 

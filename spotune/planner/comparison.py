@@ -1,0 +1,117 @@
+"""Every method for one model, side by side: what it trains, what it needs, and the cheapest way to run it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import get_args
+
+from spotune.contracts.estimate import Comparison, MethodEstimate, Rent
+from spotune.contracts.market import MarketSnapshot
+from spotune.contracts.plan import MemoryEstimate
+from spotune.contracts.request import Method
+from spotune.planner.architecture import Architecture
+from spotune.planner.catalog import Catalog
+from spotune.planner.cost import list_rents
+from spotune.planner.estimate import EVERY_SPREAD, check_length
+from spotune.planner.layouts import Layouts, Machines, Timed, host_counts, in_precision_of, micro_batches
+from spotune.planner.memory import estimate_memory
+from spotune.planner.search import NEEDS_BF16
+from spotune.planner.settings import CHECKPOINTING
+from spotune.planner.workload import Layout, Workload
+
+RANKS: dict[Method, int] = {"full": 1, "ia3": 1, "prefix": 20, "bottleneck": 64}
+"""Prefix tuning's virtual tokens and bottleneck adapters' inner size, as usual in the papers; LoRA's kin take 16."""
+GLOBAL_BATCH = 16
+"""Sequences an optimizer step."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """A method on machines, at its fastest, with the cheaper market's price."""
+
+    machines: Machines
+    timed: Timed
+    rent: Rent
+
+
+def compare_methods(
+    model: str, architecture: Architecture, sequence_length: int, catalog: Catalog, market: MarketSnapshot
+) -> Comparison:
+    """Every method for one model: trainable parameters, memory, the smallest GPU, and the cheapest way to run it.
+
+    Args:
+        model: its name, passed through.
+
+    Raises:
+        RequestRefused: the sequence is longer than the model's context.
+    """
+    check_length(architecture, sequence_length)
+    works = {method: _workload(architecture, method, sequence_length) for method in get_args(Method)}
+    ways = {method: list(_ways(work, catalog, market)) for method, work in works.items()}
+    return Comparison(
+        model=model,
+        parameters=architecture.parameters,
+        sequence_length=sequence_length,
+        global_batch=GLOBAL_BATCH,
+        methods=tuple(_method_estimate(works[method], found) for method, found in ways.items() if found),
+        impossible={
+            method: "no machines of the catalog that have a price hold it"
+            for method, found in ways.items()
+            if not found
+        },
+    )
+
+
+def _workload(architecture: Architecture, method: Method, sequence_length: int) -> Workload:
+    return Workload(
+        architecture=architecture,
+        method=method,
+        targets=architecture.targets("all-linear"),
+        rank=RANKS.get(method, 16),
+        optimizer="adamw",
+        sequence_length=sequence_length,
+        typical_length=sequence_length,
+        global_batch=GLOBAL_BATCH,
+        quantization="nf4" if method == "qlora" else "none",
+    )
+
+
+def _ways(work: Workload, catalog: Catalog, market: MarketSnapshot) -> Iterator[_Way]:
+    for spec in catalog:
+        if work.architecture.family in NEEDS_BF16 and not spec.gpu.bf16:
+            continue
+        for count in host_counts(spec, EVERY_SPREAD):
+            machines = Machines(spec, count)
+            if not micro_batches(GLOBAL_BATCH, machines.gpus):
+                continue
+            layouts = Layouts((in_precision_of(work, spec),), CHECKPOINTING, machines, EVERY_SPREAD)
+            for timed in layouts.best:
+                for rent in list_rents([machines], timed.speed.training, market)[:1]:
+                    yield _Way(machines, timed, rent)
+
+
+def _method_estimate(work: Workload, ways: list[_Way]) -> MethodEstimate:
+    cheapest = min(ways, key=lambda way: way.rent.million_tokens.mid)
+    alone = [way.machines for way in ways if way.machines.gpus == 1 and not way.timed.fit.layout.offload]
+    smallest = min(alone, key=lambda machines: machines.spec.gpu.usable_memory, default=None)
+    layout = cheapest.timed.fit.layout
+    return MethodEstimate(
+        method=work.method,
+        trainable=work.trainable_parameters,
+        memory=_alone(work, smallest or cheapest.machines),
+        smallest_gpu=None if smallest is None else smallest.spec.gpu.name,
+        gpus=layout.gpus,
+        gpu=cheapest.machines.spec.gpu.name,
+        sharding=layout.sharding,
+        micro_batch=layout.micro_batch,
+        checkpointing=layout.checkpointing,
+        tokens_per_second=cheapest.timed.speed.training.interval(),
+        rent=cheapest.rent,
+    )
+
+
+def _alone(work: Workload, machines: Machines) -> MemoryEstimate:
+    """On one GPU, as small as it gets."""
+    layout = Layout(micro_batch=1, checkpointing=True)
+    return estimate_memory(work, layout, usable=machines.spec.gpu.usable_memory).stated()

@@ -1,0 +1,156 @@
+"""The whole search, with a trainer that can do everything: several GPUs, machines and shardings."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spotune.contracts.errors import PlanRefused, RequestRefused
+from spotune.contracts.market import Quotas
+from spotune.planner import load_catalog
+from tests.planner.cases import DOLLAR, EVERY_TRAINER, LARGE, SMALL, dataset, plan_for
+
+SEVENTY = "meta-llama/Llama-3.1-70B-Instruct"
+CORPUS = dataset(rows=20_000, mean=700, longest=2000)
+SPEND = 100_000 * DOLLAR
+
+
+def plan(model=LARGE, **request):
+    return plan_for(model, training=CORPUS, trainer=EVERY_TRAINER, cap=request.pop("cap", SPEND), **request).plan
+
+
+def test_a_model_that_no_single_gpu_holds_is_sharded_over_several():
+    chosen = plan(SEVENTY, adapter={"type": "full"}).chosen
+    assert chosen.gpus > 1
+    assert chosen.sharding in ("fsdp", "zero2", "zero3")
+    assert chosen.memory.p95 <= chosen.memory.usable
+    with pytest.raises(PlanRefused) as refused:
+        plan_for(SEVENTY, training=CORPUS, cap=SPEND, adapter={"type": "full"})
+    assert refused.value.code == "model_does_not_fit"
+
+
+def test_a_short_deadline_is_met_with_more_gpus_at_a_higher_price():
+    slow = plan().chosen
+    hours = slow.wall_hours.high / 2
+    fast = plan(constraints={"finish_within_hours": hours}).chosen
+    assert fast.wall_hours.high <= hours
+    assert fast.cost.mid > slow.cost.mid
+
+
+def test_the_global_batch_is_the_same_on_any_number_of_gpus():
+    for candidate in (plan().chosen, *plan().alternatives):
+        batch = candidate.micro_batch_size * candidate.gradient_accumulation * candidate.gpus
+        assert batch == plan_for(LARGE, training=CORPUS).config.optimization.global_batch_size
+
+
+def test_a_batch_that_cannot_be_shared_out_evenly_rules_machines_out():
+    prepared = plan(hyperparameters={"batch_size": 6})
+    reasons = {item.instance_type: item.reason for item in prepared.rejections if item.rule == "capability"}
+    assert "global batch of 6 cannot be shared out evenly" in reasons["ml.g5.48xlarge"]
+
+
+def test_the_front_holds_what_nothing_else_beats_in_cost_and_time():
+    front = plan().front
+    costs, hours = [point.cost.mid for point in front], [point.wall_hours.mid for point in front]
+    assert costs == sorted(costs)
+    assert hours == sorted(hours, reverse=True)
+    assert len(front) >= 4
+    assert any(point.instance_type == plan().chosen.instance_type for point in front)
+
+
+def test_the_front_shows_what_another_deadline_would_buy():
+    limited = plan(constraints={"finish_within_hours": plan().chosen.wall_hours.high / 2})
+    assert {point.meets for point in limited.front} == {True, False}
+    assert limited.front[0].cost.mid < limited.chosen.cost.mid
+    assert not limited.front[0].meets
+
+
+def test_every_rung_can_run_the_same_config():
+    prepared = plan(constraints={"finish_within_hours": 4})
+    assert {rung.instance_count for rung in prepared.rungs} == {prepared.chosen.instance_count}
+    catalog = load_catalog().instances
+    single = {catalog[name].gpus == 1 for rung in prepared.rungs for name in rung.instance_types}
+    assert single == {prepared.chosen.gpus == 1}
+
+
+def test_a_quota_that_is_too_small_rejects_and_an_unknown_one_does_not():
+    free = plan_for(LARGE, training=CORPUS).plan
+    name = free.chosen.instance_type
+    market = load_catalog().market()
+    none = market.quotes[name].with_(quotas=Quotas(spot=0, on_demand=0))
+    prepared = plan_for(LARGE, training=CORPUS, market=market.with_(quotes={**market.quotes, name: none}))
+    rejection = next(one for one in prepared.plan.rejections if one.instance_type == name)
+    assert prepared.plan.chosen.instance_type != name
+    assert rejection.rule == "quota"
+    assert f"{name} for spot training job usage is 0, 1 needed" in rejection.reason
+
+
+def test_a_region_is_chosen_for_its_price_when_the_transfer_is_worth_it():
+    home = load_catalog().market()
+    cheap = {name: quote.with_(spot=quote.spot and quote.spot // 3) for name, quote in home.quotes.items()}
+    far = home.with_(region="us-west-2", quotes=cheap)
+    everywhere = plan_for(LARGE, training=CORPUS, markets=(home, far)).plan.chosen
+    stay = plan_for(LARGE, training=CORPUS, markets=(home, far), constraints={"regions": ["us-east-1"]}).plan
+    assert (everywhere.region, stay.chosen.region) == ("us-west-2", "us-east-1")
+    assert everywhere.cost.mid < stay.chosen.cost.mid
+    assert any("Your choice of us-east-1 costs" in warning for warning in stay.warnings)
+    same = home.with_(region="us-west-2")
+    assert plan_for(LARGE, training=CORPUS, markets=(home, same)).plan.chosen.region == "us-east-1"
+
+
+def test_a_region_without_prices_is_refused():
+    with pytest.raises(RequestRefused, match="eu-west-9") as refused:
+        plan_for(SMALL, constraints={"regions": ["eu-west-9"]})
+    assert refused.value.code == "unknown_region"
+
+
+def test_what_the_user_fixes_in_memory_is_respected_and_its_price_is_said():
+    small_batches = dataset(rows=20_000, mean=700, longest=4000)
+    forced = plan_for(LARGE, training=small_batches, cap=SPEND, choice={"gradient_checkpointing": True}).plan
+    free = plan_for(LARGE, training=small_batches, cap=SPEND).plan
+    assert forced.chosen.gradient_checkpointing
+    ratio = forced.chosen.cost.mid / free.chosen.cost.mid
+    said = any("Your choice of gradient_checkpointing costs" in warning for warning in forced.warnings)
+    assert said == (ratio >= 1.05)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    budget=st.floats(0.5, 500),
+    hours=st.floats(1.5, 200),
+    more=st.floats(1, 3),
+    model=st.sampled_from([SMALL, LARGE, SEVENTY]),
+)
+def test_with_every_trainer_more_money_or_time_never_costs_more(budget, hours, more, model):
+    def cost(budget, hours):
+        try:
+            chosen = plan(model, constraints={"budget_usd": budget, "finish_within_hours": hours}).chosen
+        except PlanRefused:
+            return float("inf")
+        assert chosen.worst_case_cost <= budget * DOLLAR
+        assert chosen.wall_hours.high <= hours
+        assert chosen.memory.p95 <= chosen.memory.usable
+        return chosen.cost.mid
+
+    tight = cost(budget, hours)
+    assert cost(budget * more, hours) <= tight
+    assert cost(budget, hours * more) <= tight
+
+
+@settings(max_examples=15, deadline=None)
+@given(more=st.floats(1, 2), model=st.sampled_from([SMALL, LARGE, SEVENTY]))
+def test_more_memory_never_makes_a_fitting_plan_unfit(more, model):
+    from spotune.planner.layouts import Layouts, Machines
+    from spotune.planner.settings import CHECKPOINTING
+    from tests.planner.cases import workload_of
+
+    for spec in load_catalog():
+        larger = replace(spec, gpu=replace(spec.gpu, usable_memory=round(spec.gpu.usable_memory * more)))
+        work = workload_of(model)
+        if work.global_batch % spec.gpus:
+            continue
+        small, large = (Layouts((work,), CHECKPOINTING, Machines(one, 1), EVERY_TRAINER).best for one in (spec, larger))
+        assert len(large) >= len(small)
+        for before, after in zip(small, large, strict=False):
+            assert after.speed.training.mid >= before.speed.training.mid * 0.98
