@@ -37,7 +37,7 @@ def comparison(answer: Comparison) -> RenderableType:
         "method", "trains", "one GPU needs", "smallest GPU", "cheapest way", "tokens/s", "$ a million tokens"
     )
     for one in answer.methods:
-        trains = f"{one.trainable:,} ({100 * one.trainable / answer.parameters:.2g} %)"
+        trains = f"{one.trainable:,} ({100 * one.trainable / answer.parameters:.3g} %)"
         price = f"{_price(one.rent.million_tokens)} {words.market(one.rent.market)}"
         cells = (one.method, trains, words.size(one.memory.p95), one.smallest_gpu or "none alone", _way(one))
         add_row(listed, *cells, _tokens(one.tokens_per_second), price)

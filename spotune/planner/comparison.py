@@ -8,14 +8,13 @@ from typing import get_args
 
 from spotune.contracts.estimate import Comparison, MethodEstimate, Rent
 from spotune.contracts.market import MarketSnapshot
-from spotune.contracts.plan import MemoryEstimate
 from spotune.contracts.request import Method
 from spotune.planner.architecture import Architecture
-from spotune.planner.catalog import Catalog
+from spotune.planner.catalog import Catalog, Gpu
 from spotune.planner.cost import list_rents
 from spotune.planner.estimate import EVERY_SPREAD, check_length
 from spotune.planner.layouts import Layouts, Machines, Timed, host_counts, in_precision_of, micro_batches
-from spotune.planner.memory import estimate_memory
+from spotune.planner.memory import Memory, estimate_memory
 from spotune.planner.search import NEEDS_BF16
 from spotune.planner.settings import CHECKPOINTING
 from spotune.planner.workload import Layout, Workload
@@ -54,7 +53,7 @@ def compare_methods(
         parameters=architecture.parameters,
         sequence_length=sequence_length,
         global_batch=GLOBAL_BATCH,
-        methods=tuple(_method_estimate(works[method], found) for method, found in ways.items() if found),
+        methods=tuple(_method_estimate(works[method], found, catalog) for method, found in ways.items() if found),
         impossible={
             method: "no machines of the catalog that have a price hold it"
             for method, found in ways.items()
@@ -91,16 +90,15 @@ def _ways(work: Workload, catalog: Catalog, market: MarketSnapshot) -> Iterator[
                     yield _Way(machines, timed, rent)
 
 
-def _method_estimate(work: Workload, ways: list[_Way]) -> MethodEstimate:
+def _method_estimate(work: Workload, ways: list[_Way], catalog: Catalog) -> MethodEstimate:
     cheapest = min(ways, key=lambda way: way.rent.million_tokens.mid)
-    alone = [way.machines for way in ways if way.machines.gpus == 1 and not way.timed.fit.layout.offload]
-    smallest = min(alone, key=lambda machines: machines.spec.gpu.usable_memory, default=None)
+    alone = [gpu for gpu in _gpus(work, catalog) if _alone(work, gpu).fits]
     layout = cheapest.timed.fit.layout
     return MethodEstimate(
         method=work.method,
         trainable=work.trainable_parameters,
-        memory=_alone(work, smallest or cheapest.machines),
-        smallest_gpu=None if smallest is None else smallest.spec.gpu.name,
+        memory=_alone(work, alone[0] if alone else cheapest.machines.spec.gpu).stated(),
+        smallest_gpu=alone[0].name if alone else None,
         gpus=layout.gpus,
         gpu=cheapest.machines.spec.gpu.name,
         sharding=layout.sharding,
@@ -111,7 +109,13 @@ def _method_estimate(work: Workload, ways: list[_Way]) -> MethodEstimate:
     )
 
 
-def _alone(work: Workload, machines: Machines) -> MemoryEstimate:
+def _gpus(work: Workload, catalog: Catalog) -> list[Gpu]:
+    """Cards that can run the family, the one with the least memory first."""
+    cards = {spec.gpu.name: spec.gpu for spec in catalog}.values()
+    capable = [gpu for gpu in cards if gpu.bf16 or work.architecture.family not in NEEDS_BF16]
+    return sorted(capable, key=lambda gpu: gpu.usable_memory)
+
+
+def _alone(work: Workload, gpu: Gpu) -> Memory:
     """On one GPU, as small as it gets."""
-    layout = Layout(micro_batch=1, checkpointing=True)
-    return estimate_memory(work, layout, usable=machines.spec.gpu.usable_memory).stated()
+    return estimate_memory(work, Layout(micro_batch=1, checkpointing=True), usable=gpu.usable_memory)

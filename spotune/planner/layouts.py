@@ -18,7 +18,7 @@ SLOWEST_NETWORK = 12.5e9
 """Bytes a second between machines (100 Gb/s) below which several of them are not planned: steps would wait for it."""
 LARGEST_MICRO_BATCH = 64
 SPEED_TOLERANCE = 0.02
-"""Of layouts within this share of the fastest, the one with the least memory is taken."""
+"""Of layouts within this share of the fastest, the simplest spread is taken, and of those the one with least memory."""
 HOST_MEMORY_SHARE = 0.85
 """Of a machine's memory, what offloading may take."""
 
@@ -162,16 +162,14 @@ class Layouts:
     def _least_memory(self, found: list[Timed]) -> Timed:
         enough = max(timed.speed.training.mid for timed in found) * (1 - SPEED_TOLERANCE)
         near = [self._smallest(timed, enough) for timed in found if timed.speed.training.mid >= enough]
-        return min(near, key=lambda timed: timed.fit.memory.p95)
+        return min(near, key=lambda timed: (SPREADS.index(timed.fit.layout.spread), timed.fit.memory.p95))
 
     def _smallest(self, timed: Timed, enough: float) -> Timed:
         """The smallest micro-batch of this layout that is still fast enough."""
         layout = timed.fit.layout
         sizes = micro_batches(timed.fit.work.global_batch, self.machines.gpus)
         for size in reversed([size for size in sizes if size < layout.micro_batch]):
-            smaller = self._timed(
-                self._fit(timed.fit.work, size, layout.checkpointing, (layout.sharding, layout.offload))
-            )
+            smaller = self._timed(self._fit(timed.fit.work, size, layout.checkpointing, layout.spread))
             if smaller.speed.training.mid < enough:
                 break
             timed = smaller

@@ -70,9 +70,7 @@ def _impossible(found: Search, spec: InstanceSpec) -> Rejection:
     if offered:
         option = min(offered, key=lambda option: (option.count, option.cost.mid))
         quota = quota_name(name, option.market)
-        reason = (
-            f"the account's quota of {quota} is {option.quota}, {option.count} needed: ask for more"
-        )
+        reason = f"the account's quota of {quota} is {option.quota}, {option.count} needed: ask for more"
         return Rejection(instance_type=name, rule="quota", reason=reason)
     markets = " or ".join(_MARKETS[market] for market in sorted(limits.markets))
     return Rejection(instance_type=name, rule="market", reason=f"no {markets} price is known in {found.regions}")

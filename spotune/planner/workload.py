@@ -73,6 +73,11 @@ class Layout:
     offload: bool = False
     """Optimizer states, and under ZeRO-3 and FSDP the parameters, live in host memory."""
 
+    @property
+    def spread(self) -> tuple[Sharding, bool]:
+        """Sharding and offloading."""
+        return self.sharding, self.offload
+
 
 def ia3_targets(architecture: Architecture) -> tuple[Linear, ...]:
     """The layers that IA3 scales: what makes keys and values, and what leads out of the MLP, as in PEFT's table."""
