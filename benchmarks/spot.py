@@ -16,7 +16,7 @@ from rich.table import Table
 
 from benchmarks.report import Figure, finish
 from benchmarks.spot_baselines import POLICIES, optimum
-from benchmarks.spot_traces import SLOT, Case, read_traces, simulate
+from benchmarks.spot_traces import SLOT, Case, hazard, read_traces, simulate
 
 HOURS = (1, 4, 12, 24)
 DEADLINES = (1.25, 2, 4)
@@ -80,7 +80,8 @@ def main() -> None:
     cells = [measure(hours, deadline, traces) for hours in HOURS for deadline in DEADLINES]
     held_out = [measure(hours, deadline, traces[1::2]) for hours in HOURS for deadline in DEADLINES]
     _print(cells)
-    finish("spot", [*_per_cell(cells), *_summary("all traces", cells), *_summary("held-out traces", held_out)])
+    spread = Figure("shape of the gamma over the traces' hazards", _shape([hazard(trace) for trace in traces]), "")
+    finish("spot", [*_per_cell(cells), *_summary("all traces", cells), *_summary("held-out traces", held_out), spread])
 
 
 def measure(hours: int, deadline: float, traces: Sequence[Sequence[bool]]) -> Cell:
@@ -137,6 +138,10 @@ def _summary(traces: str, cells: Sequence[Cell]) -> list[Figure]:
         Figure(f"{traces}: against the optimum, mean of cells", mean["ladder"], "x", NEAR_OPTIMUM),
         *(Figure(f"{traces}: {name} against the optimum", mean[name], "x") for name in (*RIVALS, "learnt reserve")),
     ]
+
+
+def _shape(rates: Sequence[float]) -> float:
+    return statistics.fmean(rates) ** 2 / statistics.pvariance(rates)
 
 
 if __name__ == "__main__":

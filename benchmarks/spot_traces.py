@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from spotune.planner.spot_policy import Moment, Place
@@ -78,6 +79,12 @@ def _slots(path: Path) -> list[bool]:
     seen = [capacity >= 1 for capacity, count in trace["capacity_runs"] for _ in range(count)]
     gap = trace["gap_seconds"]
     return [seen[slot * SLOT // gap] for slot in range(len(seen) * gap // SLOT)]
+
+
+def hazard(spot: Sequence[bool]) -> float:
+    """Interruptions an available hour."""
+    ends = sum(here and not there for here, there in pairwise(spot))
+    return ends / (sum(spot) * SLOT / 3600)
 
 
 def simulate(case: Case, spot: Sequence[bool], begin: int, policy: Policy) -> Outcome:

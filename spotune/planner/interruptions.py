@@ -34,6 +34,43 @@ ON_DEMAND_HAZARD = 0.0005
 
 MIN_SAVE_INTERVAL, MAX_SAVE_INTERVAL = 120, 1800
 
+PRIOR_INTERRUPTIONS = 2.0
+"""What a prior weighs: as much as having seen this many interruptions.
+
+The rates of the seven published traces differ as a gamma distribution of shape 2 does: mean squared over variance,
+which `make bench-spot` prints.
+"""
+
+_NORMAL_95 = 1.645
+"""The 95 % quantile of the normal distribution."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hazard:
+    """What is known of how often an instance of one type is interrupted in one region: a gamma distribution."""
+
+    interruptions: float
+    """Counted, the prior's included."""
+    hours: float
+    """Instance-hours over which they were counted."""
+
+    @property
+    def rate(self) -> float:
+        """Expected interruptions an instance-hour."""
+        return self.interruptions / self.hours
+
+    def seen(self, interruptions: int, hours: float) -> Hazard:
+        """After more history of the same type and region: the posterior of a Poisson count, in closed form."""
+        return Hazard(self.interruptions + interruptions, self.hours + hours)
+
+
+def prior_hazard(rate: float) -> Hazard:
+    """Before any history of our own: this many interruptions an instance-hour, as the advisor's bucket has it.
+
+    It weighs 17 instance-hours at 0.12 an hour and 200 at 0.01, so the worse the bucket, the sooner history rules.
+    """
+    return Hazard(interruptions=PRIOR_INTERRUPTIONS, hours=PRIOR_INTERRUPTIONS / rate)
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -52,6 +89,21 @@ class Course:
     billed: Span
     wall: Span
     interruptions: float
+    """Expected number."""
+    work_lost: float
+    """Expected hours of training that are done again: half a save interval an interruption."""
+
+    def on_time_probability(self, hours: float) -> float:
+        """Probability that the wall time is at most this: lognormal on either side of the mid value.
+
+        The 95 % value has 0.95 exactly. From the median on, a simulation in the tests agrees within 0.07, and is
+        seldom later.
+        """
+        if hours <= 0 or math.isinf(self.wall.mid):
+            return 0.0
+        tail = self.wall.high if hours >= self.wall.mid else self.wall.low
+        spread = abs(math.log(tail / self.wall.mid)) / _NORMAL_95
+        return _normal((math.log(hours) - math.log(self.wall.mid)) / spread)
 
 
 def save_interval(save_seconds: float, hazard: float) -> int:
@@ -74,7 +126,7 @@ def expected_course(work: Work, *, hazard: float, interval: int) -> Course:
     rate = hazard / 3600
     if rate * loss >= 1:
         never = Span(low=math.inf, mid=math.inf, high=math.inf)
-        return Course(billed=never, wall=never, interruptions=math.inf)
+        return Course(billed=never, wall=never, interruptions=math.inf, work_lost=math.inf)
     saving = 1 + work.save / interval
     billed_mid, count = _settle(work.start + work.training.mid * saving, loss, rate)
     slow, slow_count = _settle(work.start * _START_HIGH + work.training.high * saving, loss, rate)
@@ -89,6 +141,7 @@ def expected_course(work: Work, *, hazard: float, interval: int) -> Course:
         billed=_hours(billed_low, billed_mid, billed_high),
         wall=_hours(billed_low + FREE_START_SECONDS + QUEUE_SECONDS.low, wall_mid, wall_mid + late),
         interruptions=count,
+        work_lost=count * interval / 2 / 3600,
     )
 
 
@@ -100,7 +153,11 @@ def _settle(work: float, loss: float, rate: float) -> tuple[float, float]:
 
 def _poisson_95(mean: float) -> float:
     """The 95 % quantile of a Poisson count, smoothed (normal with the skew's correction), never below the mean."""
-    return mean + 1.645 * math.sqrt(mean) + 0.28 * min(1.0, mean)
+    return mean + _NORMAL_95 * math.sqrt(mean) + 0.28 * min(1.0, mean)
+
+
+def _normal(deviations: float) -> float:
+    return (1 + math.erf(deviations / math.sqrt(2))) / 2
 
 
 def _hours(low: float, mid: float, high: float) -> Span:

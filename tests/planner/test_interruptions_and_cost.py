@@ -1,12 +1,23 @@
 import math
+import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spotune.contracts.base import Interval
 from spotune.contracts.money import LONGEST_RUNTIME, longest_runtime, worst_case
-from spotune.planner.interruptions import BILLED_START_SECONDS, Work, expected_course, save_interval
+from spotune.planner.interruptions import (
+    BILLED_START_SECONDS,
+    FREE_START_SECONDS,
+    QUEUE_SECONDS,
+    RESTART_SECONDS,
+    Hazard,
+    Work,
+    expected_course,
+    prior_hazard,
+    save_interval,
+)
+from spotune.planner.span import Span
 
 HOURS = st.floats(0.05, 200)
 HAZARD = st.floats(0.0001, 0.5)
@@ -14,7 +25,7 @@ HAZARD = st.floats(0.0001, 0.5)
 
 def run(hours, *, save=5.0, start=float(BILLED_START_SECONDS)):
     seconds = hours * 3600
-    return Work(start=start, training=Interval(low=seconds * 0.7, mid=seconds, high=seconds * 1.5), save=save)
+    return Work(start=start, training=Span(low=seconds * 0.7, mid=seconds, high=seconds * 1.5), save=save)
 
 
 def test_the_save_interval_is_young_and_dalys():
@@ -27,7 +38,7 @@ def test_the_save_interval_stays_within_two_and_thirty_minutes():
 
 
 def test_billed_time_is_the_one_worked_out_by_hand():
-    work = Work(start=600, training=Interval(low=3600, mid=7200, high=7200), save=6)
+    work = Work(start=600, training=Span(low=3600, mid=7200, high=7200), save=6)
     course = expected_course(work, hazard=0.12, interval=600)
     billed = (600 + 7200 * 1.01) / (1 - 0.12 / 3600 * (600 + 300))
     assert course.billed.mid * 3600 == pytest.approx(billed)
@@ -54,6 +65,81 @@ def test_wall_time_is_never_below_billed_time(hours, hazard):
     assert course.wall.low >= course.billed.low
     assert course.wall.mid >= course.billed.mid
     assert course.wall.high >= course.billed.high
+
+
+def test_each_interruption_takes_back_half_a_save_interval_on_average():
+    course = expected_course(run(20), hazard=0.3, interval=600)
+    assert course.work_lost * 3600 == pytest.approx(course.interruptions * 300)
+
+
+@given(hours=HOURS, hazard=HAZARD)
+def test_the_95_percent_wall_time_is_met_with_95_percent(hours, hazard):
+    course = expected_course(run(hours), hazard=hazard, interval=600)
+    assert course.on_time_probability(course.wall.high) == pytest.approx(0.95, abs=1e-3)
+    assert course.on_time_probability(course.wall.mid) == 0.5
+
+
+@given(hours=HOURS, hazard=HAZARD, deadline=st.floats(0, 500), later=st.floats(0, 500))
+def test_a_later_deadline_is_never_less_likely_to_be_met(hours, hazard, deadline, later):
+    course = expected_course(run(hours), hazard=hazard, interval=600)
+    early, late = (course.on_time_probability(hour) for hour in (deadline, deadline + later))
+    assert 0 <= early <= late <= 1
+
+
+@given(hours=HOURS, hazard=HAZARD, more=st.floats(1.01, 3), deadline=st.floats(0.1, 500))
+def test_a_deadline_beyond_the_mid_value_is_not_likelier_with_a_higher_hazard(hours, hazard, more, deadline):
+    calm = expected_course(run(hours), hazard=hazard, interval=600)
+    rough = expected_course(run(hours), hazard=hazard * more, interval=600)
+    if deadline >= rough.wall.mid:
+        assert rough.on_time_probability(deadline) <= calm.on_time_probability(deadline) + 0.02
+
+
+def test_a_run_that_never_ends_is_never_on_time():
+    assert expected_course(run(1, start=7200), hazard=1.0, interval=600).on_time_probability(1e6) == 0
+
+
+@pytest.mark.parametrize("hours", [2, 24])
+@pytest.mark.parametrize("hazard", [0.0005, 0.12, 0.4])
+def test_the_probability_agrees_with_a_simulation_of_the_same_run(hours, hazard):
+    work, interval = run(hours), save_interval(5.0, hazard)
+    course = expected_course(work, hazard=hazard, interval=interval)
+    dice = random.Random(7)
+    walls = sorted(simulated_wall(dice, work, hazard, interval) for _ in range(2000))
+    for share in (0.5, 0.75, 0.9, 0.95, 0.99):
+        assert course.on_time_probability(walls[int(share * 2000)]) == pytest.approx(share, abs=0.07)
+
+
+def simulated_wall(dice, work, hazard, interval):
+    """Hours of one run: each interruption loses what was done since a save and pays the start again."""
+    start = work.start * skewed(dice, 0.7, 1, 1.5)
+    left = skewed(dice, *work.training) * (1 + work.save / interval)
+    waited = skewed(dice, *QUEUE_SECONDS) + FREE_START_SECONDS
+    while (up := dice.expovariate(hazard / 3600)) < start + left:
+        done = max(up - start, 0)
+        left -= done - min(done, dice.uniform(0, interval))
+        waited += up + FREE_START_SECONDS + RESTART_SECONDS
+    return (waited + start + left) / 3600
+
+
+def skewed(dice, low, mid, high):
+    deviations = dice.gauss(0, 1)
+    return mid * ((high / mid) if deviations > 0 else (mid / low)) ** (deviations / 1.645)
+
+
+@given(prior=st.floats(0.005, 0.2), interruptions=st.integers(0, 50), hours=st.floats(0.5, 5000))
+def test_what_is_known_of_a_hazard_lies_between_the_prior_and_what_was_seen(prior, interruptions, hours):
+    known = prior_hazard(prior).seen(interruptions, hours).rate
+    low, high = sorted((prior, interruptions / hours))
+    assert low * (1 - 1e-9) <= known <= high * (1 + 1e-9)
+
+
+def test_a_prior_weighs_two_interruptions():
+    assert prior_hazard(0.04) == Hazard(interruptions=2, hours=50)
+    assert prior_hazard(0.04).seen(2, 0).rate == pytest.approx(0.08)
+
+
+def test_history_may_come_in_parts():
+    assert prior_hazard(0.04).seen(1, 10).seen(2, 30) == prior_hazard(0.04).seen(3, 40)
 
 
 @given(price=st.integers(1, 200_000_000), cap=st.integers(0, 10**12), count=st.integers(1, 8))
