@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import handlers.api
-from spotune.aws.memory import MemoryObjects, MemoryQueue, MemoryTrainingJobs
+from spotune.aws.memory import MemoryMarket, MemoryObjects, MemoryQueue, MemoryTrainingJobs
 from spotune.contracts import layout
 from spotune.contracts.base import MICRO
 from spotune.service.installation import Installation, Settings
@@ -38,6 +38,7 @@ class World:
     objects: MemoryObjects
     training_jobs: MemoryTrainingJobs
     queue: MemoryQueue
+    market: MemoryMarket
     clock: Clock
 
     def run_queue(self) -> int:
@@ -67,11 +68,12 @@ def world(monthly_limit_usd: float = 1000, default_budget_usd: float = 20) -> Wo
     clock = Clock()
     store, objects, queue = MemoryStore(), MemoryObjects(clock), MemoryQueue()
     training_jobs = MemoryTrainingJobs()
-    here = Installation(settings, store, objects, training_jobs, queue, clock)
+    market = MemoryMarket()
+    here = Installation(settings, store, objects, training_jobs, queue, market, clock)
     folder = layout.base_model_uri("models", tiny_model.NAME)
     for name, body in tiny_model.files().items():
         objects.write(folder + name, body)
-    return World(here, store, objects, training_jobs, queue, clock)
+    return World(here, store, objects, training_jobs, queue, market, clock)
 
 
 @dataclass(frozen=True)

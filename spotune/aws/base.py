@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from spotune.contracts.base import Seconds, Timestamp
+from spotune.contracts.base import MicroUSD, Seconds, Timestamp
 from spotune.contracts.events import TrainingObserved
+from spotune.contracts.market import Quotas
 from spotune.contracts.request import Market
 
 MIN_PART_BYTES = 8 * 1024**2
@@ -193,3 +194,28 @@ def check_parts(uri: str, parts: tuple[UploadedPart, ...]) -> None:
             raise ObjectMissing(uri, f"part {expected} has not been uploaded")
     if not parts:
         raise ObjectMissing(uri, "part 1 has not been uploaded")
+
+
+class MarketSource(Protocol):
+    """What AWS says of prices and quotas in one region, by SageMaker's names of the types, in micro-dollars an hour.
+
+    Every method raises `Unavailable` where the service does not answer and `AwsRefused` where it refuses.
+    """
+
+    def sagemaker_prices(self, types: Sequence[str]) -> dict[str, MicroUSD]:
+        """On-demand prices of training."""
+
+    def ec2_prices(self, types: Sequence[str]) -> dict[str, MicroUSD]:
+        """On-demand prices of the same machines at EC2."""
+
+    def spot_prices(self, types: Sequence[str]) -> dict[str, MicroUSD]:
+        """EC2's spot prices now."""
+
+    def advisor(self) -> dict[str, tuple[int, int]]:
+        """The Spot Instance Advisor: savings in per cent of on-demand, and the interruption bucket 0..4."""
+
+    def placement_scores(self, groups: Iterable[Sequence[str]]) -> dict[str, int]:
+        """How likely EC2 is to meet a spot request for one of a group's types, 1 to 10."""
+
+    def quotas(self, types: Sequence[str]) -> dict[str, Quotas]:
+        """Instances that the account may train on at a time."""

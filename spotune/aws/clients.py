@@ -49,12 +49,16 @@ _making = threading.Lock()
 
 
 @cache
-def client(service: str) -> Any:
-    """The client of a service, the same one each time; `client.cache_clear()` after the environment changed."""
+def client(service: str, region: str | None = None) -> Any:
+    """The client of a service, the same one each time; `client.cache_clear()` after the environment changed.
+
+    Args:
+        region: another one than the environment's.
+    """
     import boto3  # here, since it costs a third of a second that not every process needs
 
     with _making:  # boto3's default session is not safe among threads
-        return boto3.client(service, config=_S3_CONFIG if service == "s3" else _CONFIG)
+        return boto3.client(service, region_name=region, config=_S3_CONFIG if service == "s3" else _CONFIG)
 
 
 def call(operation: Callable[..., dict[str, Any]], **arguments: object) -> dict[str, Any]:

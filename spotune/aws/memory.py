@@ -7,8 +7,9 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
+from typing import Any
 
 from spotune.aws.base import (
     NameTaken,
@@ -18,10 +19,11 @@ from spotune.aws.base import (
     UploadedPart,
     check_parts,
 )
-from spotune.contracts.base import Seconds, Timestamp
+from spotune.contracts.base import MicroUSD, Seconds, Timestamp
 from spotune.contracts.errors import Unavailable
 from spotune.contracts.events import TrainingObserved
 from spotune.contracts.layout import split_uri
+from spotune.contracts.market import Quotas
 
 CHUNK_BYTES = 64 * 1024
 
@@ -198,3 +200,46 @@ def _checked(uri: str) -> str:
 
 def _etag(body: bytes) -> str:
     return hashlib.md5(body, usedforsecurity=False).hexdigest()
+
+
+class MemoryMarket:
+    """Fulfils `MarketSource`. `values` holds what each source answers, or raises; nothing where it is not named."""
+
+    def __init__(self, **values: object) -> None:
+        self.values = values
+
+    def sagemaker_prices(self, types: Sequence[str]) -> dict[str, MicroUSD]:
+        """See `MarketSource`."""
+        answer: dict[str, MicroUSD] = self._answer("sagemaker_prices")
+        return answer
+
+    def ec2_prices(self, types: Sequence[str]) -> dict[str, MicroUSD]:
+        """See `MarketSource`."""
+        answer: dict[str, MicroUSD] = self._answer("ec2_prices")
+        return answer
+
+    def spot_prices(self, types: Sequence[str]) -> dict[str, MicroUSD]:
+        """See `MarketSource`."""
+        answer: dict[str, MicroUSD] = self._answer("spot_prices")
+        return answer
+
+    def advisor(self) -> dict[str, tuple[int, int]]:
+        """See `MarketSource`."""
+        answer: dict[str, tuple[int, int]] = self._answer("advisor")
+        return answer
+
+    def placement_scores(self, groups: Iterable[Sequence[str]]) -> dict[str, int]:
+        """See `MarketSource`."""
+        answer: dict[str, int] = self._answer("placement_scores")
+        return answer
+
+    def quotas(self, types: Sequence[str]) -> dict[str, Quotas]:
+        """See `MarketSource`."""
+        answer: dict[str, Quotas] = self._answer("quotas")
+        return answer
+
+    def _answer(self, name: str) -> Any:
+        answer = self.values.get(name, {})
+        if isinstance(answer, Exception):
+            raise answer
+        return answer

@@ -35,6 +35,7 @@ from spotune.contracts.errors import (
     Unavailable,
 )
 from spotune.contracts.files import UploadRequest
+from spotune.contracts.market import MarketSnapshot
 from spotune.contracts.request import JobRequest
 
 TIMEOUT = httpx.Timeout(60, connect=5)
@@ -126,6 +127,10 @@ class Api:
     def models(self) -> ListObject[ModelObject]:
         """The models that this installation can train."""
         return _read(ListObject[ModelObject], self._get("models"))
+
+    def market(self) -> MarketSnapshot:
+        """Prices, interruption rates and quotas that plans are made on."""
+        return _read(MarketSnapshot, self._get("market"))
 
     def file(self, file_id: str) -> FileObject:
         """One uploaded file."""

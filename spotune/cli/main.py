@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from spotune.cli import chat, data, demo, estimate, jobs, planning, stack
+from spotune.cli import catalog, chat, data, demo, estimate, jobs, planning, stack
 from spotune.cli.screen import print_error
 from spotune.contracts.errors import Conflict, NotAuthenticated, NotFound, RequestRefused, SpotuneError, TooLarge
 from spotune.contracts.errors import Unavailable as NotAnswering
@@ -57,6 +57,7 @@ app.command(epilog="Example: spotune estimate --model Qwen/Qwen2.5-7B --method q
 app.command(epilog="Example: spotune compare-methods --model meta-llama/Llama-3.1-8B --seq-len 2048")(
     estimate.compare_methods
 )
+app.command(epilog="Example: spotune catalog --gpu L4")(catalog.catalog)
 app.command(epilog="Example: spotune submit job.yaml --budget 20 --within-hours 6 --wait")(jobs.submit)
 app.command("list", epilog="Example: spotune list --limit 5 --json")(jobs.list_jobs)
 app.command(epilog="Example: spotune show ftjob-...")(jobs.show)

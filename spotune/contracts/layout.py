@@ -6,6 +6,7 @@
                                          /output/<attempt>/output/model/...      SageMaker adds the last three
 <models bucket>/base/<model name>/config.json, tokenizer.json, model.safetensors, ...
 <models bucket>/base/<model name>/spotune.json                       written last: without it, no model
+<models bucket>/market/<region>/latest.json, <seconds>.json          prices: the snapshot in force, and each one made
 """
 
 from __future__ import annotations
@@ -46,6 +47,11 @@ def model_output_uri(job_folder: str, attempt_name: str) -> str:
 def base_model_uri(bucket: str, name: str) -> str:
     """A base model's folder."""
     return f"s3://{bucket}/base/{name}/"
+
+
+def market_uri(bucket: str, region: str, name: str) -> str:
+    """A market snapshot; `latest` is the one in force."""
+    return f"s3://{bucket}/market/{region}/{name}.json"
 
 
 def split_uri(uri: str) -> tuple[str, str]:

@@ -41,6 +41,8 @@ class Deployment:
 
     bundle: Path
     template: Path
+    advisor_url: str
+    """Where the double serves the Spot Instance Advisor's feed."""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -58,6 +60,7 @@ class Deployment:
             "PythonRuntime": f"python{sys.version_info.major}.{sys.version_info.minor}",
             "Architecture": "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64",
             "EventSource": EVENT_SOURCE,
+            "AdvisorUrl": self.advisor_url,
             "TrainingImage": TRAINING_IMAGE,
             "MonthlyLimitUsd": str(MONTHLY_LIMIT_USD),
             "DefaultBudgetUsd": str(DEFAULT_BUDGET_USD),
@@ -120,6 +123,11 @@ def issue_key(keys_function: str, emulator_url: str) -> str:
             remedy="See logs/emulator.log in the stack's folder.",
         )
     return str(body["key"])
+
+
+def refresh_market(function: str, emulator_url: str) -> None:
+    """Have the deployed function fetch the market once; its schedule would come hours later. Does not wait for it."""
+    client("lambda", emulator_url).invoke(FunctionName=function, InvocationType="Event", Payload="{}")
 
 
 def client(service: str, endpoint: str) -> Any:

@@ -170,11 +170,14 @@ def _start(home: Path, emulator_port: int, double_port: int) -> Running:
 def _complete(home: Path, running: Running, code: Path) -> StackState:
     """Deploy what is not deployed yet, and keep how to reach it."""
     before = read_state(home)
-    wanted = deployment.Deployment(bundle=code, template=TEMPLATE)
+    wanted = deployment.Deployment(
+        bundle=code, template=TEMPLATE, advisor_url=f"{running.double_url}/_double/spot-advisor-data.json"
+    )
     outputs = deployment.deployed_outputs(running.emulator_url)
     key = before.api_key if before is not None and outputs is not None else None
     if outputs is None or before is None or before.deployed != wanted.fingerprint:
         outputs = deployment.deploy(wanted, running.emulator_url)
+        deployment.refresh_market(outputs["RefreshMarketFunction"], running.emulator_url)
         _call("POST", running.emulator_port, emulator.SAVE_PATH, timeout=30)
     state = StackState(
         api_url=f"{running.emulator_url}/_aws/execute-api/{outputs['ApiId']}/$default",

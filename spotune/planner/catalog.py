@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from spotune.contracts.base import MICRO, MicroUSD, Timestamp
-from spotune.contracts.market import Certainty, MarketSnapshot, Quote
+from spotune.contracts.market import Certainty, MarketSnapshot, Quote, Source, SourceName
 
 HOME_REGION = "us-east-1"
 """The region of the bundled on-demand prices."""
@@ -93,8 +93,19 @@ class Catalog:
             as_of=PRICES_AS_OF,
             spot_as_of=self.advisor_as_of,
             quotes={name: self._quote(name, region) for name in self.instances},
+            sources=tuple(Source(name=name, as_of=as_of) for name, as_of in self._ages(region).items()),
             warnings=tuple(warnings),
         )
+
+    def _ages(self, region: str) -> dict[SourceName, Timestamp | None]:
+        return {
+            "sagemaker_prices": PRICES_AS_OF if region == HOME_REGION else None,
+            "ec2_prices": None,
+            "spot_prices": None,
+            "advisor": self.advisor_as_of if region in self.advisor else None,
+            "placement_scores": None,
+            "quotas": None,
+        }
 
     def _quote(self, instance_type: str, region: str) -> Quote:
         spec = self.instances[instance_type]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from spotune.aws.base import MessageQueue, ObjectStore, TrainingJobService
+from spotune.aws.base import MarketSource, MessageQueue, ObjectStore, TrainingJobService
 from spotune.contracts.base import MICRO, MicroUSD, Timestamp
 from spotune.store.base import Store
 
@@ -26,6 +26,9 @@ class Settings:
     training_image: str
     monthly_limit: MicroUSD
     default_budget: MicroUSD
+    region: str = "us-east-1"
+    advisor_url: str = ""
+    """Of the Spot Instance Advisor's feed; the public one where it is empty."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -45,6 +48,8 @@ class Settings:
             training_image=environment.get("SPOTUNE_TRAINING_IMAGE", ""),
             monthly_limit=round(float(environment["SPOTUNE_MONTHLY_LIMIT_USD"]) * MICRO),
             default_budget=round(float(environment["SPOTUNE_DEFAULT_BUDGET_USD"]) * MICRO),
+            region=environment.get("AWS_REGION", "us-east-1"),
+            advisor_url=environment.get("SPOTUNE_ADVISOR_URL", ""),
         )
 
 
@@ -57,6 +62,7 @@ class Installation:
     objects: ObjectStore
     training_jobs: TrainingJobService
     queue: MessageQueue
+    market: MarketSource
     clock: Callable[[], Timestamp] = time.time
 
 
@@ -78,6 +84,7 @@ def install(here: Installation) -> None:
 def _from_environment() -> Installation:
     # Imported late: boto3 costs a cold start 0.1 s that a request without AWS calls need not pay.
     from spotune.aws.clients import client
+    from spotune.aws.market import MarketSources
     from spotune.aws.objects import Objects
     from spotune.aws.queue import Queue
     from spotune.aws.training_jobs import TrainingJobs
@@ -90,4 +97,5 @@ def _from_environment() -> Installation:
         objects=Objects(),
         training_jobs=TrainingJobs(),
         queue=Queue(settings.queue_url),
+        market=MarketSources(settings.region, settings.advisor_url),
     )

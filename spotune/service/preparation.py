@@ -19,6 +19,7 @@ from spotune.data.tokens import RowTokenizer
 from spotune.service.base_models import BaseModel, row_tokenizer
 from spotune.service.files import file_of
 from spotune.service.installation import Installation
+from spotune.service.market import current_market
 
 IN_REQUEST_BYTES = DIRECT_UPLOAD_BYTES
 """Files up to this size together are checked while the caller waits; API Gateway gives up after 30 s."""
@@ -105,6 +106,7 @@ def prepare(
         validation=validation,
         cap=cap,
         now=here.clock(),
+        markets=(current_market(here),),
     )
 
 

@@ -15,6 +15,9 @@ TEMPLATE = Path(__file__).parents[2] / "infra" / "template.yaml"
 STARS = {
     ("TrainingRole", "Metrics"): "cloudwatch:PutMetricData takes no resource; the namespace narrows it",
     ("TrainingRole", "SignInToRegistry"): "ecr:GetAuthorizationToken takes no resource",
+    ("RefreshMarketRole", "ReadPrices"): "pricing:GetProducts takes no resource",
+    ("RefreshMarketRole", "ReadSpot"): "neither read of EC2's takes a resource",
+    ("RefreshMarketRole", "ReadQuotas"): "servicequotas:ListServiceQuotas takes no resource",
 }
 """The only grants on every resource, with their reasons."""
 
@@ -80,7 +83,7 @@ def test_the_template_uses_no_yaml_alias_since_cloudformation_takes_none() -> No
 def test_each_function_has_a_role_and_a_log_of_its_own() -> None:
     roles = [body["Role"]["Fn::GetAtt"] for body in FUNCTIONS.values()]
     logs = [body["LoggingConfig"]["LogGroup"]["Ref"] for body in FUNCTIONS.values()]
-    assert len(set(roles)) == len(set(logs)) == len(FUNCTIONS) == 5
+    assert len(set(roles)) == len(set(logs)) == len(FUNCTIONS) == 6
 
 
 @pytest.mark.parametrize("role", ROLES)

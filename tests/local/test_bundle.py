@@ -17,6 +17,7 @@ from spotune.local.bundle import DISTRIBUTIONS, LEFT_OUT, BundleSources
 AT_FIRST_USE = (
     *("boto3", "jinja2", "tokenizers"),
     *(
+        "spotune.aws.market",
         "spotune.aws.objects",
         "spotune.aws.queue",
         "spotune.aws.training_jobs",
@@ -25,7 +26,7 @@ AT_FIRST_USE = (
     ),
     "spotune.store.dynamo",
 )
-HANDLERS = ("api", "keys", "launch", "reconcile", "training_changed")
+HANDLERS = ("api", "keys", "launch", "reconcile", "refresh_market", "training_changed")
 
 
 @pytest.fixture(scope="module")

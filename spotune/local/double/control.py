@@ -14,6 +14,7 @@ from spotune.local.double.capacity import Trace
 from spotune.local.double.double import Double
 from spotune.local.double.events import MODES, Disturber
 from spotune.local.double.faults import ServiceError, invalid
+from spotune.local.double.market import SOURCES, Market
 
 LOG_BYTES = 1024**2
 """At most this much of a log in one answer."""
@@ -24,8 +25,9 @@ Value = TypeVar("Value", str, int, bool)
 class ControlDoor:
     """Carries out one request at a time against the double and its surroundings."""
 
-    def __init__(self, double: Double, disturber: Disturber, jobs_folder: Path) -> None:
+    def __init__(self, double: Double, market: Market, disturber: Disturber, jobs_folder: Path) -> None:
         self._double = double
+        self._market_data = market
         self._disturber = disturber
         self._jobs_folder = jobs_folder
         self._posts: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
@@ -33,6 +35,7 @@ class ControlDoor:
             "capacity": self._capacity,
             "quota": self._quota,
             "events": self._events,
+            "market": self._market,
         }
 
     def get(self, path: list[str], query: dict[str, str]) -> dict[str, Any]:
@@ -44,6 +47,8 @@ class ControlDoor:
         match path:
             case ["health"]:
                 return {"status": "ok", "live_jobs": sum(job.live for job in self._double.jobs())}
+            case ["spot-advisor-data.json"]:
+                return self._market_data.feed()
             case ["jobs", name]:
                 return self._job(name)
             case ["logs", name]:
@@ -116,6 +121,16 @@ class ControlDoor:
         if market not in ("spot", "on_demand"):
             raise invalid(f"market must be spot or on_demand, not {market!r}.")
         self._double.quotas.set(_field(body, "InstanceType", str), market, _field(body, "limit", int))
+        return {}
+
+    def _market(self, body: dict[str, Any]) -> dict[str, Any]:
+        market = self._market_data
+        for name, prices in (("prices", market.prices), ("spot", market.spot)):
+            prices.update({key: float(value) for key, value in body.get(name, {}).items()})
+        if "broken" in body:
+            if unknown := set(body["broken"]) - set(SOURCES):
+                raise invalid(f"broken names {', '.join(sorted(unknown))}; the sources are {', '.join(SOURCES)}.")
+            market.broken = set(body["broken"])
         return {}
 
     def _events(self, body: dict[str, Any]) -> dict[str, Any]:

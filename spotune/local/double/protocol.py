@@ -1,6 +1,6 @@
 """SageMaker's wire form, JSON 1.1: the operation in `X-Amz-Target`, times as seconds, errors by `__type`.
 
-The neighbours on the same port (Pricing, Service Quotas, EC2) are told apart here too, and refused for now.
+The neighbours on the same port (Pricing, Service Quotas, EC2) are told apart here too.
 """
 
 from __future__ import annotations
@@ -14,12 +14,10 @@ from typing import Any
 
 from spotune.local.double.double import Double
 from spotune.local.double.faults import ServiceError
+from spotune.local.double.market import Market
 
 JSON_TYPE = "application/x-amz-json-1.1"
-_NEIGHBOURS = {
-    "AWSPriceListService": "Pricing",
-    "ServiceQuotasV20190624": "Service Quotas",
-}
+_NEIGHBOURS = frozenset({"AWSPriceListService", "ServiceQuotasV20190624"})
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +31,14 @@ class Answer:
     body: bytes
 
 
-def answer(double: Double, target: str, body: bytes) -> Answer:
+def answer(double: Double, market: Market, target: str, body: bytes) -> Answer:
     """Carry out one request. `target` is the X-Amz-Target header, empty for EC2's query protocol."""
     try:
         if not target:
-            raise _not_available("EC2")
+            return Answer(200, "text/xml;charset=UTF-8", market.query(body).encode())
+        service, _, name = target.partition(".")
+        if service in _NEIGHBOURS:
+            return _ok(market.json_operation(service, name, _read(body)))
         return _ok(_operation(double, target)(_read(body)))
     except ServiceError as error:
         return _refusal(error) if target else _query_refusal(error)
@@ -48,8 +49,6 @@ def answer(double: Double, target: str, body: bytes) -> Answer:
 
 def _operation(double: Double, target: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
     service, _, name = target.partition(".")
-    if service in _NEIGHBOURS:
-        raise _not_available(_NEIGHBOURS[service])
     operations: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
         "CreateTrainingJob": double.create_training_job,
         "DescribeTrainingJob": double.describe_training_job,
@@ -61,10 +60,6 @@ def _operation(double: Double, target: str) -> Callable[[dict[str, Any]], dict[s
     if service != "SageMaker" or name not in operations:
         raise ServiceError("UnknownOperationException", f"The SageMaker double has no operation {target}.")
     return operations[name]
-
-
-def _not_available(service: str) -> ServiceError:
-    return ServiceError("NotAvailable", f"{service} is not available in embedded mode.")
 
 
 def _read(body: bytes) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from spotune.local.double.control import ControlDoor
 from spotune.local.double.double import Double
 from spotune.local.double.events import Disturber, EventBridge
 from spotune.local.double.faults import ServiceError, invalid
+from spotune.local.double.market import Market
 from spotune.local.double.objects import Objects, client
 from spotune.local.double.process_runner import ProcessRunner
 from spotune.local.double.protocol import Answer, answer
@@ -82,7 +83,8 @@ class DoubleServer:
             account=settings.account,
         )
         self._beat(store)
-        http.double, http.door = self._double, ControlDoor(self._double, disturber, folder / "jobs")
+        http.double, http.market = self._double, Market(settings.region, self._double.quotas)
+        http.door = ControlDoor(self._double, http.market, disturber, folder / "jobs")
         self._http = http
         self._thread = threading.Thread(target=http.serve_forever, args=(0.1,), name="double-http", daemon=True)
         self._thread.start()
@@ -108,6 +110,7 @@ class DoubleServer:
 
 class _Http(ThreadingHTTPServer):
     double: Double
+    market: Market
     door: ControlDoor
     daemon_threads = True
     request_queue_size = 64
@@ -132,12 +135,12 @@ class _Handler(BaseHTTPRequestHandler):
         if path is not None:
             self._control(path, body)
         else:
-            self._send(answer(self.server.double, self.headers.get("X-Amz-Target", ""), body))
+            self._send(answer(self.server.double, self.server.market, self.headers.get("X-Amz-Target", ""), body))
 
     def do_GET(self) -> None:
         path = self._control_path()
         if path is None:
-            self._send(answer(self.server.double, "", b""))
+            self._send(answer(self.server.double, self.server.market, "", b""))
         else:
             self._control(path, None)
 

@@ -133,22 +133,6 @@ def test_tags_are_kept_with_the_job(site: Site) -> None:
     site.end("tags-1")
 
 
-@pytest.mark.parametrize(
-    ("service", "operation", "arguments"),
-    [
-        ("pricing", "get_products", {"ServiceCode": "AmazonSageMaker"}),
-        ("service-quotas", "list_service_quotas", {"ServiceCode": "sagemaker"}),
-        ("ec2", "describe_spot_price_history", {}),
-    ],
-)
-def test_neighbours_say_that_they_are_not_available(
-    site: Site, service: str, operation: str, arguments: dict[str, Any]
-) -> None:
-    with pytest.raises(ClientError, match="not available in embedded mode") as refused:
-        getattr(aws(service, site.server.url), operation)(**arguments)
-    assert code(refused) == "NotAvailable"
-
-
 def test_an_operation_that_the_double_lacks_is_refused_by_name(site: Site) -> None:
     with pytest.raises(ClientError, match=r"no operation SageMaker\.ListEndpoints"):
         site.sagemaker.list_endpoints()

@@ -1,0 +1,129 @@
+"""The market: refreshed from AWS on a schedule, read by every plan."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from pydantic import ValidationError
+
+from spotune import planner
+from spotune.aws.base import AwsRefused, ObjectMissing
+from spotune.contracts.errors import SpotuneError, Unavailable
+from spotune.contracts.layout import market_uri
+from spotune.contracts.market import MarketSnapshot, SourceName
+from spotune.planner.market import Fetched, merge
+from spotune.service.installation import Installation
+
+LATEST = "latest"
+KEPT_SECONDS = 300
+"""How long a process plans on the snapshot that it has read."""
+
+logger = logging.getLogger(__name__)
+
+
+class SnapshotUnreadable(SpotuneError):
+    """The stored snapshot is not one that this version reads."""
+
+
+def refresh(here: Installation) -> MarketSnapshot:
+    """Ask every source, take what is plausible, and store the result beside its forerunners and as the one in force.
+
+    A source that fails keeps its last good values; what is refused is logged. Twice at once does no harm: both write
+    what they saw, and the later one stays.
+    """
+    merged = merge(_previous(here), _fetch(here), here.clock())
+    for words in merged.refused:
+        logger.warning("refused: %s", words)
+    body = merged.snapshot.model_dump_json().encode()
+    for name in (str(int(here.clock())), LATEST):
+        here.objects.write(_uri(here, name), body)
+    return merged.snapshot
+
+
+def current_market(here: Installation) -> MarketSnapshot:
+    """The snapshot in force; the bundled one, with a warning, where there is none that can be read."""
+    try:
+        return _kept(here, int(here.clock() // KEPT_SECONDS))
+    except ObjectMissing:
+        return _bundled(here, "No prices were fetched yet: the bundled ones are used.")
+    except (SnapshotUnreadable, AwsRefused, Unavailable) as error:
+        logger.error("the market snapshot cannot be used: %s", error)
+        return _bundled(here, f"The fetched prices cannot be used ({error}): the bundled ones are.")
+
+
+@lru_cache(maxsize=4)
+def _kept(here: Installation, _period: int) -> MarketSnapshot:
+    """The bundled one is not kept: the first refresh is to show at once."""
+    return read_snapshot(here)
+
+
+def read_snapshot(here: Installation) -> MarketSnapshot:
+    """The stored snapshot in force.
+
+    Raises:
+        ObjectMissing: none was stored yet.
+        SnapshotUnreadable: it is damaged, or of another version.
+    """
+    uri = _uri(here, LATEST)
+    try:
+        return MarketSnapshot.model_validate_json(here.objects.read(uri))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise SnapshotUnreadable(
+            f"{uri} is no market snapshot of version 2: {'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}.",
+            code="market_unreadable",
+            remedy="Invoke the function that refreshes the market; it writes a new one.",
+        ) from error
+
+
+def _bundled(here: Installation, warning: str) -> MarketSnapshot:
+    bundled = planner.load_catalog().market(here.settings.region)
+    return bundled.with_(warnings=(*bundled.warnings, warning))
+
+
+def _previous(here: Installation) -> MarketSnapshot:
+    """What the new values are held against. A type that the catalog has gained since comes from the bundle."""
+    bundled = planner.load_catalog().market(here.settings.region)
+    try:
+        stored = read_snapshot(here)
+    except (ObjectMissing, SnapshotUnreadable) as error:
+        logger.info("starting from the bundled snapshot: %s", error)
+        return bundled
+    return stored.with_(quotes={**bundled.quotes, **stored.quotes})
+
+
+def _fetch(here: Installation) -> Fetched:
+    catalog = planner.load_catalog()
+    types = list(catalog.instances)
+    groups: dict[str, list[str]] = defaultdict(list)
+    for spec in catalog:
+        groups[spec.gpu.name].append(spec.instance_type)
+    source = here.market
+    asks: dict[SourceName, Callable[[], Any]] = {
+        "sagemaker_prices": lambda: source.sagemaker_prices(types),
+        "ec2_prices": lambda: source.ec2_prices(types),
+        "spot_prices": lambda: source.spot_prices(types),
+        "advisor": source.advisor,
+        "placement_scores": lambda: source.placement_scores(groups.values()),
+        "quotas": lambda: source.quotas(types),
+    }
+    answers: dict[str, Any] = {}
+    errors: dict[SourceName, str] = {}
+    for name, ask in asks.items():
+        try:
+            answers[name] = ask() or None
+        except (SpotuneError, AwsRefused) as error:
+            logger.warning("%s failed: %s", name, error)
+            errors[name] = str(error)[:300]
+        except (KeyError, ValueError, TypeError) as error:
+            logger.exception("%s answered what cannot be read", name)
+            errors[name] = f"its answer cannot be read: {type(error).__name__} {error}"[:300]
+    return Fetched(**answers, errors=errors)
+
+
+def _uri(here: Installation, name: str) -> str:
+    return market_uri(here.settings.models_bucket, here.settings.region, name)
