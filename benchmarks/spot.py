@@ -102,7 +102,9 @@ def measure(hours: int, deadline: float, traces: Sequence[Sequence[bool]]) -> Ce
 def _print(cells: Sequence[Cell]) -> None:
     shown = ("ladder", "greedy", "Uniform Progress", "learnt reserve", "optimum")
     title = f"Mean cost over on-demand's; {len(cells[0].costs['ladder'])} starts a cell"
-    table = Table("job x deadline", *shown, "spot only: late", "cost on time", "ladder there", title=title)
+    table = Table(
+        "job x deadline", *shown, "spot only: late", "its cost on time", "ladder there", "greedy there", title=title
+    )
     for cell in cells:
         table.add_row(
             cell.name,
@@ -110,8 +112,9 @@ def _print(cells: Sequence[Cell]) -> None:
             f"{cell.late_share('spot only'):.0%}",
             f"{cell.where_spot_only_is_on_time('spot only'):.3f}",
             f"{cell.where_spot_only_is_on_time('ladder'):.3f}",
+            f"{cell.where_spot_only_is_on_time('greedy'):.3f}",
         )
-    Console(width=130).print(table)
+    Console(width=150).print(table)
 
 
 def _per_cell(cells: Sequence[Cell]) -> list[Figure]:

@@ -2,10 +2,11 @@ import math
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spotune.contracts.money import LONGEST_RUNTIME, longest_runtime, worst_case
+from spotune.planner import load_catalog
 from spotune.planner.interruptions import (
     BILLED_START_SECONDS,
     FREE_START_SECONDS,
@@ -18,9 +19,11 @@ from spotune.planner.interruptions import (
     save_interval,
 )
 from spotune.planner.span import Span
+from tests.planner.cases import plan_for
 
 HOURS = st.floats(0.05, 200)
 HAZARD = st.floats(0.0001, 0.5)
+SPOT_TYPE = "ml.g5.xlarge"
 
 
 def run(hours, *, save=5.0, start=float(BILLED_START_SECONDS)):
@@ -153,3 +156,24 @@ def test_the_longest_runtime_is_the_longest_whose_worst_case_the_cap_covers(pric
 
 def test_the_worst_case_pays_for_the_grace_of_a_stop():
     assert worst_case(1_515_000, 1, 3600 - 120) == 1_515_000
+
+
+@given(
+    cheap=st.integers(100_000, 900_000),
+    dearer=st.integers(0, 900_000),
+    calm=st.integers(0, 4),
+    rougher=st.integers(0, 4),
+)
+@settings(max_examples=25, deadline=None)
+def test_a_plan_never_costs_less_for_a_higher_price_or_a_higher_hazard(cheap, dearer, calm, rougher):
+    cost = spot_cost(cheap, calm)
+    assert spot_cost(cheap + dearer, calm) >= cost
+    assert spot_cost(cheap, min(calm + rougher, 4)) >= cost * (1 - 1e-4)
+
+
+def spot_cost(price, bucket):
+    market = load_catalog().market()
+    quote = market.quotes[SPOT_TYPE].with_(spot=price, interruption_bucket=bucket)
+    market = market.with_(quotes={**market.quotes, SPOT_TYPE: quote})
+    constraints = {"market": "spot", "instance_types": [SPOT_TYPE]}
+    return plan_for(market=market, constraints=constraints).plan.chosen.cost.mid
