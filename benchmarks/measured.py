@@ -29,6 +29,7 @@ NETWORK = 50e9
 class Run:
     """One row: what ran, and what was measured."""
 
+    file: Path
     id: str
     source: str
     stack: str
@@ -65,7 +66,7 @@ def read_runs(path: Path) -> tuple[list[Run], list[Unmapped]]:
     with path.open(encoding="utf-8", newline="") as stream:
         for line, row in enumerate(csv.DictReader(stream), start=2):
             try:
-                runs.append(_run(row))
+                runs.append(_run(row, path))
             except (KeyError, ValueError, TypeError, SpotuneError) as error:
                 reason = f"lacks the column {error}" if isinstance(error, KeyError) else str(error)
                 unmapped.append(Unmapped(line, str(row.get("id") or "-"), reason))
@@ -85,7 +86,12 @@ def predicted_speed(run: Run, calibration: Calibration) -> float:
     return speed.training.mid
 
 
-def _run(row: Mapping[str, str]) -> Run:
+def gpu_names() -> tuple[str, ...]:
+    """Cards that a row may name."""
+    return tuple(_gpus())
+
+
+def _run(row: Mapping[str, str], path: Path) -> Run:
     layout = Layout(
         micro_batch=_count(row, "micro_batch"),
         checkpointing=_flag(row, "checkpointing"),
@@ -98,6 +104,7 @@ def _run(row: Mapping[str, str]) -> Run:
     if peak is None and speed is None:
         raise ValueError("measures neither peak_bytes nor tokens_per_second")
     return Run(
+        file=path,
         id=row["id"],
         source=row["source"],
         stack=row["stack"],

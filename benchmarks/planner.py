@@ -2,8 +2,9 @@
 
     make bench-planner [FILE=runs.csv]
 
-Constants are fitted on the half of the rows that a hash marks as seen (`python -m benchmarks.fit`); the bars are on the
-other half. A file of one's own, in the schema of benchmarks/data/README.md, counts as unseen altogether.
+Without FILE: every measured_*.csv of benchmarks/data. Constants are fitted on the half of the published rows that a
+hash marks as seen (`python -m benchmarks.fit`); the bars are on the other half. What `make bench-gpu-memory` measured,
+or a file of one's own in the schema of benchmarks/data/README.md, counts as unseen altogether.
 """
 
 from __future__ import annotations
@@ -41,19 +42,24 @@ class Result:
 
 def main() -> None:
     """Read, compare, print, check the bars."""
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else BUNDLED
-    runs, unmapped = read_runs(path)
-    _print_left_out(path, unmapped)
+    paths = [Path(sys.argv[1])] if len(sys.argv) > 1 else sorted(DATA.glob("measured_*.csv"))
+    runs = [run for path in paths for run in _read(path)]
     if not runs:
-        sys.exit(f"{path} has no run that can be compared.")
+        sys.exit(f"{paths[0]} has no run that can be compared.")
     stacks = _stacks()
-    unseen = [run for run in runs if path != BUNDLED or not run.seen]
+    unseen = [run for run in runs if run.file != BUNDLED or not run.seen]
     memory, speed = _memory(unseen, stacks), _speed(unseen, stacks)
     _print_errors("memory", memory)
     _print_errors("speed", speed)
     _print_worst(memory, speed)
     seen = [run for run in runs if run not in unseen]
     finish("planner", [*_figures(memory, speed), *_context(seen, unseen, stacks)])
+
+
+def _read(path: Path) -> list[Run]:
+    runs, unmapped = read_runs(path)
+    _print_left_out(path, unmapped)
+    return runs
 
 
 def _stacks() -> dict[str, Calibration]:
@@ -125,15 +131,17 @@ def _percents(results: Sequence[Result]) -> list[float]:
 
 
 def _print_errors(what: str, results: Sequence[Result]) -> None:
-    table = Table("source", "method", "runs", "median", "worst", "bias", title=f"{what}: absolute error on unseen runs")
-    groups: dict[tuple[str, str], list[Result]] = defaultdict(list)
+    title = f"{what}: absolute error on unseen runs"
+    table = Table("file", "source", "method", "runs", "median", "worst", "bias", title=title)
+    groups: dict[tuple[str, str, str], list[Result]] = defaultdict(list)
     for result in results:
-        groups[result.run.source.split(" ")[0], result.run.work.method].append(result)
-    for (source, method), group in sorted(groups.items()):
+        run = result.run
+        groups[run.file.name, run.source.split(" ")[0], run.work.method].append(result)
+    for names, group in sorted(groups.items()):
         errors = _percents(group)
         bias = 100 * statistics.mean(result.error for result in group)
         cells = (f"{statistics.median(errors):.1f} %", f"{max(errors):.1f} %", f"{bias:+.1f} %")
-        table.add_row(source, method, str(len(group)), *cells)
+        table.add_row(*names, str(len(group)), *cells)
     Console().print(table)
 
 
