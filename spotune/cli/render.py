@@ -44,20 +44,33 @@ def plan(answer: PlanObject, *, now: float) -> RenderableType:
 def choice_rows(plan: Plan, *, now: float) -> list[Row]:
     """What was chosen, what it takes, and how old the prices are."""
     chosen = plan.chosen
+    saved = f"saved every {words.duration(chosen.save_interval)}"
+    lost = f"{words.duration(round(chosen.work_lost_hours * 3600))} of work lost"
     return [
         ("chosen", f"{words.machines(chosen)} ({words.gpus(chosen)}), {words.market(chosen.market)}"),
         ("price", f"{dollars(chosen.price)} an instance-hour ({words.age(now - plan.market_as_of)} old)"),
         ("done in", f"{words.hours(chosen.wall_hours)}, queue included"),
+        *_deadline_rows(plan, now),
         ("billed", words.hours(chosen.billed_hours)),
         ("cost", f"{words.money(chosen.cost)}; on demand {dollars(plan.on_demand_cost)}"),
         ("worst case", f"{dollars(chosen.worst_case_cost)}, reserved while it runs"),
-        ("interruptions", f"{chosen.interruptions:.2f} expected; saved every {words.duration(chosen.save_interval)}"),
+        ("interruptions", f"{chosen.interruptions:.2f} expected, {lost}; {saved}"),
         (
             "memory",
             f"{words.size(chosen.memory.p95)} of {words.size(chosen.memory.usable)} usable on a GPU (95 % quantile)",
         ),
         ("fit", _fit(chosen)),
     ]
+
+
+def _deadline_rows(plan: Plan, now: float) -> list[Row]:
+    if plan.chosen.on_time_probability is None:
+        return []
+    sure = f"{min(plan.chosen.on_time_probability, 0.999):.1%} on these machines; {plan.confidence:.1%} asked for"
+    if plan.on_demand_by is None:
+        return [("on time", sure)]
+    left = words.duration(max(round(plan.on_demand_by - now), 0))
+    return [("on time", sure), ("last safe moment", f"on-demand must be ordered within {left}")]
 
 
 def job(answer: JobObject, *, now: float) -> RenderableType:

@@ -58,7 +58,12 @@ class Candidate(Contract):
     """What must be reserved for it to start."""
     interruptions: float
     """Expected number."""
+    work_lost_hours: float = 0.0
+    """Training that is expected to be done again after them."""
     save_interval: Seconds
+    on_time_probability: Fraction | None = None
+    """Of ending before the deadline on these machines alone; None without one. The ladder's on-demand rung adds to it.
+    """
 
 
 class FrontPoint(Contract):
@@ -131,6 +136,10 @@ class Plan(Contract):
     rejections: tuple[Rejection, ...] = ()
     confidence: Fraction = 0.95
     """With which the deadline is met."""
+    on_demand_by: Timestamp | None = None
+    """The last safe moment: on-demand ordered by then still meets the deadline with this confidence, queue included.
+    Any progress by then only helps. None without a deadline or an on-demand rung.
+    """
     market_as_of: Timestamp
     """When the prices were true."""
     warnings: tuple[str, ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from spotune.planner.span import Span
 
@@ -105,6 +106,14 @@ class Course:
         spread = abs(math.log(tail / self.wall.mid)) / _NORMAL_95
         return _normal((math.log(hours) - math.log(self.wall.mid)) / spread)
 
+    def hours_at(self, probability: float) -> float:
+        """Hours within which it ends with this probability, above 0 and below 1: the inverse of the above."""
+        deviations = _deviations(probability)
+        tail = self.wall.high if deviations >= 0 else self.wall.low
+        if math.isinf(tail):
+            return tail
+        return float(self.wall.mid * (tail / self.wall.mid) ** (abs(deviations) / _NORMAL_95))
+
 
 def save_interval(save_seconds: float, hazard: float) -> int:
     """Seconds between checkpoints: sqrt(2 x save x mean time between interruptions), within 2 to 30 minutes.
@@ -158,6 +167,16 @@ def _poisson_95(mean: float) -> float:
 
 def _normal(deviations: float) -> float:
     return (1 + math.erf(deviations / math.sqrt(2))) / 2
+
+
+@lru_cache(maxsize=64)
+def _deviations(probability: float) -> float:
+    """The normal distribution's quantile, by bisection; rounded up, so that it is never less than asked for."""
+    low, high = -9.0, 9.0
+    while high - low > 1e-9:
+        middle = (low + high) / 2
+        low, high = (middle, high) if _normal(middle) < probability else (low, middle)
+    return high
 
 
 def _hours(low: float, mid: float, high: float) -> Span:

@@ -1,11 +1,17 @@
-"""The ladder: spot rungs one after another, each with its patience, then on-demand while the deadline still holds."""
+"""The ladder: spot rungs one after another, each with its patience, then on-demand while the deadline still holds.
+
+`spot_policy.py` says how long spot may be waited for; here that time is shared out.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from spotune.contracts.base import Timestamp
 from spotune.contracts.plan import Rung
+from spotune.planner.limits import Limits
 from spotune.planner.options import Option
+from spotune.planner.spot_policy import last_safe_moment, patience
 
 SPOT_RUNGS = 3
 ON_DEMAND_TYPES = 5
@@ -13,32 +19,40 @@ ON_DEMAND_TYPES = 5
 DEAREST_ON_DEMAND = 2.0
 """An on-demand type is listed up to this multiple of the cheapest one's price: the dearest sets what a cap allows."""
 PATIENCE_SECONDS = 1800
+"""Of each spot rung; with a deadline the last one waits for as long as the rule allows."""
 SHORTEST_PATIENCE = 300
+"""Where each rung would get less, there is but one."""
 LAST_PATIENCE_SECONDS = 24 * 3600
 """Of the last rung, where no deadline ends it."""
 
 
-def build_ladder(chosen: Option, feasible: Sequence[Option], hours: float | None) -> tuple[Rung, ...]:
+def build_ladder(chosen: Option, feasible: Sequence[Option], limits: Limits) -> tuple[Rung, ...]:
     """Rungs for the chosen option.
 
     Args:
         chosen: the first rung's.
         feasible: options within every constraint, cheapest first. Those of another region, method, sharding or
             number of machines are left out: one config and one set of checkpoints serve all rungs.
-        hours: the deadline, from now.
     """
     same = [option for option in feasible if _continues(option, chosen)]
-    on_demand = _affordable_types([option for option in same if option.market == "on_demand"])
+    on_demand = _on_demand(chosen, same)
     if chosen.market == "on_demand":
-        return (_on_demand_rung([chosen, *(option for option in on_demand if option != chosen)], hours),)
+        return (_on_demand_rung(on_demand, limits.hours),)
     spot = [option for option in same if option.market == "spot"]
     if not on_demand:
-        return _spot_rungs(spot[:SPOT_RUNGS], PATIENCE_SECONDS, last=_last_patience(hours))
+        kept = spot[:SPOT_RUNGS]
+        return _spot_rungs(kept, [*[PATIENCE_SECONDS] * (len(kept) - 1), _last_patience(limits.hours)])
     cheaper = [option for option in spot if option.cost.mid <= on_demand[0].cost.mid][:SPOT_RUNGS] or [chosen]
-    patience = _patience(len(cheaper), hours, on_demand)
-    kept = cheaper if patience >= SHORTEST_PATIENCE else cheaper[:1]
-    patience = _patience(len(kept), hours, on_demand)
-    return (*_spot_rungs(kept, patience, last=patience), _on_demand_rung(on_demand, hours))
+    waits = _waits(len(cheaper), on_demand, limits)
+    return (*_spot_rungs(cheaper[: len(waits)], waits), _on_demand_rung(on_demand, limits.hours))
+
+
+def on_demand_by(chosen: Option, feasible: Sequence[Option], limits: Limits, now: Timestamp) -> Timestamp | None:
+    """The last safe moment for on-demand, as if nothing were done by then; None without a deadline or such a rung."""
+    on_demand = _on_demand(chosen, [option for option in feasible if _continues(option, chosen)])
+    if limits.hours is None or not on_demand:
+        return None
+    return now + max(last_safe_moment(_work(on_demand), limits.hours * 3600, _fallback(on_demand, limits)), 0.0)
 
 
 def _continues(option: Option, chosen: Option) -> bool:
@@ -51,7 +65,35 @@ def _continues(option: Option, chosen: Option) -> bool:
     )
 
 
-def _spot_rungs(options: Sequence[Option], patience: int, *, last: int) -> tuple[Rung, ...]:
+def _on_demand(chosen: Option, same: Sequence[Option]) -> list[Option]:
+    """The on-demand rung's types, in order of preference: the chosen first, none much dearer than the first."""
+    options = [option for option in same if option.market == "on_demand"]
+    if chosen.market == "on_demand":
+        options = [chosen, *(option for option in options if option != chosen)]
+    return [option for option in options if option.price <= options[0].price * DEAREST_ON_DEMAND][:ON_DEMAND_TYPES]
+
+
+def _waits(rungs: int, on_demand: Sequence[Option], limits: Limits) -> list[int]:
+    """Seconds of patience of each spot rung: the last has what the others leave; one rung alone where time is short."""
+    if limits.hours is None:
+        return [PATIENCE_SECONDS] * rungs
+    total = int(patience(_work(on_demand), limits.hours * 3600, _fallback(on_demand, limits)))
+    rungs = rungs if total >= rungs * SHORTEST_PATIENCE else 1
+    first = min(PATIENCE_SECONDS, total // rungs)
+    return [*[first] * (rungs - 1), total - first * (rungs - 1)]
+
+
+def _fallback(on_demand: Sequence[Option], limits: Limits) -> float:
+    """Seconds that the slowest on-demand type may take beyond its calm run: its queue, and a slower run."""
+    return max(limits.sure_hours(option) for option in on_demand) * 3600 - _work(on_demand)
+
+
+def _work(on_demand: Sequence[Option]) -> float:
+    """Seconds of the slowest type without interruptions."""
+    return max(option.calm_hours for option in on_demand) * 3600
+
+
+def _spot_rungs(options: Sequence[Option], waits: Sequence[int]) -> tuple[Rung, ...]:
     return tuple(
         Rung(
             market="spot",
@@ -59,14 +101,13 @@ def _spot_rungs(options: Sequence[Option], patience: int, *, last: int) -> tuple
             instance_count=option.count,
             prices=(option.price,),
             on_demand_prices=(option.ceiling_price,),
-            patience=last if option is options[-1] else patience,
+            patience=wait,
         )
-        for option in options
+        for option, wait in zip(options, waits, strict=True)
     )
 
 
 def _on_demand_rung(options: Sequence[Option], hours: float | None) -> Rung:
-    options = _affordable_types(options)
     return Rung(
         market="on_demand",
         instance_types=tuple(option.spec.instance_type for option in options),
@@ -75,20 +116,6 @@ def _on_demand_rung(options: Sequence[Option], hours: float | None) -> Rung:
         on_demand_prices=tuple(option.price for option in options),
         patience=_last_patience(hours),
     )
-
-
-def _affordable_types(options: Sequence[Option]) -> list[Option]:
-    if not options:
-        return []
-    return [option for option in options if option.price <= options[0].price * DEAREST_ON_DEMAND][:ON_DEMAND_TYPES]
-
-
-def _patience(rungs: int, hours: float | None, on_demand: Sequence[Option]) -> int:
-    """Seconds a spot rung may wait so that on-demand, its own queue included, still meets the deadline."""
-    if hours is None:
-        return PATIENCE_SECONDS
-    slack = (hours - max(option.course.wall.high for option in on_demand)) * 3600
-    return max(min(PATIENCE_SECONDS, int(slack / rungs)), 0)
 
 
 def _last_patience(hours: float | None) -> int:

@@ -44,7 +44,11 @@ class Limits:
 
     def in_time(self, option: Option) -> bool:
         """True where the forecast meets the deadline with the confidence that was asked for."""
-        return self.hours is None or option.course.wall.high <= self.hours
+        return self.hours is None or self.sure_hours(option) <= self.hours
+
+    def sure_hours(self, option: Option) -> float:
+        """Hours within which it ends, its queue included, with the confidence that was asked for."""
+        return option.course.hours_at(self.confidence)
 
     def without_choices(self) -> Limits:
         """The same money and time with every type, market and region open: what a choice is priced against."""

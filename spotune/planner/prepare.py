@@ -69,7 +69,7 @@ def prepare(
     if not found.feasible:
         raise refuse(found)
     chosen = found.feasible[0]
-    plan = state_plan(found, chosen, snapshots)
+    plan = state_plan(found, chosen, snapshots, now)
     warnings = (
         *training.warnings,
         *settings.warnings,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from spotune.contracts.base import MICRO, dollars
 from spotune.contracts.errors import PlanRefused
+from spotune.planner.limits import Limits
 from spotune.planner.options import Option
 from spotune.planner.rejections import reject_impossible
 from spotune.planner.search import Search, describe_miss
@@ -27,39 +28,42 @@ def refuse(found: Search) -> PlanRefused:
 
 
 def _budget_too_small(found: Search, options: Sequence[Option]) -> PlanRefused:
+    limits = found.limits
     best = min(options, key=lambda option: option.needed_cap)
-    within = "" if found.limits.hours is None else f" within {found.limits.hours:g} h"
+    within = "" if limits.hours is None else f" within {limits.hours:g} h"
     return PlanRefused(
-        f"No plan{within} is sure to finish under {dollars(found.limits.cap)}: the cheapest is {_offer(best)}.",
+        f"No plan{within} is sure to finish under {dollars(limits.cap)}: the cheapest is {_offer(best, limits)}.",
         code="budget_too_small",
         param="constraints.budget_usd",
         remedy=f"Set constraints.budget_usd to {_round_up(best):.2f} or more, or train fewer epochs.",
-        details={"cheapest": _facts(best), **_rejections(found)},
+        details={"cheapest": _facts(best, limits), **_rejections(found)},
     )
 
 
 def _deadline_too_short(found: Search, options: Sequence[Option]) -> PlanRefused:
-    best = min(options, key=lambda option: option.course.wall.high)
+    limits = found.limits
+    best = min(options, key=limits.sure_hours)
     return PlanRefused(
-        f"No plan under {dollars(found.limits.cap)} is sure to finish within {found.limits.hours:g} h: "
-        f"the fastest is {_offer(best)}.",
+        f"No plan under {dollars(limits.cap)} is sure to finish within {limits.hours:g} h: "
+        f"the fastest is {_offer(best, limits)}.",
         code="deadline_too_short",
         param="constraints.finish_within_hours",
-        remedy=f"Allow {_hours(best)} h or more, or raise the budget, which may allow a faster type.",
-        details={"fastest": _facts(best), **_rejections(found)},
+        remedy=f"Allow {_hours(best, limits)} h or more, or raise the budget, which may allow a faster type.",
+        details={"fastest": _facts(best, limits), **_rejections(found)},
     )
 
 
 def _neither(found: Search, options: Sequence[Option]) -> PlanRefused:
+    limits = found.limits
     cheapest = min(options, key=lambda option: option.needed_cap)
-    fastest = min(options, key=lambda option: option.course.wall.high)
+    fastest = min(options, key=limits.sure_hours)
     return PlanRefused(
-        f"Nothing finishes within {found.limits.hours:g} h, and nothing under {dollars(found.limits.cap)}: "
-        f"the cheapest is {_offer(cheapest)}, the fastest {_offer(fastest)}.",
+        f"Nothing finishes within {limits.hours:g} h, and nothing under {dollars(limits.cap)}: "
+        f"the cheapest is {_offer(cheapest, limits)}, the fastest {_offer(fastest, limits)}.",
         code="constraints_unmet",
         param="constraints",
         remedy="Raise both constraints.budget_usd and constraints.finish_within_hours.",
-        details={"cheapest": _facts(cheapest), "fastest": _facts(fastest), **_rejections(found)},
+        details={"cheapest": _facts(cheapest, limits), "fastest": _facts(fastest, limits), **_rejections(found)},
     )
 
 
@@ -88,19 +92,19 @@ def _nothing_permitted(found: Search) -> PlanRefused:
     )
 
 
-def _offer(option: Option) -> str:
+def _offer(option: Option, limits: Limits) -> str:
     market = "spot" if option.market == "spot" else "on-demand"
-    needs = f"which needs {dollars(option.needed_cap)} and up to {_hours(option)} h"
+    needs = f"which needs {dollars(option.needed_cap)} and up to {_hours(option, limits)} h"
     return f"{option.spec.instance_type} ({market}), {needs}"
 
 
-def _facts(option: Option) -> dict[str, object]:
+def _facts(option: Option, limits: Limits) -> dict[str, object]:
     return {
         "instance_type": option.spec.instance_type,
         "market": option.market,
         "expected_cost_usd": round(option.cost.mid / MICRO, 6),
         "needed_budget_usd": _round_up(option),
-        "needed_hours": float(_hours(option)),
+        "needed_hours": float(_hours(option, limits)),
     }
 
 
@@ -109,9 +113,9 @@ def _round_up(option: Option) -> float:
     return -(-option.needed_cap // 10_000) / 100
 
 
-def _hours(option: Option) -> str:
+def _hours(option: Option, limits: Limits) -> str:
     """Hours to the tenth, upwards."""
-    return f"{-(-option.course.wall.high // 0.1) / 10:.1f}"
+    return f"{-(-limits.sure_hours(option) // 0.1) / 10:.1f}"
 
 
 def _rejections(found: Search) -> dict[str, object]:

@@ -53,7 +53,7 @@ def _outdone(option: Option, limits: Limits, chosen: Option) -> Rejection:
         return Rejection(instance_type=name, rule="budget", reason=needed)
     if not limits.in_time(option):
         late = (
-            f"may take {option.course.wall.high:.1f} h on {where}, queue included; the deadline is {limits.hours:g} h"
+            f"may take {limits.sure_hours(option):.1f} h on {where}, queue included; the deadline is {limits.hours:g} h"
         )
         return Rejection(instance_type=name, rule="deadline", reason=late)
     ratio = option.cost.mid / chosen.cost.mid

@@ -67,17 +67,17 @@ def decide(rule: SpotRule, now: Moment, pause: float) -> Place:
         return "spot" if _pays_to_return(rule, now) and _may_start_spot(rule, now) else "on_demand"
     if _may_start_spot(rule, now):
         return "spot"
-    return "nowhere" if patience(rule, now.work, now.time_left) >= pause else "on_demand"
+    return "nowhere" if patience(now.work, now.time_left, rule.fallback) >= pause else "on_demand"
 
 
-def patience(rule: SpotRule, work: float, time_left: float) -> float:
+def patience(work: float, time_left: float, fallback: float) -> float:
     """Seconds that a job without an instance may wait for spot before it orders on-demand."""
-    return max(time_left - work * (1 + RESERVE_SHARE) - rule.fallback, 0)
+    return max(time_left - work * (1 + RESERVE_SHARE) - fallback, 0)
 
 
-def last_safe_moment(rule: SpotRule, work: float, deadline: float) -> float:
+def last_safe_moment(work: float, deadline: float, fallback: float) -> float:
     """The latest time at which on-demand can be ordered for this much work and still meet the deadline."""
-    return deadline - work - rule.fallback
+    return deadline - work - fallback
 
 
 def _may_start_spot(rule: SpotRule, now: Moment) -> bool:

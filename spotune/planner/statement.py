@@ -10,7 +10,7 @@ from spotune.contracts.market import MarketSnapshot
 from spotune.contracts.money import longest_runtime, worst_case
 from spotune.contracts.plan import Candidate, FrontPoint, Plan
 from spotune.contracts.request import Market
-from spotune.planner.ladder import build_ladder
+from spotune.planner.ladder import build_ladder, on_demand_by
 from spotune.planner.limits import Limits
 from spotune.planner.options import Option
 from spotune.planner.pareto import pareto_front
@@ -25,19 +25,20 @@ CHOICE_COSTS_MORE = 1.05
 _MARKETS: dict[Market, str] = {"spot": "spot", "on_demand": "on-demand"}
 
 
-def state_plan(found: Search, chosen: Option, snapshots: Sequence[MarketSnapshot]) -> Plan:
-    """The plan for a chosen option of this search, without warnings."""
+def state_plan(found: Search, chosen: Option, snapshots: Sequence[MarketSnapshot], now: Timestamp) -> Plan:
+    """The plan for a chosen option of this search, without warnings. The deadline counts from `now`."""
     limits, feasible = found.limits, found.feasible
     snapshot = next(one for one in snapshots if one.region == chosen.region)
     return Plan(
         chosen=_candidate(chosen, limits),
-        rungs=build_ladder(chosen, feasible, limits.hours),
+        rungs=build_ladder(chosen, feasible, limits),
         on_demand_price=chosen.ceiling_price,
         on_demand_cost=math.ceil(chosen.ceiling_price * chosen.count * chosen.calm_hours),
         alternatives=tuple(_candidate(option, limits) for option in _further_types(feasible, chosen)),
         front=tuple(_front_point(option, limits) for option in pareto_front(found.permitted)),
         rejections=tuple(reject_others(found, chosen)),
         confidence=limits.confidence,
+        on_demand_by=on_demand_by(chosen, feasible, limits, now),
         market_as_of=snapshot.spot_as_of if chosen.market == "spot" else snapshot.as_of,
     )
 
@@ -103,7 +104,9 @@ def _candidate(option: Option, limits: Limits) -> Candidate:
         cost=option.cost.interval(),
         worst_case_cost=worst_case(option.ceiling_price, option.count, max_runtime(option, limits)),
         interruptions=option.course.interruptions,
+        work_lost_hours=option.course.work_lost,
         save_interval=option.save_interval,
+        on_time_probability=None if limits.hours is None else option.course.on_time_probability(limits.hours),
     )
 
 

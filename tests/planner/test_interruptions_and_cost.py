@@ -145,6 +145,14 @@ def test_history_may_come_in_parts():
     assert prior_hazard(0.04).seen(1, 10).seen(2, 30) == prior_hazard(0.04).seen(3, 40)
 
 
+@given(hours=HOURS, hazard=HAZARD, probability=st.floats(0.01, 0.999))
+def test_the_hours_at_a_probability_are_those_with_that_probability(hours, hazard, probability):
+    course = expected_course(run(hours), hazard=hazard, interval=600)
+    if math.isfinite(course.wall.high):
+        assert course.on_time_probability(course.hours_at(probability)) == pytest.approx(probability, abs=1e-6)
+        assert course.hours_at(0.95) == pytest.approx(course.wall.high, rel=1e-3)
+
+
 @given(price=st.integers(1, 200_000_000), cap=st.integers(0, 10**12), count=st.integers(1, 8))
 def test_the_longest_runtime_is_the_longest_whose_worst_case_the_cap_covers(price, cap, count):
     seconds = longest_runtime(price, count, cap)

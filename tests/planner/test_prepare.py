@@ -107,13 +107,44 @@ def test_the_ladder_tries_spot_types_and_ends_on_demand():
     assert rungs[-1].price == max(prices.values())
 
 
-def test_spot_patience_leaves_time_for_on_demand_before_the_deadline():
-    prepared = plan_for(constraints={"finish_within_hours": 2})
-    *spot, last = prepared.plan.rungs
+@pytest.mark.parametrize("hours", [1.8, 2, 5, 24])
+def test_spot_patience_leaves_time_for_on_demand_before_the_deadline(hours):
+    plan = plan_for(constraints={"finish_within_hours": hours}).plan
+    *spot, last = plan.rungs
     assert last.market == "on_demand"
     waited = sum(rung.patience for rung in spot)
     on_demand = plan_for(constraints={"market": "on_demand", "instance_types": last.instance_types}).plan.chosen
-    assert waited / 3600 + on_demand.wall_hours.high <= 2.001
+    assert waited / 3600 + on_demand.wall_hours.high <= hours + 0.001
+    assert waited <= plan.on_demand_by - NOW
+
+
+def test_the_last_spot_rung_waits_for_what_a_far_deadline_leaves():
+    plan = plan_for(LARGE, training=HOUSE, constraints={"finish_within_hours": 48}).plan
+    *spot, _ = plan.rungs
+    assert [rung.patience for rung in spot[:-1]] == [1800] * (len(spot) - 1)
+    assert spot[-1].patience > 1800
+    assert plan.chosen.on_time_probability > 0.95
+
+
+def test_without_a_deadline_there_is_no_last_safe_moment():
+    plan = plan_for().plan
+    assert plan.on_demand_by is None
+    assert plan.chosen.on_time_probability is None
+    assert {rung.patience for rung in plan.rungs[:-1]} == {1800}
+
+
+def test_a_deadline_is_met_with_the_confidence_that_was_asked_for():
+    spot = plan_for(constraints={"market": "spot"}).plan.chosen
+    tight = {
+        "market": "spot",
+        "instance_types": [spot.instance_type],
+        "finish_within_hours": spot.wall_hours.high * 0.98,
+    }
+    with pytest.raises(PlanRefused, match="is sure to finish within"):
+        plan_for(constraints=tight)
+    relaxed = plan_for(constraints={**tight, "deadline_confidence": 0.6}).plan
+    assert 0.6 <= relaxed.chosen.on_time_probability < 0.95
+    assert relaxed.confidence == 0.6
 
 
 def test_a_market_that_the_user_fixes_is_the_only_one_in_the_ladder():
