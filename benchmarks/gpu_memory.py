@@ -28,6 +28,7 @@ from benchmarks.gpu_point import ADAPTER, Measured, Point, attempt, save_random
 from benchmarks.measured import DATA, gpu_names
 from spotune.contracts.request import Method
 from spotune.planner import known_config, read_architecture
+from spotune.planner.corrections import is_card
 
 T = TypeVar("T")
 
@@ -68,12 +69,9 @@ def grid(model: str) -> list[Point]:
 
 def name_of(card: str) -> str:
     """The card's name in gpus.csv, from PyTorch's ("NVIDIA A100-SXM4-80GB": A100-80); else PyTorch's, for a path."""
-    words = re.split(r"[ -]", card.upper())
-    runs = {"".join(words[start:end]) for start in range(len(words)) for end in range(start + 1, len(words) + 1)}
-    for name in gpu_names():
-        kind, _, gigabytes = name.upper().partition("-")
-        if kind in runs and (not gigabytes or f"{gigabytes}GB" in words):
-            return name
+    known = next((name for name in gpu_names() if is_card(name, card)), None)
+    if known is not None:
+        return known
     return re.sub(r"[^A-Za-z0-9]+", "-", card).strip("-")
 
 

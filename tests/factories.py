@@ -5,6 +5,7 @@ from __future__ import annotations
 from spotune.contracts.base import MICRO, Interval
 from spotune.contracts.dataset import DatasetReport, TokenStatistics
 from spotune.contracts.events import Prepared, TrainingObserved
+from spotune.contracts.history import Actual, FinishedRun, Stay
 from spotune.contracts.job import JobRecord, ModelReference
 from spotune.contracts.plan import Candidate, MemoryEstimate, Plan, Rung
 from spotune.contracts.request import JobRequest
@@ -177,6 +178,41 @@ def report(**changes: object) -> TrainingReport:
         "versions": {},
     }
     return TrainingReport.model_validate({**values, **changes})
+
+
+def finished_run(**changes: object) -> FinishedRun:
+    values: dict[str, object] = {
+        "id": "ftjob-abc",
+        "tenant": "acme",
+        "created_at": NOW,
+        "finished_at": NOW + 3600,
+        "model": "tiny",
+        "completed": True,
+        "forecast": plan().chosen.with_(method="lora"),
+        "actual": Actual(
+            cost=180_000,
+            billed_hours=0.6,
+            wall_hours=0.9,
+            interruptions=1,
+            work_lost_hours=0.02,
+            tokens_per_second=800.0,
+            peak_memory_bytes=11,
+            start_seconds=400.0,
+            device="NVIDIA A10G",
+        ),
+        "stays": (
+            Stay(
+                instance_type="ml.g5.xlarge",
+                instance_count=1,
+                market="spot",
+                training_seconds=2160,
+                billable_seconds=860,
+                on_demand_price=ON_DEMAND_PRICE,
+                interruptions=1,
+            ),
+        ),
+    }
+    return FinishedRun.model_validate({**values, **changes})
 
 
 def observed(name: str = "ftjob-abc-1", **changes: object) -> TrainingObserved:

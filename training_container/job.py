@@ -207,6 +207,8 @@ def _report(
         trainable_parameters=trainable,
         total_parameters=total,
         train_seconds=round(state.train_seconds, 3),
+        loading_seconds=round(this.reporter.loading_seconds, 3),
+        elapsed_seconds=round(this.reporter.elapsed, 3),
         lost_seconds=round(history.lost_seconds, 3),
         lost_steps=history.lost_steps,
         resumes=history.resumes,

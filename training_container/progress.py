@@ -45,6 +45,7 @@ class Reporter:
         self._clock = clock
         self._started = started
         self._written_at = float("-inf")
+        self.loading_seconds = 0.0
         self.before = read_if_whole(Progress, folders.progress)
         self.history = self._open_history()
         self._progress = Progress(phase="loading")
@@ -57,6 +58,8 @@ class Reporter:
 
     def phase(self, name: str, **changes: object) -> None:
         """Enter a phase; the file is replaced at once."""
+        if self._progress.phase == "loading" != name:
+            self.loading_seconds = self._clock() - self._started
         self._written_at = float("-inf")
         self.update(phase=name, **changes)
 

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from spotune.cli.connection import HOW_TO_START, Connection
 from spotune.contracts.api import (
+    AccuracyObject,
     CheckpointObject,
     EventObject,
     FileObject,
@@ -131,6 +132,10 @@ class Api:
     def market(self) -> MarketSnapshot:
         """Prices, interruption rates and quotas that plans are made on."""
         return _read(MarketSnapshot, self._get("market"))
+
+    def accuracy(self, *, after: str | None = None, limit: int = 20) -> AccuracyObject:
+        """A page of finished runs against their forecasts, newest first, and the corrections in force."""
+        return _read(AccuracyObject, self._get("accuracy", _page(after, limit)))
 
     def file(self, file_id: str) -> FileObject:
         """One uploaded file."""

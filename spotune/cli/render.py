@@ -10,9 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from spotune.cli import words
+from spotune.cli.outcome import compare
 from spotune.contracts.api import JobObject, PlanObject
 from spotune.contracts.base import dollars
 from spotune.contracts.dataset import DatasetReport
+from spotune.contracts.history import FinishedRun
 from spotune.contracts.job import Attempt, ResolvedSetting
 from spotune.contracts.plan import Candidate, Plan, Rung
 from spotune.contracts.training import Scores, TrainingReport
@@ -82,6 +84,8 @@ def job(answer: JobObject, *, now: float) -> RenderableType:
         parts.append(settings(answer.spotune.settings))
     if answer.spotune.report is not None:
         parts.append(scores(answer.spotune.report))
+    if answer.spotune.run is not None:
+        parts.append(outcome(answer.spotune.run))
     return paragraphs(parts)
 
 
@@ -159,6 +163,15 @@ def scores(report: TrainingReport) -> RenderableType:
     for name, read in rows:
         add_row(listed, name, read(report.base), read(report.tuned))
     return titled("Result", listed)
+
+
+def outcome(run: FinishedRun) -> RenderableType:
+    """Forecast against outcome."""
+    listed = table("forecast and outcome", "forecast", "outcome", "off by")
+    for line in compare(run):
+        off = "" if line.error is None else f"{line.error:+.0%}{'' if line.within else ', outside'}"
+        add_row(listed, line.name, line.forecast, line.actual, off)
+    return titled("Accuracy", listed)
 
 
 def dataset(report: DatasetReport) -> RenderableType:

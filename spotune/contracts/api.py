@@ -7,6 +7,7 @@ from typing import Generic, Literal, TypeVar
 from spotune.contracts.base import Contract, MicroUSD
 from spotune.contracts.dataset import DatasetReport
 from spotune.contracts.files import UploadPart
+from spotune.contracts.history import Corrections, FinishedRun
 from spotune.contracts.job import Attempt, JobError, ResolvedSetting, State
 from spotune.contracts.plan import Plan
 from spotune.contracts.request import Hyperparameters, MethodChoice
@@ -91,6 +92,17 @@ class DatasetPair(Contract):
     validation: DatasetReport | None
 
 
+class AccuracyObject(Contract):
+    """A page of finished runs, forecast against outcome, and what plans have learnt from those of all tenants."""
+
+    object: Literal["list"] = "list"
+    data: tuple[FinishedRun, ...]
+    has_more: bool = False
+    first_id: str | None = None
+    last_id: str | None = None
+    corrections: Corrections
+
+
 class JobDetails(Contract):
     """What OpenAI's object lacks."""
 
@@ -104,6 +116,8 @@ class JobDetails(Contract):
     progress: Progress | None
     report: TrainingReport | None
     dataset: DatasetPair
+    run: FinishedRun | None
+    """Forecast against outcome, once the job has ended."""
     gate_verdict: str
     output_uri: str | None
     error: JobError | None

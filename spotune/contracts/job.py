@@ -8,6 +8,7 @@ from pydantic import Field
 
 from spotune.contracts.base import Contract, MicroUSD, Seconds, Timestamp
 from spotune.contracts.dataset import DatasetReport
+from spotune.contracts.history import FinishedRun
 from spotune.contracts.plan import Plan
 from spotune.contracts.request import JobRequest, Market
 from spotune.contracts.training import TrainingConfig, TrainingReport
@@ -206,3 +207,5 @@ class Decision(Contract):
     commands: tuple[Command, ...] = ()
     ledger: LedgerChange = LedgerChange()
     log: tuple[LogEvent, ...] = ()
+    run: FinishedRun | None = None
+    """Where the job ended after time on an instance: its forecast and outcome, for later plans."""

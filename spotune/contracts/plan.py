@@ -24,6 +24,15 @@ class MemoryEstimate(Contract):
     usable: int
 
 
+class Applied(Contract):
+    """Factors from the installation's own finished runs that a candidate's figures already hold; 1: none."""
+
+    speed: float = 1.0
+    memory: float = 1.0
+    start: float = 1.0
+    spot_price: float = 1.0
+
+
 class Candidate(Contract):
     """One way to run the job. Money and time are for the whole run, interruptions included."""
 
@@ -61,6 +70,9 @@ class Candidate(Contract):
     work_lost_hours: float = 0.0
     """Training that is expected to be done again after them."""
     save_interval: Seconds
+    start_seconds: float = 0.0
+    """Billed from an instance's first second to the first step, and again after each interruption."""
+    corrections: Applied = Applied()
     on_time_probability: Fraction | None = None
     """Of ending before the deadline on these machines alone; None without one. The ladder's on-demand rung adds to it.
     """

@@ -223,6 +223,10 @@ class TrainingReport(Contract):
     total_parameters: int
     train_seconds: float
     """Seconds spent in optimizer steps that count, over all attempts."""
+    loading_seconds: float = 0.0
+    """From the newest process's start to its first look at the base model."""
+    elapsed_seconds: float = 0.0
+    """Seconds of this training job when the report was written, over all its processes."""
     lost_seconds: float
     """Seconds of work done again, over all resumes."""
     lost_steps: int

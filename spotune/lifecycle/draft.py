@@ -6,6 +6,7 @@ from typing import Literal
 
 from spotune.contracts.base import MicroUSD, Timestamp
 from spotune.contracts.job import Attempt, Command, Decision, JobError, JobRecord, LedgerChange, LogEvent, State
+from spotune.lifecycle.finished import finished_run
 
 
 class Draft:
@@ -19,6 +20,7 @@ class Draft:
         self.now = now
         self.no_funds = no_funds
         self._version = job.version + 1
+        self._ended_before = job.terminal
         self._commands: list[Command] = []
         self._log: list[LogEvent] = []
         self._ledger = LedgerChange()
@@ -65,4 +67,10 @@ class Draft:
     def decision(self) -> Decision:
         """The finished decision."""
         self.set(version=self._version, updated_at=self.now)
-        return Decision(job=self.job, commands=tuple(self._commands), ledger=self._ledger, log=tuple(self._log))
+        return Decision(
+            job=self.job,
+            commands=tuple(self._commands),
+            ledger=self._ledger,
+            log=tuple(self._log),
+            run=None if self._ended_before else finished_run(self.job),
+        )

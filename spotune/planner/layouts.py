@@ -9,6 +9,7 @@ from functools import cached_property
 from spotune.contracts.plan import Sharding
 from spotune.contracts.training import TRAINED_SHARDINGS
 from spotune.planner.catalog import InstanceSpec
+from spotune.planner.corrections import UNCORRECTED, Corrector
 from spotune.planner.memory import Memory, estimate_memory, host_bytes
 from spotune.planner.throughput import Speed, estimate_speed
 from spotune.planner.workload import Layout, Workload
@@ -98,6 +99,7 @@ class Layouts:
     checkpointing: tuple[bool, ...]
     machines: Machines
     trainer: Trainer
+    corrector: Corrector = UNCORRECTED
 
     @cached_property
     def best(self) -> tuple[Timed, ...]:
@@ -180,11 +182,13 @@ class Layouts:
         layout = Layout(micro_batch, checkpointing, machines.gpus, machines.count, *spread)
         spec = machines.spec
         memory = estimate_memory(work, layout, usable=spec.gpu.usable_memory)
+        memory = memory.scaled(self.corrector.factor("memory", spec.gpu.name, work.method))
         return Fit(work, layout, memory, HOST_MEMORY_SHARE * spec.ram_gib * 1024**3)
 
     def _timed(self, fit: Fit) -> Timed:
         spec = self.machines.spec
-        return Timed(fit, estimate_speed(fit.work, fit.layout, spec.gpu, link=spec.link, network=spec.network))
+        speed = estimate_speed(fit.work, fit.layout, spec.gpu, link=spec.link, network=spec.network)
+        return Timed(fit, self.corrector.speed(spec.gpu.name, fit.work.method, speed))
 
 
 def host_counts(spec: InstanceSpec, trainer: Trainer) -> tuple[int, ...]:

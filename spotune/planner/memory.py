@@ -6,7 +6,7 @@ docs/planning.md has them as a table, `make bench-planner` their errors against 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from spotune.contracts.plan import MemoryEstimate, Precision
@@ -39,6 +39,9 @@ STATIC_MARGIN, DYNAMIC_MARGIN, FIXED_MARGIN = 0.056, 0.45, 1.35e9
 The largest miss among the 39 peaks that constants were fitted on takes 0.7 of it; the rest makes up for the fit itself,
 whose 20 constants that matter leave misses smaller than new runs will have (times the root of 39 over 39 - 20).
 """
+
+
+PARTS = ("weights", "adapters", "gradients", "optimizer", "activations", "logits", "sharding")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +81,16 @@ class Memory:
         """By the 95 % value."""
         return self.p95 <= self.usable
 
+    def scaled(self, factor: float) -> Memory:
+        """With every part but the CUDA context times this: what runs of its kind showed."""
+        if factor == 1.0:
+            return self
+        parts = {name: getattr(self, name) * factor for name in PARTS}
+        return replace(self, **parts, context=CONTEXT_BYTES + (self.context - CONTEXT_BYTES) * factor)
+
     def stated(self) -> MemoryEstimate:
         """As a plan says it."""
-        names = ("weights", "adapters", "gradients", "optimizer", "activations", "logits", "sharding", "context")
-        parts = {name: round(getattr(self, name)) for name in names}
+        parts = {name: round(getattr(self, name)) for name in (*PARTS, "context")}
         return MemoryEstimate(parts=parts, mid=sum(parts.values()), p95=round(self.p95), usable=self.usable)
 
 

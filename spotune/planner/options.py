@@ -22,7 +22,7 @@ from spotune.planner.interruptions import (
     expected_course,
     save_interval,
 )
-from spotune.planner.layouts import Fit, Machines, Timed
+from spotune.planner.layouts import Fit, Layouts, Machines, Timed
 from spotune.planner.memory import MOMENT_BYTES
 from spotune.planner.span import Span
 from spotune.planner.throughput import Speed
@@ -74,6 +74,7 @@ class Option:
     """Instances of the type that the account may run in this market; None where that is not known."""
     timed: Timed
     course: Course
+    start_seconds: float
     calm_hours: float
     """Billed, without any interruption."""
     save_interval: int
@@ -122,35 +123,39 @@ class Option:
 
 
 def list_options(
-    job: Job, machines: Machines, best: tuple[Timed, ...], snapshot: MarketSnapshot, *, far: bool
+    job: Job, machines: Machines, layouts: Layouts, snapshot: MarketSnapshot, *, far: bool
 ) -> Iterator[Option]:
     """The options of these machines in the markets of one region that quote them.
 
     Args:
-        best: one layout a method.
+        layouts: the best one a method.
         far: the region is not the one where the data lies.
     """
     quote = snapshot.quotes.get(machines.spec.instance_type)
     if quote is None:
         return
-    for timed in best:
-        work = _work(job, timed)
+    name, region, corrector = machines.spec.instance_type, snapshot.region, layouts.corrector
+    hazards = {"spot": corrector.hazard(name, region, quote.hazard), "on_demand": ON_DEMAND_HAZARD}
+    spot = None if quote.spot is None else corrector.spot_price(name, region, quote.spot, quote.on_demand)
+    for timed in layouts.best:
+        work = _work(job, timed, corrector.factor("start"))
         for market in MARKETS:
-            price = quote.spot if market == "spot" else quote.on_demand
+            price = spot if market == "spot" else quote.on_demand
             if price is not None:
-                hazard = machines.count * (quote.hazard if market == "spot" else ON_DEMAND_HAZARD)
+                hazard = machines.count * hazards[market]
                 interval = job.save_interval or save_interval(work.save, hazard)
                 course = expected_course(work, hazard=hazard, interval=interval)
                 transfer = _transfer(timed.fit.work, course) if far else 0.0
                 yield Option(
                     machines=machines,
-                    region=snapshot.region,
+                    region=region,
                     market=market,
                     price=price,
                     on_demand_price=quote.on_demand,
                     quota=quote.quota(market),
                     timed=timed,
                     course=course,
+                    start_seconds=work.start,
                     calm_hours=(work.start + work.training.mid) / 3600,
                     save_interval=interval,
                     cost=course.billed.times(price * machines.count).plus(transfer),
@@ -163,7 +168,7 @@ def _transfer(work: Workload, course: Course) -> float:
     return (carried + work.trainable_parameters * TRAINED_BYTES) / 1e9 * TRANSFER_PRICE
 
 
-def _work(job: Job, timed: Timed) -> Work:
+def _work(job: Job, timed: Timed, slower_start: float) -> Work:
     """Seconds of start, training with its evaluations and publication, and one checkpoint."""
     work, speed = timed.fit.work, timed.speed
     architecture = work.architecture
@@ -175,7 +180,8 @@ def _work(job: Job, timed: Timed) -> Work:
     )
     held = TRAINED_BYTES + 2 * MOMENT_BYTES[work.optimizer]
     return Work(
-        start=BILLED_START_SECONDS + architecture.parameters * WEIGHT_BYTES / DOWNLOAD_BYTES_PER_SECOND,
+        start=slower_start
+        * (BILLED_START_SECONDS + architecture.parameters * WEIGHT_BYTES / DOWNLOAD_BYTES_PER_SECOND),
         training=Span(
             job.training_tokens / speed.training.high,
             job.training_tokens / speed.training.mid,

@@ -8,6 +8,7 @@ from dataclasses import replace
 from spotune.contracts.base import MicroUSD, Timestamp
 from spotune.contracts.dataset import DatasetReport
 from spotune.contracts.events import Prepared
+from spotune.contracts.history import Corrections
 from spotune.contracts.job import ModelReference, ResolvedSetting
 from spotune.contracts.market import MarketSnapshot
 from spotune.contracts.request import JobRequest
@@ -24,6 +25,7 @@ from spotune.contracts.training import (
 )
 from spotune.planner.architecture import Architecture, read_architecture
 from spotune.planner.catalog import load_catalog
+from spotune.planner.corrections import Corrector
 from spotune.planner.layouts import PRESENT_TRAINER, Trainer
 from spotune.planner.limits import Limits, read_limits
 from spotune.planner.options import Job, Option
@@ -31,6 +33,8 @@ from spotune.planner.refusal import refuse
 from spotune.planner.search import Search, search
 from spotune.planner.settings import CHECKPOINTING, Settings, choose_learning_rate, settle, workload
 from spotune.planner.statement import max_runtime, price_of_choices, state_plan, warn
+
+NO_CORRECTIONS = Corrections()
 
 
 def prepare(
@@ -45,6 +49,7 @@ def prepare(
     now: Timestamp,
     markets: Sequence[MarketSnapshot] = (),
     trainer: Trainer = PRESENT_TRAINER,
+    corrections: Corrections = NO_CORRECTIONS,
 ) -> Prepared:
     """Resolve the settings, choose the cheapest plan within every constraint, and write the container's config.
 
@@ -54,6 +59,7 @@ def prepare(
         markets: prices to plan on, one snapshot a region, the first that of the data; the bundled one of us-east-1
             where there are none.
         trainer: what the container can carry out.
+        corrections: what finished runs teach.
 
     Raises:
         RequestRefused: a value that the model or the catalog does not know.
@@ -65,7 +71,8 @@ def prepare(
     architecture = read_architecture(architecture_config)
     limits = read_limits(request.constraints, cap, catalog, snapshots)
     settings = settle(request, architecture, training, validation)
-    found = search(_job(request, architecture, settings), catalog, snapshots, limits, trainer)
+    job = _job(request, architecture, settings)
+    found = search(job, catalog, snapshots, limits, trainer, Corrector(corrections))
     if not found.feasible:
         raise refuse(found)
     chosen = found.feasible[0]
@@ -116,7 +123,7 @@ def _price_of_choices(
         free = replace(found, limits=limits)
     else:
         job = _job(request.with_(training=training), architecture, replace(settings, checkpointing=CHECKPOINTING))
-        free = search(job, found.catalog, snapshots, limits, trainer)
+        free = search(job, found.catalog, snapshots, limits, trainer, found.corrector)
     yield from price_of_choices(choices, found.feasible[0], free.feasible[0])
 
 

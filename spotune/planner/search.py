@@ -9,6 +9,7 @@ from functools import cached_property
 from spotune.contracts.market import MarketSnapshot
 from spotune.contracts.plan import Rejection
 from spotune.planner.catalog import Catalog, InstanceSpec
+from spotune.planner.corrections import Corrector
 from spotune.planner.layouts import (
     Fit,
     Layouts,
@@ -35,6 +36,7 @@ class Search:
     regions: str
     """Those that have prices, in words."""
     limits: Limits
+    corrector: Corrector
     options: tuple[Option, ...]
     verdicts: dict[str, Rejection]
     misses: tuple[tuple[Machines, Fit], ...]
@@ -51,7 +53,14 @@ class Search:
         return tuple(option for option in self.permitted if self.limits.meets(option))
 
 
-def search(job: Job, catalog: Catalog, snapshots: Sequence[MarketSnapshot], limits: Limits, trainer: Trainer) -> Search:
+def search(
+    job: Job,
+    catalog: Catalog,
+    snapshots: Sequence[MarketSnapshot],
+    limits: Limits,
+    trainer: Trainer,
+    corrector: Corrector,
+) -> Search:
     """Every option of every type, whether the user allows it or not: a choice of the user's is priced against all.
 
     Args:
@@ -65,7 +74,7 @@ def search(job: Job, catalog: Catalog, snapshots: Sequence[MarketSnapshot], limi
         if (rejection := _incapable(spec, job, trainer)) is not None:
             refused[spec.instance_type] = rejection
             continue
-        found = list(_layouts(spec, job, trainer, known))
+        found = list(_layouts(spec, job, trainer, corrector, known))
         for machines, layouts in found:
             options += _priced(job, machines, layouts, snapshots)
         if not any(layouts.best for _, layouts in found):
@@ -75,12 +84,18 @@ def search(job: Job, catalog: Catalog, snapshots: Sequence[MarketSnapshot], limi
     options.sort(key=lambda option: (option.cost.mid, option.spec.instance_type, option.market))
     regions = ", ".join(snapshot.region for snapshot in snapshots)
     return Search(
-        catalog=catalog, regions=regions, limits=limits, options=tuple(options), verdicts=refused, misses=tuple(misses)
+        catalog=catalog,
+        regions=regions,
+        limits=limits,
+        corrector=corrector,
+        options=tuple(options),
+        verdicts=refused,
+        misses=tuple(misses),
     )
 
 
 def _layouts(
-    spec: InstanceSpec, job: Job, trainer: Trainer, known: dict[object, Layouts]
+    spec: InstanceSpec, job: Job, trainer: Trainer, corrector: Corrector, known: dict[object, Layouts]
 ) -> Iterator[tuple[Machines, Layouts]]:
     """Layouts for each number of machines that can share the batch; found once for types of the same shape."""
     for count in host_counts(spec, trainer):
@@ -91,13 +106,14 @@ def _layouts(
                 checkpointing=job.checkpointing,
                 machines=machines,
                 trainer=trainer,
+                corrector=corrector,
             )
             yield machines, known.setdefault(machines.shape, fresh)
 
 
 def _priced(job: Job, machines: Machines, layouts: Layouts, snapshots: Sequence[MarketSnapshot]) -> Iterator[Option]:
     for number, snapshot in enumerate(snapshots):
-        yield from list_options(job, machines, layouts.best, snapshot, far=number > 0)
+        yield from list_options(job, machines, layouts, snapshot, far=number > 0)
 
 
 def _incapable(spec: InstanceSpec, job: Job, trainer: Trainer) -> Rejection | None:

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from spotune.contracts.base import Timestamp, dollars
 from spotune.contracts.market import MarketSnapshot
 from spotune.contracts.money import longest_runtime, worst_case
-from spotune.contracts.plan import Candidate, FrontPoint, Plan
+from spotune.contracts.plan import Applied, Candidate, FrontPoint, Plan
 from spotune.contracts.request import Market
+from spotune.planner.corrections import Corrector
 from spotune.planner.ladder import build_ladder, on_demand_by
 from spotune.planner.limits import Limits
 from spotune.planner.options import Option
@@ -30,11 +31,11 @@ def state_plan(found: Search, chosen: Option, snapshots: Sequence[MarketSnapshot
     limits, feasible = found.limits, found.feasible
     snapshot = next(one for one in snapshots if one.region == chosen.region)
     return Plan(
-        chosen=_candidate(chosen, limits),
+        chosen=_candidate(chosen, found),
         rungs=build_ladder(chosen, feasible, limits),
         on_demand_price=chosen.ceiling_price,
         on_demand_cost=math.ceil(chosen.ceiling_price * chosen.count * chosen.calm_hours),
-        alternatives=tuple(_candidate(option, limits) for option in _further_types(feasible, chosen)),
+        alternatives=tuple(_candidate(option, found) for option in _further_types(feasible, chosen)),
         front=tuple(_front_point(option, limits) for option in pareto_front(found.permitted)),
         rejections=tuple(reject_others(found, chosen)),
         confidence=limits.confidence,
@@ -80,8 +81,8 @@ def price_of_choices(choices: Sequence[str], chosen: Option, cheapest: Option) -
         )
 
 
-def _candidate(option: Option, limits: Limits) -> Candidate:
-    fit, layout = option.fit, option.fit.layout
+def _candidate(option: Option, found: Search) -> Candidate:
+    fit, layout, limits = option.fit, option.fit.layout, found.limits
     return Candidate(
         instance_type=option.spec.instance_type,
         instance_count=option.count,
@@ -106,7 +107,21 @@ def _candidate(option: Option, limits: Limits) -> Candidate:
         interruptions=option.course.interruptions,
         work_lost_hours=option.course.work_lost,
         save_interval=option.save_interval,
+        start_seconds=option.start_seconds,
+        corrections=_applied(option, found.corrector),
         on_time_probability=None if limits.hours is None else option.course.on_time_probability(limits.hours),
+    )
+
+
+def _applied(option: Option, corrector: Corrector) -> Applied:
+    card, method = option.spec.gpu.name, option.fit.work.method
+    return Applied(
+        speed=corrector.factor("speed", card, method),
+        memory=corrector.factor("memory", card, method),
+        start=corrector.factor("start"),
+        spot_price=corrector.factor("spot_price", option.spec.instance_type, option.region)
+        if option.market == "spot"
+        else 1.0,
     )
 
 

@@ -18,6 +18,7 @@ from spotune.data.checks import check_dataset
 from spotune.data.tokens import RowTokenizer
 from spotune.service.base_models import BaseModel, row_tokenizer
 from spotune.service.files import file_of
+from spotune.service.history import current_corrections
 from spotune.service.installation import Installation
 from spotune.service.market import current_market
 
@@ -107,6 +108,7 @@ def prepare(
         cap=cap,
         now=here.clock(),
         markets=(current_market(here),),
+        corrections=current_corrections(here),
     )
 
 

@@ -25,6 +25,7 @@ from spotune.contracts.files import FileRecord, UploadTicket
 from spotune.contracts.job import JobRecord, LogEvent, ModelReference, State
 from spotune.contracts.request import Hyperparameters, MethodChoice, Supervised
 from spotune.contracts.training import Manifest, Progress
+from spotune.lifecycle import finished_run
 
 STATUS: dict[State, Status] = {
     "validating": "validating_files",
@@ -148,6 +149,7 @@ def _details(job: JobRecord, progress: Progress | None) -> JobDetails:
         progress=progress,
         report=job.report,
         dataset=DatasetPair(training=job.training, validation=job.validation),
+        run=finished_run(job),
         gate_verdict=job.gate_verdict,
         output_uri=job.output_uri,
         error=job.error,

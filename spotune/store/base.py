@@ -9,6 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 from spotune.contracts.base import MicroUSD, Timestamp
 from spotune.contracts.files import FileRecord
+from spotune.contracts.history import FinishedRun
 from spotune.contracts.identity import ApiKey, TenantLedger
 from spotune.contracts.job import Decision, JobRecord, LogEvent, OutboxEntry
 
@@ -74,7 +75,7 @@ class Store(Protocol):
         """Forget a file's record; False where there was none."""
 
     def create_job(self, decision: Decision, *, limit: MicroUSD) -> tuple[OutboxEntry, ...]:
-        """Write a new job (version 1), its log, its commands and its reservation, all or nothing.
+        """Write a new job (version 1), its log, its commands, its run and its reservation, all or nothing.
 
         Raises:
             VersionConflict: a job with this id exists.
@@ -86,7 +87,7 @@ class Store(Protocol):
         """
 
     def commit(self, before: JobRecord, decision: Decision, *, limit: MicroUSD) -> tuple[OutboxEntry, ...]:
-        """Replace `before` by `decision.job` (version + 1) with log, commands and money, all or nothing.
+        """Replace `before` by `decision.job` (version + 1) with log, commands, run and money, all or nothing.
 
         Returns the outbox entries written, for the caller to run.
 
@@ -126,6 +127,19 @@ class Store(Protocol):
 
     def complete_command(self, entry: OutboxEntry) -> None:
         """Take an entry off the outbox; a second time does nothing."""
+
+    def list_runs(self, tenant: str, *, after: str | None, limit: int) -> Page[FinishedRun]:
+        """Finished runs by their jobs' creation time, newest first, after the one of the job with this id.
+
+        Raises:
+            RequestRefused: the tenant has no run of this id (code `unknown_cursor`).
+        """
+
+    def recent_runs(self, limit: int) -> Iterator[FinishedRun]:
+        """The newest finished runs of all tenants, newest first: for what the planner learns, never shown to a person.
+
+        May lag behind the last commits by moments.
+        """
 
     def ledger(self, tenant: str, month: str, *, limit: MicroUSD) -> TenantLedger:
         """The tenant's money in a month, zeros where nothing was written; `limit` is shown as given."""

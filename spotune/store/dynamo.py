@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from spotune.contracts.base import MicroUSD, Timestamp
 from spotune.contracts.files import FileRecord
+from spotune.contracts.history import FinishedRun
 from spotune.contracts.identity import ApiKey, TenantLedger
 from spotune.contracts.job import Decision, JobRecord, LogEvent, OutboxEntry
 from spotune.store import items
@@ -147,6 +148,17 @@ class DynamoStore:
     def complete_command(self, entry: OutboxEntry) -> None:
         """See `Store`."""
         call(self._client.delete_item, TableName=self._table, Key=items.entry_key(entry.job_id, entry.id))
+
+    def list_runs(self, tenant: str, *, after: str | None, limit: int) -> Page[FinishedRun]:
+        """See `Store`."""
+        start = self._cursor(tenant, items.run_key, after)
+        found = self._listed(items.runs_of(tenant), start, limit, ascending=False)
+        return _page([items.record_of(FinishedRun, item) for item in found], limit)
+
+    def recent_runs(self, limit: int) -> Iterator[FinishedRun]:
+        """See `Store`."""
+        found = self._in_flight(items.RUNS, ScanIndexForward=False)
+        return (items.record_of(FinishedRun, item) for item in islice(found, limit))
 
     def ledger(self, tenant: str, month: str, *, limit: MicroUSD) -> TenantLedger:
         """See `Store`."""

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from spotune.contracts.base import Contract, MicroUSD, Timestamp
 from spotune.contracts.files import FileRecord
+from spotune.contracts.history import FinishedRun
 from spotune.contracts.identity import ApiKey, TenantLedger
 from spotune.contracts.job import JobRecord, LogEvent, OutboxEntry
 from spotune.store.records import decode, encode, moment
@@ -19,13 +20,14 @@ C = TypeVar("C", bound=Contract)
 Item = dict[str, dict[str, Any]]
 
 BY_TENANT = "gsi1"
-"""A tenant's jobs, and its files, by creation time."""
+"""A tenant's jobs, its files, and its finished runs, by creation time."""
 
 IN_FLIGHT = "gsi2"
-"""Sparse: jobs in no terminal state, and the outbox, by creation time."""
+"""Sparse: jobs in no terminal state, the outbox, and finished runs of all tenants, by creation time."""
 
 ACTIVE = "ACTIVE"
 OUTBOX = "OUTBOX"
+RUNS = "RUNS"
 
 LAST_SEQUENCE = 9_999_999_999
 
@@ -65,6 +67,11 @@ def entry_key(job_id: str, entry_id: str) -> Item:
     return {"pk": text(f"JOB#{job_id}"), "sk": text(f"OUTBOX#{entry_id}")}
 
 
+def run_key(job_id: str) -> Item:
+    """The key of a job's forecast and outcome."""
+    return {"pk": text(f"JOB#{job_id}"), "sk": text("RUN")}
+
+
 def ledger_key(tenant: str, month: str) -> Item:
     """The key of a tenant's month."""
     return {"pk": text(f"LEDGER#{tenant}"), "sk": text(month)}
@@ -78,6 +85,11 @@ def jobs_of(tenant: str) -> str:
 def files_of(tenant: str) -> str:
     """`gsi1pk` of a tenant's files."""
     return f"FILES#{tenant}"
+
+
+def runs_of(tenant: str) -> str:
+    """`gsi1pk` of a tenant's finished runs."""
+    return f"RUNS#{tenant}"
 
 
 def key_item(key: ApiKey) -> Item:
@@ -107,6 +119,12 @@ def entry_item(entry: OutboxEntry) -> Item:
     """A command that is not yet done."""
     queued = _indexed("gsi2", OUTBOX, entry.created_at, entry.id)
     return entry_key(entry.job_id, entry.id) | _content(entry, entry.tenant) | queued
+
+
+def run_item(run: FinishedRun) -> Item:
+    """A finished job's forecast and outcome."""
+    listed = _indexed("gsi1", runs_of(run.tenant), run.created_at, run.id)
+    return run_key(run.id) | _content(run, run.tenant) | listed | _indexed("gsi2", RUNS, run.created_at, run.id)
 
 
 def record_of(model: type[C], item: Item) -> C:

@@ -15,12 +15,13 @@ from typing import Generic, TypeVar
 from spotune.contracts.base import MicroUSD, Timestamp
 from spotune.contracts.errors import VersionConflict
 from spotune.contracts.files import FileRecord
+from spotune.contracts.history import FinishedRun
 from spotune.contracts.identity import ApiKey, TenantLedger
 from spotune.contracts.job import Decision, JobRecord, LedgerChange, LogEvent, OutboxEntry
 from spotune.store.base import LedgerImbalance, LimitReached, Page, month_of
 from spotune.store.records import Change, change_of, decode, encode, moment, owned_by_another, unknown_cursor
 
-R = TypeVar("R", FileRecord, JobRecord)
+R = TypeVar("R", FileRecord, JobRecord, FinishedRun)
 
 
 class MemoryStore:
@@ -31,6 +32,7 @@ class MemoryStore:
         self._keys: dict[str, bytes] = {}
         self._files = _Shelf(FileRecord)
         self._jobs = _Shelf(JobRecord)
+        self._runs = _Shelf(FinishedRun)
         self._log: dict[str, list[bytes]] = {}
         self._active: dict[str, str] = {}
         self._outbox: dict[str, tuple[str, bytes]] = {}
@@ -128,6 +130,17 @@ class MemoryStore:
         with self._lock:
             self._outbox.pop(entry.id, None)
 
+    def list_runs(self, tenant: str, *, after: str | None, limit: int) -> Page[FinishedRun]:
+        """See `Store`."""
+        with self._lock:
+            return self._runs.page(tenant, after, limit, ascending=False)
+
+    def recent_runs(self, limit: int) -> Iterator[FinishedRun]:
+        """See `Store`."""
+        with self._lock:
+            kept = sorted(self._runs.kept.values(), key=lambda one: one[1], reverse=True)[:limit]
+        return (decode(FinishedRun, body) for _, _, body in kept)
+
     def ledger(self, tenant: str, month: str, *, limit: MicroUSD) -> TenantLedger:
         """See `Store`."""
         with self._lock:
@@ -140,6 +153,7 @@ class MemoryStore:
         job = change.job
         body = encode(job)
         log = [encode(event) for event in change.log]
+        run = None if change.run is None else encode(change.run)
         outbox = {entry.id: (moment(entry.created_at, entry.id), encode(entry)) for entry in change.entries}
         with self._lock:
             stored = self._jobs.find(job.id)
@@ -149,6 +163,8 @@ class MemoryStore:
             self._jobs.put(job, body)
             self._log.setdefault(job.id, []).extend(log)
             self._outbox.update(outbox)
+            if change.run is not None and run is not None:
+                self._runs.put(change.run, run)
             if job.terminal:
                 self._active.pop(job.id, None)
             else:

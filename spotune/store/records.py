@@ -10,6 +10,7 @@ from typing import TypeVar
 from spotune.contracts.base import Contract, Timestamp
 from spotune.contracts.errors import RequestRefused, TooLarge
 from spotune.contracts.files import FileRecord
+from spotune.contracts.history import FinishedRun
 from spotune.contracts.job import Decision, JobRecord, LogEvent, OutboxEntry
 
 C = TypeVar("C", bound=Contract)
@@ -35,6 +36,7 @@ class Change:
     job: JobRecord
     log: tuple[LogEvent, ...]
     entries: tuple[OutboxEntry, ...]
+    run: FinishedRun | None
 
 
 def change_of(before: JobRecord | None, decision: Decision) -> Change:
@@ -54,8 +56,10 @@ def change_of(before: JobRecord | None, decision: Decision) -> Change:
     if [event.sequence for event in decision.log] != expected or any(e.job_id != job.id for e in decision.log):
         raise ValueError(f"the log of {job.id} must go on from {start} to {job.event_seq} without a gap")
     job = job.with_(version=1 if before is None else before.version + 1)
-    change = Change(job, decision.log, _entries(job, decision))
-    if len(change.log) + len(change.entries) + 2 > MAX_CHANGE_RECORDS:
+    if decision.run is not None and (decision.run.id, decision.run.tenant) != (job.id, job.tenant):
+        raise ValueError(f"a decision on {job.id} cannot keep the run of {decision.run.id}")
+    change = Change(job, decision.log, _entries(job, decision), decision.run)
+    if len(change.log) + len(change.entries) + 3 > MAX_CHANGE_RECORDS:
         raise TooLarge(f"one change of {job.id} has too many events and commands.", code="change_too_large")
     return change
 

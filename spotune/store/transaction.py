@@ -73,7 +73,7 @@ def call(operation: Callable[..., dict[str, Any]], **arguments: object) -> dict[
 
 
 class Transaction:
-    """One decision's writes: the job first, its log, its commands, the ledger last, all or nothing.
+    """One decision's writes: the job first, its log, its commands, its run, the ledger last, all or nothing.
 
     Args:
         table: the table's name.
@@ -122,6 +122,9 @@ class Transaction:
         new = [items.log_item(event, tenant) for event in self._change.log]
         new += [items.entry_item(entry) for entry in self._change.entries]
         writes = [self._job_write(), *(self._put(item, "attribute_not_exists(pk)") for item in new)]
+        if self._change.run is not None:
+            # Without a condition: a job that is tried again ends again, and the newest outcome holds.
+            writes.append({"Put": {"TableName": self._table, "Item": items.run_item(self._change.run)}})
         return writes if self._money == LedgerChange() else [*writes, self._ledger_write()]
 
     def _job_write(self) -> dict[str, Any]:
@@ -170,7 +173,7 @@ class Transaction:
             return False
         if codes[0] == _FAILED and _writer(reasons[0].get("Item")) == self._token:
             return True
-        if _FAILED in codes[: 1 + len(self._change.log) + len(self._change.entries)]:
+        if _FAILED in (codes if self._money == LedgerChange() else codes[:-1]):
             raise VersionConflict(self._change.job.id) from error
         if _FAILED in codes:
             raise self._ledger_refusal(reasons[-1].get("Item")) from error

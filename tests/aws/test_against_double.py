@@ -12,6 +12,7 @@ from botocore.config import Config
 from spotune.aws.base import NameTaken, TrainingJobRefused
 from spotune.aws.training_jobs import TrainingJobs
 from spotune.contracts.training import Failure
+from spotune.local.double.market import Market
 from spotune.local.double.protocol import answer
 from spotune.local.double.quotas import Quotas
 from spotune.local.double.scripted_runner import Script, ScriptedDouble
@@ -25,10 +26,12 @@ class Wire:
 
     def __init__(self, double: ScriptedDouble) -> None:
         self._double = double
+        self._market = Market(region="us-east-1", quotas=double.quotas)
 
     def __call__(self, request: Any, **_: Any) -> AWSResponse:
-        target = request.headers["X-Amz-Target"]
-        told = answer(self._double, target.decode() if isinstance(target, bytes) else target, request.body)
+        header = request.headers["X-Amz-Target"]
+        target = header.decode() if isinstance(header, bytes) else header
+        told = answer(self._double, self._market, target, request.body)
         return AWSResponse(request.url, told.status, {"Content-Type": told.content_type}, Raw(told.body))
 
 

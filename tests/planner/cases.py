@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from spotune.contracts.dataset import DatasetReport, TokenStatistics
 from spotune.contracts.events import Prepared
+from spotune.contracts.history import Corrections
 from spotune.contracts.job import ModelReference
 from spotune.contracts.market import MarketSnapshot
 from spotune.contracts.request import JobRequest, Method
 from spotune.planner import known_config, prepare, read_architecture
 from spotune.planner.catalog import PRICES_AS_OF
 from spotune.planner.layouts import PRESENT_TRAINER, SPREADS, Trainer
+from spotune.planner.prepare import NO_CORRECTIONS
 from spotune.planner.workload import Workload
 
 SMALL = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -51,6 +53,7 @@ def plan_for(
     market: MarketSnapshot | None = None,
     markets: tuple[MarketSnapshot, ...] = (),
     trainer: Trainer = PRESENT_TRAINER,
+    corrections: Corrections = NO_CORRECTIONS,
     config: dict[str, object] | None = None,
     choice: dict[str, object] | None = None,
     **request: object,
@@ -67,6 +70,7 @@ def plan_for(
         now=now,
         markets=markets or ((market,) if market is not None else ()),
         trainer=trainer,
+        corrections=corrections,
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from spotune.contracts.errors import RequestRefused, TooLarge, VersionConflict
 from spotune.contracts.files import FileRecord
+from spotune.contracts.history import FinishedRun
 from spotune.contracts.identity import ApiKey, TenantLedger
 from spotune.contracts.job import (
     CheckDataset,
@@ -24,7 +25,7 @@ from spotune.contracts.job import (
     StopAttempt,
 )
 from spotune.store.base import LedgerImbalance, LimitReached, Store, month_of
-from tests.factories import NOW, job, prepared, report
+from tests.factories import NOW, finished_run, job, prepared, report
 
 LIMIT = 100_000_000
 MONTH = month_of(NOW)
@@ -37,6 +38,7 @@ def decision(
     reserve: int = 0,
     release: int = 0,
     settle: int = 0,
+    run: FinishedRun | None = None,
     **changes: object,
 ) -> Decision:
     """A decision on a job that says these lines and moves this money."""
@@ -50,6 +52,7 @@ def decision(
         commands=commands,
         ledger=LedgerChange(reserve=reserve, release=release, settle=settle),
         log=log,
+        run=run,
     )
 
 
@@ -546,3 +549,69 @@ def race(act: Callable[[int], str], runners: int, expected: type[Exception]) -> 
 
     with ThreadPoolExecutor(runners) as pool:
         return Counter(pool.map(run, range(runners)))
+
+
+class TestRuns:
+    def ended(self, store: Store, job_id: str, tenant: str = "acme", at: float = NOW, **changes: object) -> FinishedRun:
+        record = job(id=job_id, tenant=tenant, created_at=at, state="queued")
+        store.create_job(decision(record), limit=LIMIT)
+        run = finished_run(id=job_id, tenant=tenant, created_at=at, **changes)
+        store.commit(found(store, record), decision(found(store, record), run=run, state="succeeded"), limit=LIMIT)
+        return run
+
+    def test_a_run_is_kept_with_the_decision_that_ends_its_job(self, store: Store) -> None:
+        run = self.ended(store, "ftjob-1")
+        assert store.list_runs("acme", after=None, limit=10).items == (run,)
+        assert list(store.recent_runs(10)) == [run]
+
+    def test_a_refused_decision_keeps_no_run(self, store: Store) -> None:
+        record = created(store)
+        store.commit(record, decision(record), limit=LIMIT)
+        with pytest.raises(VersionConflict):
+            store.commit(record, decision(record, run=finished_run(), state="succeeded"), limit=LIMIT)
+        assert list(store.recent_runs(10)) == []
+
+    def test_a_run_settles_its_money_in_the_same_decision(self, store: Store) -> None:
+        record = created(store)
+        store.commit(record, decision(record, reserve=50), limit=LIMIT)
+        now = found(store, record)
+        ending = decision(now, run=finished_run(), release=50, settle=20, state="succeeded")
+        store.commit(now, ending, limit=LIMIT)
+        assert store.ledger("acme", MONTH, limit=LIMIT).billed == 20
+        with pytest.raises(VersionConflict):
+            store.commit(now, ending, limit=LIMIT)
+        assert store.ledger("acme", MONTH, limit=LIMIT).billed == 20
+
+    def test_a_job_that_ends_again_has_its_newest_outcome(self, store: Store) -> None:
+        self.ended(store, "ftjob-1", completed=False)
+        failed = store.get_job("acme", "ftjob-1")
+        assert failed is not None
+        again = finished_run(id="ftjob-1", completed=True)
+        store.commit(failed, decision(failed, run=again, state="succeeded"), limit=LIMIT)
+        assert list(store.recent_runs(10)) == [again]
+
+    def test_runs_page_by_tenant_and_the_planner_reads_those_of_all(self, store: Store) -> None:
+        runs = [self.ended(store, f"ftjob-{number}", at=NOW + number) for number in range(5)]
+        other = self.ended(store, "ftjob-other", tenant="other", at=NOW + 9)
+        first = store.list_runs("acme", after=None, limit=2)
+        assert first.items == (runs[4], runs[3])
+        assert first.has_more
+        rest = store.list_runs("acme", after=runs[3].id, limit=10)
+        assert rest.items == (runs[2], runs[1], runs[0])
+        assert not rest.has_more
+        assert list(store.recent_runs(3)) == [other, runs[4], runs[3]]
+
+    def test_another_tenants_run_is_no_cursor(self, store: Store) -> None:
+        self.ended(store, "ftjob-other", tenant="other")
+        with pytest.raises(RequestRefused, match="nothing of yours"):
+            store.list_runs("acme", after="ftjob-other", limit=2)
+
+    def test_the_run_of_another_job_is_refused(self, store: Store) -> None:
+        record = created(store)
+        with pytest.raises(ValueError, match="cannot keep the run"):
+            store.commit(record, decision(record, run=finished_run(id="ftjob-z")), limit=LIMIT)
+
+    def test_runs_are_no_active_jobs(self, store: Store) -> None:
+        self.ended(store, "ftjob-1")
+        assert list(store.active_jobs()) == []
+        assert list(store.pending_commands(NOW + 1e6)) == []

@@ -1,0 +1,84 @@
+import pytest
+
+from spotune.contracts.events import CancelRequested
+from spotune.lifecycle import decide, finished_run
+from tests.factories import NOW, ON_DEMAND_PRICE, job, observed, plan, prepared, report
+
+MEASURED = {
+    "tokens_seen": 9000,
+    "train_seconds": 10.0,
+    "lost_seconds": 36.0,
+    "loading_seconds": 30.0,
+    "elapsed_seconds": 3000.0,
+}
+
+
+def running(**changes):
+    """A job whose first attempt runs."""
+    opened = decide(job(**changes), prepared(), NOW).job
+    return decide(opened, observed(), NOW + 60).job
+
+
+def ended(status="Completed", **changes):
+    seen = observed(
+        status=status,
+        secondary_status=status,
+        training_seconds=3600,
+        billable_seconds=1440,
+        interruptions=1,
+        report=report(**MEASURED) if status == "Completed" else None,
+        **changes,
+    )
+    return decide(running(), seen, NOW + 7200)
+
+
+def test_the_decision_that_ends_a_job_carries_its_forecast_and_outcome():
+    run = ended().run
+    assert run.completed
+    assert run.forecast == plan().chosen
+    assert run.actual.cost == 1440 * ON_DEMAND_PRICE // 3600
+    assert run.actual.billed_hours == 1
+    assert run.actual.wall_hours == 2
+    assert run.actual.interruptions == 1
+    assert run.actual.work_lost_hours == 0.01
+    assert run.actual.tokens_per_second == 900
+    assert run.actual.start_seconds == 600 / 2 + 30
+    (stay,) = run.stays
+    assert (stay.instance_type, stay.market) == ("ml.g5.xlarge", "spot")
+    assert (stay.training_seconds, stay.interruptions) == (3600, 1)
+
+
+def test_only_the_decision_that_ends_the_job_carries_a_run():
+    opened = decide(job(), prepared(), NOW)
+    assert opened.run is None
+    moved = decide(opened.job, observed(), NOW)
+    assert moved.run is None
+    done = ended()
+    late = decide(done.job, observed(name="ftjob-abc-1", status="Failed", secondary_status="Failed"), NOW + 9000)
+    assert late is None or late.run is None
+
+
+def test_a_job_that_never_had_an_instance_leaves_no_run():
+    opened = decide(job(), prepared(), NOW).job
+    cancelled = decide(opened, CancelRequested(), NOW + 10)
+    assert finished_run(cancelled.job) is None
+
+
+@pytest.mark.parametrize("status", ["Failed", "Stopped"])
+def test_a_job_that_published_nothing_keeps_its_time_and_interruptions(status):
+    done = ended(status)
+    while not done.job.terminal:
+        name = done.job.attempts[-1].name
+        again = observed(name=name, status=status, secondary_status=status, training_seconds=60, billable_seconds=30)
+        done = decide(done.job, again, NOW + 8000)
+    assert not done.run.completed
+    assert done.run.actual.tokens_per_second is None
+    assert done.run.actual.device == ""
+    assert done.run.stays[0].interruptions == 1
+    assert done.run.actual.billed_hours == pytest.approx(sum(s.training_seconds for s in done.run.stays) / 3600)
+
+
+def test_the_wall_time_of_a_paused_job_is_not_compared():
+    run = ended().job
+    paused = run.with_(attempts=tuple(one.with_(stop_asked="pause") for one in run.attempts))
+    assert finished_run(paused).actual.wall_hours is None
