@@ -115,10 +115,9 @@ def _embedded_calls(state: StackState) -> list[Figure]:
 
 
 def _refuse_every_launch(state: StackState) -> None:
-    """No quota, no training process: only the control plane is measured."""
-    for market in ("spot", "on_demand"):
-        refusal = {"InstanceType": INSTANCE, "market": market, "limit": 0}
-        httpx.post(f"{state.double_url}/_double/quota", json=refusal).raise_for_status()
+    """No capacity, no training process: only the control plane is measured. (Without quota no plan would be made.)"""
+    refusal = {"InstanceType": INSTANCE, "available": False}
+    httpx.post(f"{state.double_url}/_double/capacity", json=refusal).raise_for_status()
 
 
 def _add_tiny_model(state: StackState, folder: Path) -> None:
