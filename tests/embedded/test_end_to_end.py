@@ -77,6 +77,14 @@ def test_a_job_trains_for_real_and_its_money_is_settled(trainable: StackState, s
     assert messages[-1] == "Job created."
     assert any("Model registered" in message for message in messages)
     assert len(sdk.fine_tuning.jobs.checkpoints.list(job.id).data) >= 1
+    assert 0 < report.loading_seconds < report.elapsed_seconds <= attempt["training_seconds"] + 1
+    accuracy = httpx.get(
+        f"{trainable.api_url}/v1/accuracy", headers={"Authorization": f"Bearer {trainable.api_key}"}, timeout=30
+    ).json()
+    print(accuracy["corrections"])
+    assert next(run for run in accuracy["data"] if run["id"] == job.id) == seen["run"]
+    assert seen["run"]["actual"]["tokens_per_second"] > 0
+    assert not [factor for factor in accuracy["corrections"]["factors"] if factor["quantity"] in ("speed", "memory")]
 
 
 def test_an_interruption_at_any_step_changes_no_bit_of_the_weights(trainable: StackState, sdk: openai.OpenAI) -> None:
