@@ -81,13 +81,25 @@ def _nothing_permitted(found: Search) -> PlanRefused:
             "training.gradient_checkpointing be auto, allow larger types, or take a smaller model.",
             details=_rejections(found),
         )
-    verdicts = reject_impossible(found)
-    first = f" {verdicts[0].instance_type}: {verdicts[0].reason}." if verdicts else ""
+    return _nothing_usable(found)
+
+
+def _nothing_usable(found: Search) -> PlanRefused:
+    limits, verdicts = found.limits, reject_impossible(found)
+    free = limits == limits.without_choices()
+    which = "No instance type" if free else "None of the allowed instance types"
+    where = "" if free else " in the allowed market and region"
+    first = f" {verdicts[0].instance_type}: {verdicts[0].reason}." if verdicts else " The catalog is empty."
+    remedies = {
+        "market": "Refresh the market (docs/market.md), or look at it with `spotune catalog`.",
+        "quota": "Ask for the quota in the Service Quotas console; `spotune catalog` lists those that there are.",
+    }
+    widen = "Leave constraints.instance_types and constraints.regions out, or set constraints.market to auto."
     return PlanRefused(
-        f"None of the allowed instance types can be used in the allowed market.{first}",
+        f"{which} can be used{where}.{first}",
         code="no_candidate",
         param="constraints",
-        remedy="Leave constraints.instance_types out, or set constraints.market to auto.",
+        remedy=remedies.get(verdicts[0].rule, widen) if free and verdicts else widen,
         details=_rejections(found),
     )
 

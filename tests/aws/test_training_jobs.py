@@ -241,8 +241,9 @@ class TestDescribe:
 class TestStop:
     @pytest.mark.parametrize("code", ["ValidationException", "ResourceNotFound"])
     def test_what_has_ended_or_never_was_needs_no_stop(self, sagemaker: Any, code: str) -> None:
-        with answering(sagemaker, "stop_training_job", code):
+        with answering(sagemaker, "stop_training_job", code) as asked:
             TrainingJobs(sagemaker).stop(NAME)
+            asked.assert_no_pending_responses()
 
     def test_a_stop_that_was_not_heard_is_unavailable(self, sagemaker: Any) -> None:
         with answering(sagemaker, "stop_training_job", "ThrottlingException"), pytest.raises(Unavailable):
@@ -301,5 +302,6 @@ class TestFailure:
 
     @given(st.text())
     def test_no_reason_breaks_the_reading(self, reason: str) -> None:
-        parse_failure(reason)
-        parse_failure(f"AlgorithmError: {reason}")
+        for failure, exit_code in (parse_failure(reason), parse_failure(f"AlgorithmError: {reason}")):
+            assert failure is None or failure.code
+            assert exit_code is None or exit_code >= 0

@@ -143,7 +143,7 @@ def test_nothing_but_json_goes_to_stdout(service: Service, run: Run, tmp_path: P
     flags = ("--model", tiny_model.NAME, "--training-file", tmp_path / "rows.jsonl")
     job_id = run("submit", *flags, "--json").json["id"]
     for line in (("plan", *flags), ("list",), ("show", job_id), ("cancel", job_id), ("status",), ("down",)):
-        json.loads(run(*line, "--json").out)
+        assert isinstance(json.loads(run(*line, "--json").out), dict)
 
 
 def as_text(thing: object, width: int = 160) -> str:

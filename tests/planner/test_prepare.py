@@ -1,3 +1,5 @@
+import dataclasses
+import importlib
 import re
 
 import pytest
@@ -5,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spotune.contracts.errors import PlanRefused, RequestRefused
+from spotune.contracts.market import Quotas
 from spotune.contracts.money import longest_runtime
 from spotune.planner import load_catalog
 from tests.planner.cases import DOLLAR, LARGE, NOW, SMALL, dataset, plan_for
@@ -331,3 +334,29 @@ def test_dearer_or_rougher_markets_never_lower_the_chosen_cost(model, name, fact
     before = plan_for(model, training=HOUSE, market=market).plan.chosen
     after = plan_for(model, training=HOUSE, market=worse).plan.chosen
     assert after.cost.mid >= before.cost.mid * (1 - 1e-4)
+
+
+def test_a_market_without_prices_says_so_and_how_to_get_them():
+    with pytest.raises(PlanRefused) as refused:
+        plan_for(market=load_catalog().market().with_(quotes={}))
+    assert "No instance type can be used" in str(refused.value)
+    assert "no on-demand or spot price is known in us-east-1" in str(refused.value)
+    assert "Refresh the market" in refused.value.remedy
+
+
+def test_a_quota_of_nothing_names_the_quota():
+    market = load_catalog().market()
+    none = Quotas(spot=0, on_demand=0)
+    quotes = {name: quote.with_(quotas=none) for name, quote in market.quotes.items()}
+    with pytest.raises(PlanRefused) as refused:
+        plan_for(market=market.with_(quotes=quotes))
+    assert "training job usage is 0, 1 needed" in str(refused.value)
+    assert "Service Quotas" in refused.value.remedy
+
+
+def test_an_empty_catalog_is_a_refusal(monkeypatch):
+    module = importlib.import_module("spotune.planner.prepare")
+    empty = dataclasses.replace(load_catalog(), instances={})
+    monkeypatch.setattr(module, "load_catalog", lambda: empty)
+    with pytest.raises(PlanRefused, match="The catalog is empty"):
+        plan_for()
