@@ -26,9 +26,9 @@ import torch
 
 from benchmarks.gpu_point import ADAPTER, Measured, Point, attempt, save_random
 from benchmarks.measured import DATA, gpu_names
+from spotune.contracts.history import is_card
 from spotune.contracts.request import Method
 from spotune.planner import known_config, read_architecture
-from spotune.planner.corrections import is_card
 
 T = TypeVar("T")
 

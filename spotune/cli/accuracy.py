@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated
 
 import typer
@@ -34,7 +34,7 @@ def accuracy(
     if not page.data:
         screen.say("No job has ended yet." if after is None else f"No ended jobs after {after}.")
         return
-    screen.show(paragraphs([_history(page.data), _errors(page.data), _learnt(page.corrections)]))
+    screen.show(paragraphs([_history(page.data), *_errors(page.data), _learnt(page.corrections)]))
     if page.has_more:
         screen.say(f"\nMore: spotune accuracy --after {page.data[-1].id}")
 
@@ -47,12 +47,13 @@ def _history(runs: Sequence[FinishedRun]) -> RenderableType:
         errors = [_error_words(lines[name].error) if name in lines else "" for name in QUANTITIES]
         forecast = run.forecast
         machines = f"{forecast.instance_count} x {forecast.instance_type}"
+        machines += f" (ran on {run.actual.device})" if run.elsewhere else ""
         spot = lines["interruptions"]
         add_row(listed, run.id, run.model, machines, *errors, f"{spot.actual} ({spot.forecast} expected)")
     return titled("Outcome over forecast", listed)
 
 
-def _errors(runs: Iterable[FinishedRun]) -> RenderableType:
+def _errors(runs: Iterable[FinishedRun]) -> Iterator[RenderableType]:
     found: dict[str, list[tuple[float, bool]]] = defaultdict(list)
     for run in runs:
         for line in compare(run):
@@ -71,7 +72,8 @@ def _errors(runs: Iterable[FinishedRun]) -> RenderableType:
                 f"{max(errors):.0%}",
                 f"{within} of {len(errors)}",
             )
-    return titled("Errors on this page", listed)
+    if found:
+        yield titled("Errors on this page, of runs on the planned card", listed)
 
 
 def _learnt(corrections: Corrections) -> RenderableType:

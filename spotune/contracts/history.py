@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from spotune.contracts.base import Contract, MicroUSD, Seconds, Timestamp
@@ -46,6 +47,17 @@ class Actual(Contract):
     """As the container found it; empty where it left no report."""
 
 
+def is_card(gpu: str, device: str) -> bool:
+    """True where a driver's name ("NVIDIA A100-SXM4-80GB") is that of a catalog's card (A100-80).
+
+    A size in the catalog's name has to be in the driver's; a driver that says none ("Tesla T4") is taken at its word.
+    """
+    words = re.split(r"[ -]", device.upper())
+    kind, _, gigabytes = gpu.upper().partition("-")
+    runs = ("".join(words[start:end]) for start in range(len(words)) for end in range(start + 1, len(words) + 1))
+    return kind in runs and (not gigabytes or f"{gigabytes}GB" in words)
+
+
 class FinishedRun(Contract):
     """A job that has ended after time on an instance: the chosen candidate of its plan, and what came of it."""
 
@@ -60,6 +72,11 @@ class FinishedRun(Contract):
     forecast: Candidate
     actual: Actual
     stays: tuple[Stay, ...]
+
+    @property
+    def elsewhere(self) -> bool:
+        """It ran on another device than the planned card, as in embedded mode: its figures say nothing of the card."""
+        return self.actual.device != "" and not is_card(self.forecast.gpu, self.actual.device)
 
 
 class Factor(Contract):

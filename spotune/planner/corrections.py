@@ -9,7 +9,6 @@ is taken against the bare forecast.
 from __future__ import annotations
 
 import math
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -37,7 +36,7 @@ def learn(runs: Sequence[FinishedRun]) -> Corrections:
     Runs on another device than the planned card teach nothing: a laptop's CPU stands in for it in embedded mode. Runs
     that left no report teach how often spot was interrupted, and what it cost.
     """
-    known = [run for run in runs if not run.actual.device or is_card(run.forecast.gpu, run.actual.device)]
+    known = [run for run in runs if not run.elsewhere]
     ratios: dict[tuple[Quantity, str], list[float]] = defaultdict(list)
     for run in known:
         for quantity, subject, ratio in _ratios(run):
@@ -47,17 +46,6 @@ def learn(runs: Sequence[FinishedRun]) -> Corrections:
         card = factors.get((quantity, subject.partition(" ")[0]))
         factors[quantity, subject] = _factor(quantity, subject, found, math.log(card.factor) if card else 0.0)
     return Corrections(runs=len(known), factors=tuple(factors.values()), spot=tuple(_spot_history(known)))
-
-
-def is_card(gpu: str, device: str) -> bool:
-    """True where a driver's name ("NVIDIA A100-SXM4-80GB") is that of a catalog's card (A100-80).
-
-    A size in the catalog's name has to be in the driver's; a driver that says none ("Tesla T4") is taken at its word.
-    """
-    words = re.split(r"[ -]", device.upper())
-    kind, _, gigabytes = gpu.upper().partition("-")
-    runs = ("".join(words[start:end]) for start in range(len(words)) for end in range(start + 1, len(words) + 1))
-    return kind in runs and (not gigabytes or f"{gigabytes}GB" in words)
 
 
 class Corrector:

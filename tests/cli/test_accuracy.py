@@ -44,3 +44,12 @@ def test_pages_go_on_after_a_job(service: Service, run: Run) -> None:
     first = run("accuracy", "--limit", 2)
     assert "More: spotune accuracy --after ftjob-1" in first.out
     assert "ftjob-0" in run("accuracy", "--after", "ftjob-1").out
+
+
+def test_a_run_on_a_cpu_says_so_and_has_no_errors(service: Service, run: Run) -> None:
+    on_cpu = finished_run().actual.with_(device="AMD EPYC")
+    keep(service, actual=on_cpu)
+    shown = run("accuracy").out
+    assert "ran on AMD EPYC" in " ".join(shown.split())
+    assert "%" not in shown
+    assert "not corrected yet" in shown

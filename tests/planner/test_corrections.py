@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spotune.contracts.history import Actual, Corrections, FinishedRun, Stay
+from spotune.contracts.history import Actual, Corrections, FinishedRun, Stay, is_card
 from spotune.contracts.plan import Applied
-from spotune.planner.corrections import DOUBT, Corrector, is_card, learn
+from spotune.planner.corrections import DOUBT, Corrector, learn
 from spotune.planner.span import Span
 from spotune.planner.throughput import Speed
 from tests.planner.cases import NOW, plan_for
