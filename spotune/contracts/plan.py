@@ -128,7 +128,9 @@ class Rejection(Contract):
     """Why an instance type was not chosen: the one reason that decided."""
 
     instance_type: str
-    rule: Literal["memory", "budget", "deadline", "capability", "not_allowed", "market", "cost", "quota"]
+    rule: Literal[
+        "memory", "budget", "deadline", "capability", "not_allowed", "market", "cost", "quota", "interruptions"
+    ]
     reason: str
 
 

@@ -24,7 +24,7 @@ DOUBT = 3.0
 LARGEST_RATIO = 3.0
 """One run counts for no more than this: beyond it something else was wrong."""
 NARROWEST = 0.1
-"""Of the speed interval's half widths, however well runs agree."""
+"""Of the speed interval's logarithmic half widths, however well runs agree."""
 
 Ratio = tuple[Quantity, str, float]
 """What is corrected, its subject, and the logarithm of actual over bare forecast."""
@@ -62,8 +62,8 @@ class Corrector:
             return bare
         mid, weight = bare.training.mid * found.factor, found.runs / (found.runs + DOUBT)
         spread = weight * 1.645 * found.spread
-        low, high = ((1 - weight) * width + spread for width in (1 - LOW, HIGH - 1))
-        training = Span(mid * (1 - max(low, NARROWEST)), mid, mid * (1 + max(high, NARROWEST)))
+        below, above = ((1 - weight) * width + spread for width in (-math.log(LOW), math.log(HIGH)))
+        training = Span(mid / math.exp(max(below, NARROWEST)), mid, mid * math.exp(max(above, NARROWEST)))
         return Speed(training=training, forward=bare.forward * found.factor)
 
     def factor(self, quantity: Quantity, card_or_type: str = "", method_or_region: str = "") -> float:

@@ -30,9 +30,12 @@ class Limits:
         return self.permits(option) and self.affords(option) and self.in_time(option)
 
     def permits(self, option: Option) -> bool:
-        """True where the user allows its market, type and region, and the account's quota its number."""
-        here = self.regions is None or option.region in self.regions
-        return here and option.market in self.markets and self.allows(option.spec) and option.within_quota
+        """True where the user allows it, the account's quota its number, and interruptions its end."""
+        return self.wants(option) and self.allows(option.spec) and option.within_quota and option.ends
+
+    def wants(self, option: Option) -> bool:
+        """True where its market and its region are among the user's."""
+        return option.market in self.markets and (self.regions is None or option.region in self.regions)
 
     def allows(self, spec: InstanceSpec) -> bool:
         """True where the type is among the user's, or the user named none."""

@@ -117,6 +117,11 @@ class Option:
         return worst_case(self.ceiling_price, self.count, self.needed_runtime)
 
     @property
+    def ends(self) -> bool:
+        """False where restarts eat all progress."""
+        return self.course.billed.high < math.inf
+
+    @property
     def within_quota(self) -> bool:
         """True where the account may run this many, as far as is known."""
         return self.quota is None or self.quota >= self.count

@@ -62,15 +62,19 @@ def _outdone(option: Option, limits: Limits, chosen: Option) -> Rejection:
 
 
 def _impossible(found: Search, spec: InstanceSpec) -> Rejection:
-    """The search's verdict; for a type that holds the run the account's quota, or no price in the allowed market."""
+    """The search's verdict; for a type that holds the run the account's quota, interruptions, or no price."""
     name, limits = spec.instance_type, found.limits
     if name in found.verdicts:
         return found.verdicts[name]
-    offered = [option for option in found.options if option.spec is spec and option.market in limits.markets]
-    if offered:
-        option = min(offered, key=lambda option: (option.count, option.cost.mid))
-        quota = quota_name(name, option.market)
-        reason = f"the account's quota of {quota} is {option.quota}, {option.count} needed: ask for more"
-        return Rejection(instance_type=name, rule="quota", reason=reason)
-    markets = " or ".join(_MARKETS[market] for market in sorted(limits.markets))
-    return Rejection(instance_type=name, rule="market", reason=f"no {markets} price is known in {found.regions}")
+    offered = [option for option in found.options if option.spec is spec and limits.wants(option)]
+    if not offered:
+        markets = " or ".join(_MARKETS[market] for market in sorted(limits.markets))
+        regions = found.regions if limits.regions is None else ", ".join(sorted(limits.regions))
+        return Rejection(instance_type=name, rule="market", reason=f"no {markets} price is known in {regions}")
+    option = min(offered, key=lambda option: (not option.ends, option.count, option.cost.mid))
+    if not option.ends:
+        reason = "is interrupted so often that a run would never end: each restart takes longer than it lasts"
+        return Rejection(instance_type=name, rule="interruptions", reason=reason)
+    quota = quota_name(name, option.market)
+    reason = f"the account's quota of {quota} is {option.quota}, {option.count} needed: ask for more"
+    return Rejection(instance_type=name, rule="quota", reason=reason)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spotune.contracts.errors import PlanRefused, RequestRefused
+from spotune.contracts.history import Corrections, SpotHistory
 from spotune.contracts.market import Quotas
 from spotune.planner import load_catalog
 from tests.planner.cases import DOLLAR, EVERY_TRAINER, LARGE, SMALL, dataset, plan_for
@@ -154,3 +155,28 @@ def test_more_memory_never_makes_a_fitting_plan_unfit(more, model):
         assert len(large) >= len(small)
         for before, after in zip(small, large, strict=False):
             assert after.speed.training.mid >= before.speed.training.mid * 0.98
+
+
+def test_types_that_interruptions_keep_from_ending_are_rejected_by_name():
+    rough = Corrections(
+        runs=1,
+        spot=tuple(
+            SpotHistory(instance_type=spec.instance_type, region="us-east-1", interruptions=1000, hours=1.0)
+            for spec in load_catalog()
+        ),
+    )
+    assert plan_for(corrections=rough).plan.chosen.market == "on_demand"
+    with pytest.raises(PlanRefused, match="interrupted so often that a run would never end"):
+        plan_for(corrections=rough, constraints={"market": "spot"})
+    with pytest.raises(PlanRefused, match="is sure to finish within"):
+        plan_for(corrections=rough, constraints={"finish_within_hours": 0.1})
+
+
+def test_a_type_that_only_another_region_has_is_rejected_for_its_price():
+    home = load_catalog().market()
+    name = "ml.g4dn.xlarge"
+    bare = home.with_(quotes={one: quote for one, quote in home.quotes.items() if one != name})
+    far = home.with_(region="us-west-2")
+    plan = plan_for(markets=(bare, far), constraints={"regions": ["us-east-1"]}).plan
+    (rejection,) = [one for one in plan.rejections if one.instance_type == name]
+    assert (rejection.rule, rejection.reason) == ("market", "no on-demand or spot price is known in us-east-1")
