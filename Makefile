@@ -35,6 +35,12 @@ test: $(READY)  ## every test; fast ones first
 	$(RUN)/python -m pytest -m 'not torch and not embedded' -n 2
 	$(RUN)/python -m pytest -m 'torch or embedded'
 
+faults: $(READY)  ## many histories full of faults; SEED=n runs one again
+	$(RUN)/python -m tests.faults $(SEED)
+
+faults-mutants: $(READY)  ## deliberate bugs, each of which the histories have to show
+	$(RUN)/python -m tests.faults.mutants
+
 bench: bench-api bench-planner bench-spot bench-plan-speed  ## every benchmark; fails where a bar is missed
 
 bench-%: $(READY)
@@ -47,4 +53,4 @@ lock:  ## write constraints.txt anew from what pyproject.toml allows today
 	{ echo "# What 'make setup' installs, exactly. Made by 'make lock' from a fresh environment."; \
 	  build/lock/bin/python -m pip freeze | grep -v '^spotune' | sed 's/+cpu$$//'; } > constraints.txt
 
-.PHONY: help setup demo check test bench lock
+.PHONY: help setup demo check test faults faults-mutants bench lock

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from spotune.contracts.base import MicroUSD, Seconds
 
-STOP_LATENCY: Seconds = 120
-"""SageMaker's grace between SIGTERM and SIGKILL, billed (SageMaker developer guide, StopTrainingJob)."""
+STOP_LATENCY: Seconds = 180
+"""What may be billed beyond the time limit: 120 s of grace between SIGTERM and SIGKILL (SageMaker developer guide,
+StopTrainingJob), and a minute for the upload of what lies in the output folders, which TrainingEndTime comes after."""
 
 LONGEST_RUNTIME: Seconds = 28 * 24 * 3600
 """SageMaker's limit on MaxRuntimeInSeconds."""

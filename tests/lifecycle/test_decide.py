@@ -58,7 +58,7 @@ def test_a_large_request_is_recorded_before_its_files_are_read() -> None:
 
 def test_the_worst_case_of_an_attempt_is_reserved_and_within_the_cap(queued: JobRecord) -> None:
     attempt = queued.attempts[0]
-    assert attempt.reserved == -(-ON_DEMAND_PRICE * (attempt.max_runtime + 120) // 3600)
+    assert attempt.reserved == -(-ON_DEMAND_PRICE * (attempt.max_runtime + 180) // 3600)
     assert queued.reserved == attempt.reserved <= queued.cap
 
 

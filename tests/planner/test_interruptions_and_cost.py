@@ -163,7 +163,7 @@ def test_the_longest_runtime_is_the_longest_whose_worst_case_the_cap_covers(pric
 
 
 def test_the_worst_case_pays_for_the_grace_of_a_stop():
-    assert worst_case(1_515_000, 1, 3600 - 120) == 1_515_000
+    assert worst_case(1_515_000, 1, 3600 - 180) == 1_515_000
 
 
 @given(

@@ -1,0 +1,141 @@
+"""What must hold whatever goes wrong: invariants 1 to 4 and 8 of the design, on the truth and not on what was said."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from math import ceil
+
+from spotune.contracts.job import JobRecord, State
+from spotune.local.double.job import Job
+from spotune.store.base import month_of
+from tests.faults.world import MONTHLY_LIMIT, World
+
+_RANK: dict[State, int] = {
+    "validating": 0,
+    "queued": 1,
+    "starting": 1,
+    "running": 1,
+    "interrupted": 1,
+    "evaluating": 1,
+    "paused": 1,
+    "succeeded": 2,
+    "failed": 2,
+    "cancelled": 2,
+}
+"""Attempts repeat the states between; what was checked is never unchecked, and what has ended stays as it ended."""
+
+
+class Watcher:
+    """Looks at the truth after every step of the simulation."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._seen: dict[str, JobRecord] = {}
+        self.violations: list[str] = []
+
+    def look(self) -> None:
+        """Compare with what was seen before."""
+        self._one_live_training_job_each()
+        for job in self._jobs():
+            before = self._seen.get(job.id)
+            if before is None or before.version != job.version:
+                self._seen[job.id] = job
+                self.violations += [f"{job.id}: {words}" for words in _broken(before, job)]
+        for tenant in {job.tenant for job in self._seen.values()}:
+            self._money_within_the_limit(tenant)
+
+    def look_at_the_end(self) -> None:
+        """After everything has had its time without faults."""
+        self.look()
+        trained = defaultdict(list)
+        for one in self._world.double.jobs():
+            trained[one.name.rpartition("-")[0]].append(one)
+        for job in self._jobs():
+            self.violations += [f"{job.id}: {words}" for words in _unsettled(job, trained[job.id])]
+            self.violations += [f"{job.id}: {words}" for words in self._gaps(job)]
+        known = {job.id for job in self._jobs()}
+        self.violations += [f"{one}: training jobs of no submission" for one in trained if one not in known]
+        self._ledgers_are_the_sums_of_their_jobs()
+
+    def jobs(self) -> list[JobRecord]:
+        """All jobs as the store has them."""
+        return list(self._jobs())
+
+    def _jobs(self) -> Iterator[JobRecord]:
+        """Of all tenants: read past the store's own doors."""
+        for job_id in list(self._world.store._jobs.kept):
+            job = self._world.store.find_job(job_id)
+            if job is not None:
+                yield job
+
+    def _one_live_training_job_each(self) -> None:
+        live = Counter(one.name.rpartition("-")[0] for one in self._world.double.jobs() if one.live)
+        self.violations += [f"{job_id}: {count} live training jobs" for job_id, count in live.items() if count > 1]
+
+    def _money_within_the_limit(self, tenant: str) -> None:
+        month = month_of(self._world.clock.now())
+        ledger = self._world.store.ledger(tenant, month, limit=MONTHLY_LIMIT)
+        if ledger.reserved < 0 or ledger.reserved + ledger.billed > MONTHLY_LIMIT:
+            self.violations.append(
+                f"{tenant}: {ledger.reserved} reserved and {ledger.billed} billed of {MONTHLY_LIMIT}"
+            )
+
+    def _gaps(self, job: JobRecord) -> Iterator[str]:
+        log = self._world.store.list_log(job.tenant, job.id, after=0, limit=10_000).items
+        if [line.sequence for line in log] != list(range(job.event_seq, 0, -1)):
+            yield f"its log has {len(log)} lines, not {job.event_seq} without a gap"
+
+    def _ledgers_are_the_sums_of_their_jobs(self) -> None:
+        sums: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+        for job in self._jobs():
+            sums[job.tenant, month_of(job.created_at)][0] += job.reserved
+            sums[job.tenant, month_of(job.created_at)][1] += job.billed
+        for (tenant, month), (reserved, billed) in sums.items():
+            ledger = self._world.store.ledger(tenant, month, limit=MONTHLY_LIMIT)
+            if (ledger.reserved, ledger.billed) != (reserved, billed):
+                told = f"the ledger has {ledger.reserved} and {ledger.billed}, its jobs {reserved} and {billed}"
+                self.violations.append(f"{tenant} {month}: {told}")
+
+
+def _broken(before: JobRecord | None, job: JobRecord) -> Iterator[str]:
+    if job.billed + job.reserved > job.cap:
+        yield f"{job.reserved} reserved and {job.billed} billed of a cap of {job.cap}"
+    if job.reserved != sum(attempt.reserved for attempt in job.attempts):
+        yield "its reservation is not that of its attempts"
+    if before is None:
+        return
+    if _RANK[job.state] < _RANK[before.state] or (before.terminal and job.state != before.state):
+        yield f"went from {before.state} back to {job.state}"
+    if job.version < before.version or job.event_seq < before.event_seq:
+        yield f"went back from version {before.version} to {job.version}"
+    if job.billed < before.billed:
+        yield f"was billed {before.billed} and then {job.billed}"
+
+
+def _unsettled(job: JobRecord, trained: list[Job]) -> Iterator[str]:
+    if not job.terminal and not job.waiting_for:
+        yield f"is {job.state} for good, and says not what it waits for"
+    if job.terminal and job.reserved:
+        yield f"has ended with {job.reserved} reserved"
+    attempts = {attempt.name: attempt for attempt in job.attempts}
+    real = 0
+    for one in trained:
+        if one.name not in attempts:
+            yield f"training job {one.name} is none of its attempts"
+            continue
+        if one.live and job.terminal:
+            yield f"training job {one.name} lives on after the job's end"
+        rate = attempts[one.name].on_demand_price * one.instance_count
+        real += 0 if one.live else -(-rate * _billable(one) // 3600)
+    if job.terminal and job.billed != real:
+        yield f"is billed {job.billed}, and SageMaker bills {real}"
+    if real > job.cap:
+        yield f"SageMaker bills {real} of a cap of {job.cap}"
+    if job.state == "succeeded" and not any(one.status == "Completed" for one in trained):
+        yield "succeeded without a training job that completed"
+
+
+def _billable(one: Job) -> int:
+    """BillableTimeInSeconds, as DescribeTrainingJob says it."""
+    return ceil(one.billed(one.training_ended_at or 0) * one.billable_share) if one.training_started_at else 0

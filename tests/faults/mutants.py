@@ -1,0 +1,272 @@
+"""Deliberate bugs that the suite has to catch: `make faults-mutants`.
+
+Each is put into the running process, so that nothing of it lies in the product. A suite that passes with one of them
+in place proves nothing where that one is.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+import spotune.lifecycle.attempts as attempts
+import spotune.lifecycle.observed as observed
+import spotune.service.changes as changes
+import spotune.service.control as control
+import spotune.service.launch as launch
+import spotune.service.submit as submit
+import spotune.store.memory as memory
+import tests.faults.simulation as simulation
+from spotune.aws.base import NameTaken, TrainingJobRefused
+from spotune.contracts.errors import Unavailable
+from spotune.contracts.events import AttemptRefused, ResumeRequested
+from spotune.contracts.job import LedgerChange
+from spotune.contracts.money import LONGEST_RUNTIME
+from spotune.lifecycle.draft import Draft
+from spotune.service.changes import apply
+from spotune.service.identifiers import job_id
+from spotune.service.reconcile import Repairs
+from spotune.store.records import Change, _entries
+
+deciding: Any = import_module("spotune.lifecycle.decide")
+"""The package has a function of this name."""
+
+MOST_SEEDS = 24
+"""A bug that so many histories do not show is not caught."""
+
+Patch = Callable[[], None]
+
+
+def _skip_the_version_guard() -> None:
+    memory._guard = lambda job: (0, job.tenant)
+
+
+def _settle_twice() -> None:
+    def again(draft: Draft, attempt: Any, billed: int) -> Any:
+        return settle(draft, settle(draft, attempt, billed), billed)
+
+    settle = Draft.settle
+    Draft.settle = again  # type: ignore[method-assign]
+
+
+def _look_at_an_ended_attempt_again() -> None:
+    def observe(draft: Draft, seen: Any) -> bool:
+        attempt = next((one for one in draft.job.attempts if one.name == seen.name), None)
+        if attempt is None:
+            return False
+        if seen.status in observed.FINAL:
+            observed._finish(draft, attempt.with_(outcome=None), seen)
+            return True
+        return observed._move(draft, attempt, seen)
+
+    deciding.observe = observe  # type: ignore[attr-defined]
+
+
+def _take_stopped_for_success() -> None:
+    def classify(attempt: Any, seen: Any) -> Any:
+        if seen.status == "Stopped":
+            return "completed", None
+        return right(attempt, seen)
+
+    def publish(draft: Draft, seen: Any) -> None:
+        draft.finish("succeeded")
+
+    right = observed.classify  # type: ignore[attr-defined]
+    observed.classify = classify  # type: ignore[attr-defined]
+    observed._publish = publish
+
+
+def _drop_the_outbox() -> None:
+    memory.MemoryStore.pending_commands = lambda self, created_before: iter(())  # type: ignore[method-assign]
+
+
+def _start_on_conflict_instead_of_adopting() -> None:
+    def create(here: Any, job: Any, attempt: Any) -> None:
+        folder = launch.layout.job_uri(here.settings.artifacts_bucket, job.tenant, job.id)
+        spec = launch._spec(here, job, attempt, folder, launch.layout.config_uri(folder, attempt.name))
+        here.objects.write(spec.config_uri + "training.json", b"{}")
+        try:
+            here.training_jobs.create(spec)
+        except (NameTaken, Unavailable):
+            here.training_jobs.create(replace(spec, name=f"{job.id}-9{attempt.number}"))
+        launch._adopt(here, job.id, attempt.name)
+
+    def start(here: Any, job: Any, attempt: Any) -> None:
+        create(here, job, attempt)
+
+    launch.start_attempt = start
+
+
+def _forget_to_release() -> None:
+    def settle(self: Draft, attempt: Any, billed: int) -> Any:
+        self.set(billed=self.job.billed + billed)
+        self._ledger = self._ledger.with_(settle=self._ledger.settle + billed)
+        return attempt.with_(billed=attempt.billed + billed)
+
+    Draft.settle = settle  # type: ignore[method-assign]
+
+
+def _reserve_nothing_in_the_ledger() -> None:
+    def reserve(self: Draft, amount: int) -> None:
+        self.set(reserved=self.job.reserved + amount)
+
+    Draft.reserve = reserve  # type: ignore[method-assign]
+
+
+def _let_an_attempt_run_longer_than_the_cap_pays() -> None:
+    def runtime(job: Any, rung: Any, now: float) -> tuple[int, str]:
+        return min(LONGEST_RUNTIME, 7200), "money"
+
+    attempts.affordable_runtime = runtime
+    attempts.worst_case = lambda *_: 1  # type: ignore[attr-defined]
+
+
+def _bill_at_the_spot_price() -> None:
+    observed.billed_cost = lambda attempt, seconds: attempt.price * attempt.instance_count * seconds // 3600  # type: ignore[attr-defined]
+
+
+def _never_reconcile() -> None:
+    simulation.reconcile = lambda here: Repairs(0, 0, 0, 0)  # type: ignore[attr-defined]
+
+
+def _forget_the_idempotency_key() -> None:
+    submit.job_id = lambda stage, tenant, key: job_id(stage, tenant, None)  # type: ignore[attr-defined]
+
+
+def _climb_without_waiting_for_the_stop() -> None:
+    def due(draft: Draft) -> bool:
+        job, attempt = draft.job, draft.job.attempt
+        following = attempts.next_rung(job) if attempt is not None and job.plan is not None else None
+        if attempt is None or job.state not in ("starting", "running") or following is None:
+            return right(draft)
+        deciding._close(draft, attempt.with_(outcome="capacity"))
+        attempts.begin_attempt(draft, following)
+        return True
+
+    right = deciding._rung_due
+    deciding._rung_due = due
+
+
+def _cancel_without_stopping() -> None:
+    def stop(draft: Draft, why: str) -> None:
+        deciding._close(draft, draft.job.attempt.with_(outcome="stopped_by_user"))
+        draft.finish("cancelled")
+
+    deciding.stop = stop
+
+
+def _skip_a_number_in_the_log() -> None:
+    def say(self: Draft, message: str, **more: Any) -> None:
+        right(self, message, **more)
+        if message.startswith("Interrupted"):
+            self._log.pop()
+
+    right = Draft.say
+    Draft.say = say  # type: ignore[method-assign]
+    memory.change_of = _unchecked  # type: ignore[attr-defined]
+
+
+def _unchecked(before: Any, decision: Any) -> Any:
+    job = decision.job.with_(version=1 if before is None else before.version + 1)
+    return Change(job, decision.log, _entries(job, decision), decision.run)
+
+
+def _show_other_tenants_jobs() -> None:
+    memory.MemoryStore.get_job = lambda self, tenant, job_id: self.find_job(job_id)  # type: ignore[method-assign]
+
+
+def _pay_from_another_ledger() -> None:
+    right = memory.MemoryStore._move
+
+    def move(self: Any, job: Any, money: LedgerChange, limit: int) -> None:
+        if money.settle:
+            money = money.with_(settle=money.settle + 1)
+        right(self, job, money, limit)
+
+    memory.MemoryStore._move = move  # type: ignore[method-assign]
+
+
+def _resume_what_has_ended() -> None:
+    def decide(job: Any, event: Any, now: float, *, no_funds: str = "") -> Any:
+        if isinstance(event, ResumeRequested) and job.terminal:
+            job = job.with_(state="paused", cancel_requested=False)
+        return right(job, event, now, no_funds=no_funds)
+
+    right = deciding.decide
+    changes.decide = decide  # type: ignore[attr-defined]
+    control.resume = lambda here, tenant, job_id: apply(here, job_id, ResumeRequested())  # type: ignore[assignment]
+
+
+def _believe_a_refusal_while_the_training_job_lives() -> None:
+    def start(here: Any, job: Any, attempt: Any) -> None:
+        if attempt.outcome is None and not job.terminal:
+            folder = launch.layout.job_uri(here.settings.artifacts_bucket, job.tenant, job.id)
+            spec = launch._spec(here, job, attempt, folder, launch.layout.config_uri(folder, attempt.name))
+            here.objects.write(spec.config_uri + "training.json", b"{}")
+            try:
+                here.training_jobs.create(spec)
+            except (NameTaken, Unavailable, TrainingJobRefused):
+                apply(here, job.id, AttemptRefused(name=attempt.name, reason="capacity", message="it seems"))
+                return
+        launch._adopt(here, job.id, attempt.name)
+
+    launch.start_attempt = start
+
+
+MUTANTS: dict[str, Patch] = {
+    "skip the version guard": _skip_the_version_guard,
+    "settle an attempt twice": _settle_twice,
+    "look at an ended attempt again": _look_at_an_ended_attempt_again,
+    "take Stopped for success": _take_stopped_for_success,
+    "drop the outbox": _drop_the_outbox,
+    "start on conflict instead of adopting": _start_on_conflict_instead_of_adopting,
+    "forget to release a reservation": _forget_to_release,
+    "reserve nothing in the ledger": _reserve_nothing_in_the_ledger,
+    "run longer than the cap pays": _let_an_attempt_run_longer_than_the_cap_pays,
+    "bill at the spot price": _bill_at_the_spot_price,
+    "never reconcile": _never_reconcile,
+    "forget the idempotency key": _forget_the_idempotency_key,
+    "climb without waiting for the stop": _climb_without_waiting_for_the_stop,
+    "cancel without stopping": _cancel_without_stopping,
+    "leave a gap in the log": _skip_a_number_in_the_log,
+    "show other tenants' jobs": _show_other_tenants_jobs,
+    "book a micro-dollar too much": _pay_from_another_ledger,
+    "resume what has ended": _resume_what_has_ended,
+    "believe a refusal while the training job lives": _believe_a_refusal_while_the_training_job_lives,
+}
+
+
+def caught_by(name: str, seeds: range) -> tuple[int, str] | None:
+    """The first seed that shows this bug, and what it shows; None where none does. Leaves the process spoilt."""
+    MUTANTS[name]()
+    for seed in seeds:
+        if violations := simulation.simulate(seed, to_the_end=False).violations:
+            return seed, violations[0]
+    return None
+
+
+def main() -> None:
+    """Each bug in a process of its own; exit 1 where one is not caught."""
+    listed = Table("deliberate bug", "caught by seed", "as")
+    missed = 0
+    with ProcessPoolExecutor(os.cpu_count(), max_tasks_per_child=1) as pool:
+        found = list(pool.map(partial(caught_by, seeds=range(MOST_SEEDS)), MUTANTS))
+    for name, shown in zip(MUTANTS, found, strict=True):
+        missed += shown is None
+        listed.add_row(name, str(shown[0]) if shown else "none", shown[1][:90] if shown else "[red]NOT CAUGHT[/red]")
+    Console(width=160).print(listed)
+    print(f"{len(MUTANTS) - missed} of {len(MUTANTS)} caught")
+    sys.exit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    main()

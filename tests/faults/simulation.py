@@ -1,0 +1,283 @@
+"""One history from one seed: tenants ask, messages and events arrive as they please, and the reconciler comes by."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+from typing import Any
+
+from spotune.contracts.errors import SpotuneError
+from spotune.contracts.request import JobRequest
+from spotune.service.installation import install
+from spotune.service.keys import issue_key
+from spotune.service.launch import run_command
+from spotune.service.observation import observe
+from spotune.service.reconcile import reconcile
+from spotune.service.submit import submit
+from tests import tiny_model
+from tests.faults.checks import Watcher
+from tests.faults.nemesis import Killed
+from tests.faults.world import make_world
+from tests.in_process import Answer, Client
+
+TENANTS = ("acme", "beta", "gamma")
+JOBS = 30
+"""Submissions a seed, over all tenants."""
+STORM = 8 * 3600.0
+"""Seconds of faults; submissions come within the first third."""
+CALM = 3 * 86_400.0
+"""Seconds at most that everything then has to come to its end."""
+RECONCILE_EVERY = 240.0
+RECEIVES = 5
+"""Deliveries of a message before it goes to the dead letters."""
+VISIBILITY = 300.0
+"""Seconds until a message whose delivery failed comes again."""
+SHORT_TYPES = ("ml.g4dn.xlarge", "ml.g4dn.2xlarge", "ml.g4dn.4xlarge", "ml.g6.xlarge")
+"""Types that quotas and capacity are taken from: the cheapest ones, which plans choose."""
+JOBS_URL = "/v1/fine_tuning/jobs"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one seed came to."""
+
+    seed: int
+    jobs: int
+    faults: Counter[str]
+    states: Counter[str]
+    violations: tuple[str, ...]
+
+
+def simulate(seed: int, *, jobs: int = JOBS, to_the_end: bool = True) -> Result:
+    """Run one history to its end, or to the first broken invariant. The same seed gives the same one."""
+    logging.disable(logging.CRITICAL)
+    try:
+        return _Simulation(seed, jobs, to_the_end=to_the_end).run()
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+class _Enough(BaseException):
+    """The first broken invariant is enough."""
+
+
+class _Simulation:
+    def __init__(self, seed: int, jobs: int, *, to_the_end: bool) -> None:
+        self._seed = seed
+        self._to_the_end = to_the_end
+        self._wanted = jobs
+        self._world = make_world(seed)
+        self._watcher = Watcher(self._world)
+        self._chance = Random(f"workload {seed}")
+        self._clients: dict[str, Client] = {}
+        self._files: dict[str, str] = {}
+        self._requests: dict[str, tuple[str, JobRequest]] = {}
+        self._ids: dict[str, str] = {}
+        """Idempotency key -> job."""
+        self._owners: dict[str, str] = {}
+
+    def run(self) -> Result:
+        """Set up, storm, calm, count."""
+        world = self._world
+        install(world.here)
+        for tenant in TENANTS:
+            self._clients[tenant] = Client(issue_key(world.here, tenant, "faults"))
+            self._files[tenant] = self._clients[tenant].upload(tiny_model.chat_rows(24))
+        world.nemesis.interleave = self._another_process
+        world.nemesis.calm = False
+        self._plan_the_storm()
+        with suppress(_Enough):
+            self._pass(STORM)
+            self._calm_down()
+            self._watcher.look_at_the_end()
+        found = self._watcher.jobs()
+        return Result(
+            seed=self._seed,
+            jobs=len(found),
+            faults=+world.nemesis.faults,
+            states=Counter(job.state for job in found),
+            violations=tuple(dict.fromkeys(self._watcher.violations)),
+        )
+
+    def _plan_the_storm(self) -> None:
+        chance = self._chance
+        for number in range(self._wanted):
+            self._later(chance.uniform(0, STORM / 3), partial(self._submit, f"key-{number}", chance.choice(TENANTS)))
+        for _ in range(self._wanted):
+            self._later(chance.uniform(0, STORM), self._person_acts)
+        for _ in range(6):
+            self._later(chance.uniform(0, STORM), self._shortage)
+        for at in range(int(STORM / RECONCILE_EVERY)):
+            self._later(at * RECONCILE_EVERY + chance.uniform(0, RECONCILE_EVERY / 4), self._reconcile)
+
+    def _calm_down(self) -> None:
+        """No new fault: what is still open has its time, with the reconciler alone to wake it."""
+        self._world.nemesis.calm = True
+        for name in SHORT_TYPES:
+            self._available(name)
+        passed, pause = 0.0, RECONCILE_EVERY
+        while passed < CALM and self._open():
+            self._pass(pause)
+            self._reconcile()
+            passed, pause = passed + pause, min(pause * 1.02, 3600.0)
+
+    def _open(self) -> bool:
+        return any(not job.terminal and job.state != "paused" for job in self._watcher.jobs())
+
+    def _pass(self, seconds: float) -> None:
+        """Let time pass event by event, delivering what each leaves behind."""
+        self._world.clock.advance(seconds)
+        self._deliver()
+
+    def _later(self, seconds: float, act: Callable[[], Any]) -> None:
+        clock = self._world.clock
+        clock.call_at(clock.now() + seconds, partial(self._step, act))
+
+    def _step(self, act: Callable[[], Any]) -> None:
+        with suppress(Killed, SpotuneError):
+            act()
+        self._deliver()
+        self._look()
+
+    def _look(self) -> None:
+        self._watcher.look()
+        if self._watcher.violations and not self._to_the_end:
+            raise _Enough
+
+    def _crashed(self, error: BaseException) -> None:
+        """Whatever is no refusal and no kill is a fault of ours."""
+        if not isinstance(error, Killed | SpotuneError):
+            self._watcher.violations.append(f"crash: {type(error).__name__}: {error}")
+
+    def _deliver(self) -> None:
+        """Put what was sent on its way: late, twice, out of order, or never."""
+        nemesis, chance = self._world.nemesis, self._chance
+        for message in self._world.queue.take():
+            self._deliver_message(message, chance.uniform(0, 2))
+            if nemesis.strikes("message duplicated", 0.1):
+                self._deliver_message(message, chance.uniform(0, 900))
+        events, self._world.events[:] = list(self._world.events), []
+        for name in events:
+            if nemesis.strikes("event dropped", 0.15):
+                continue
+            late = nemesis.strikes("event late", 0.15)
+            self._later(chance.uniform(60, 3600) if late else chance.uniform(0, 1), partial(self._observe, name))
+            if nemesis.strikes("event duplicated", 0.15):
+                self._later(chance.uniform(0, 3600), partial(self._observe, name))
+
+    def _deliver_message(self, message: dict[str, Any], delay: float, received: int = 1) -> None:
+        def receive() -> None:
+            try:
+                run_command(self._world.here, str(message["job_id"]), str(message["entry_id"]))
+            except (Killed, Exception) as error:
+                self._crashed(error)
+                if received < RECEIVES:
+                    self._deliver_message(message, VISIBILITY, received + 1)
+                elif not self._world.nemesis.calm:
+                    self._world.nemesis.faults["dead letter"] += 1
+
+        self._later(delay, receive)
+
+    def _observe(self, name: str, tries: int = 3) -> None:
+        """EventBridge invokes the function; Lambda tries a failed one twice more."""
+        try:
+            observe(self._world.here, name)
+        except (Killed, Exception) as error:
+            self._crashed(error)
+            if tries > 1:
+                self._later(60.0, partial(self._observe, name, tries - 1))
+
+    def _reconcile(self) -> None:
+        with suppress(Killed, SpotuneError):
+            reconcile(self._world.here)
+        self._deliver()
+        self._look()
+
+    def _another_process(self) -> None:
+        """Something else that may run at the same time, from its beginning to its end."""
+        names = [one.name for one in self._world.double.jobs() if one.live]
+        choices: list[Callable[[], Any]] = [partial(observe, self._world.here, name) for name in names[:8]]
+        choices += [partial(submit, self._world.here, *asked, key) for key, asked in list(self._requests.items())[-3:]]
+        choices += [partial(self._person_acts)] if self._ids else []
+        if choices:
+            with suppress(Killed, SpotuneError):
+                self._chance.choice(choices)()
+
+    def _submit(self, key: str, tenant: str, tries: int = 4) -> None:
+        """Ask until there is an answer, with the same key each time; sometimes twice although there was one."""
+        body = self._body(key, tenant)
+        try:
+            answer = self._clients[tenant].call("POST", JOBS_URL, body, idempotency_key=key)
+        except Killed:
+            answer = Answer(502, "{}")
+        if answer.status == 200:
+            self._answered(key, tenant, str(answer.body["id"]))
+        if tries > 1 and (answer.status >= 500 or self._world.nemesis.strikes("submitted again", 0.2)):
+            self._later(self._chance.uniform(0, 120), partial(self._submit, key, tenant, tries - 1))
+
+    def _answered(self, key: str, tenant: str, job_id: str) -> None:
+        first = self._ids.setdefault(key, job_id)
+        self._owners[job_id] = tenant
+        if first != job_id:
+            self._watcher.violations.append(f"{key}: made {first} and {job_id}")
+
+    def _body(self, key: str, tenant: str) -> dict[str, Any]:
+        if key not in self._requests:
+            chance = self._chance
+            constraints: dict[str, Any] = {"budget_usd": chance.choice([0.25, 0.6, 1.5])}
+            if chance.random() < 0.4:
+                constraints["finish_within_hours"] = chance.choice([2, 4, 8])
+            if chance.random() < 0.2:
+                constraints["market"] = chance.choice(["spot", "on_demand"])
+            request = {"model": tiny_model.NAME, "training_file": self._files[tenant], "constraints": constraints}
+            self._requests[key] = tenant, JobRequest.model_validate(request)
+        return self._requests[key][1].model_dump(mode="json", exclude_unset=True)
+
+    def _person_acts(self) -> None:
+        """Cancel, pause or resume a job; or try to with another tenant's."""
+        if not self._ids:
+            return
+        job_id = self._chance.choice(list(self._ids.values()))
+        act = self._chance.choice(["cancel", "pause", "pause", "resume", "resume"])
+        if self._world.nemesis.strikes("another tenant's id probed", 0.2):
+            stranger = self._chance.choice([one for one in TENANTS if one != self._owners[job_id]])
+            self._probe(stranger, job_id, act)
+            return
+        self._call(self._owners[job_id], "POST", f"{JOBS_URL}/{job_id}/{act}")
+
+    def _probe(self, stranger: str, job_id: str, act: str) -> None:
+        for method, path in (("GET", job_id), ("POST", f"{job_id}/{act}"), ("GET", f"{job_id}/events")):
+            status = self._call(stranger, method, f"{JOBS_URL}/{path}")
+            if status not in (404, 502, 503):
+                self._watcher.violations.append(f"{stranger}: {method} of another tenant's {path} answers {status}")
+
+    def _call(self, tenant: str, method: str, path: str) -> int:
+        try:
+            return self._clients[tenant].call(method, path).status
+        except Killed:
+            return 502
+
+    def _shortage(self) -> None:
+        """A type's capacity or quota is gone for a while."""
+        name, hours = self._chance.choice(SHORT_TYPES), self._chance.uniform(0.2, 2)
+        nemesis, double = self._world.nemesis, self._world.double
+        if self._chance.random() < 0.5:
+            nemesis.faults["no capacity"] += 1
+            double.capacity.set_available(name, False)
+        else:
+            nemesis.faults["no quota"] += 1
+            for market in ("spot", "on_demand"):
+                double.quotas.set(name, market, self._chance.choice([0, 1]))
+        self._later(hours * 3600, partial(self._available, name))
+
+    def _available(self, name: str) -> None:
+        double = self._world.double
+        double.capacity.set_available(name, True)
+        for market in ("spot", "on_demand"):
+            double.quotas.set(name, market, 20)
+        double.look_again()

@@ -1,0 +1,36 @@
+"""A slice of `make faults`, with seeds that nobody has seen, and of `make faults-mutants`."""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from secrets import randbelow
+
+import pytest
+
+from tests.faults.mutants import caught_by
+from tests.faults.simulation import simulate
+
+SEEDS = 6
+
+
+def test_no_fault_breaks_an_invariant() -> None:
+    first = randbelow(10**9)
+    print(f"seeds {first} to {first + SEEDS - 1}")
+    for seed in range(first, first + SEEDS):
+        result = simulate(seed)
+        assert not result.violations, f"make faults SEED={seed}: {result.violations[:5]}"
+        assert result.jobs > 10
+        assert result.faults.total() > 100
+
+
+def test_a_seed_gives_the_same_history_again() -> None:
+    one, other = simulate(7, jobs=8), simulate(7, jobs=8)
+    assert one == other
+    assert one.faults
+
+
+@pytest.mark.parametrize("bug", ["settle an attempt twice", "climb without waiting for the stop", "drop the outbox"])
+def test_a_deliberate_bug_is_caught(bug: str) -> None:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart:
+        assert apart.submit(caught_by, bug, range(3)).result() is not None

@@ -1,0 +1,173 @@
+"""An installation on the scripted double, on one virtual clock, with a nemesis at every edge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from random import Random
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from spotune.aws.memory import MemoryMarket, MemoryObjects, MemoryQueue
+from spotune.aws.training_jobs import TrainingJobs
+from spotune.contracts import layout
+from spotune.contracts.base import MICRO
+from spotune.contracts.training import REPORT_NAME
+from spotune.local.double.clock import VirtualClock
+from spotune.local.double.faults import ServiceError
+from spotune.local.double.job import Request
+from spotune.local.double.scripted_runner import Script, ScriptedDouble
+from spotune.local.double.settings import Timing
+from spotune.service.installation import Installation, Settings
+from spotune.store.memory import MemoryStore
+from tests import tiny_model
+from tests.factories import report
+from tests.faults.nemesis import Faulty, Nemesis, after_call, before_call
+
+MONTHLY_LIMIT = 4 * MICRO
+DEFAULT_BUDGET = MICRO
+SKEW = 60.0
+"""Seconds that a Lambda's clock may be off."""
+
+TIMING = Timing(capacity_retry=120, capacity_patience=1800)
+
+_STORE_WRITES = frozenset({"create_job", "commit", "complete_command", "put_file", "put_key", "delete_file"})
+_OBJECT_WRITES = frozenset({"write", "delete"})
+
+
+@dataclass
+class World:
+    """All of one simulation's parts. `here` is what the product sees; the others are the truth."""
+
+    seed: int
+    nemesis: Nemesis
+    double: ScriptedDouble
+    store: MemoryStore
+    objects: MemoryObjects
+    queue: MemoryQueue
+    here: Installation
+    events: list[str] = field(default_factory=list)
+    """Training jobs whose state changed and whose event is to be delivered."""
+
+    @property
+    def clock(self) -> VirtualClock:
+        """The one that everything goes by."""
+        return self.double.virtual_clock
+
+
+def make_world(seed: int) -> World:
+    """A fresh installation with the tiny base model in it, and no fault yet."""
+    nemesis = Nemesis(Random(seed))
+    nemesis.calm = True
+    events: list[str] = []
+    objects = MemoryObjects()
+    double = ScriptedDouble(
+        lambda request: _script(seed, request, nemesis),
+        timing=TIMING,
+        publish=lambda arn, detail: _changed(objects, nemesis, events, detail),
+    )
+    clock = double.virtual_clock
+    objects._clock = clock.now
+    store, queue = MemoryStore(), MemoryQueue()
+    here = Installation(
+        settings=_settings(),
+        store=Faulty(store, nemesis, "store", writes=_STORE_WRITES, conflicts=frozenset({"commit"})),  # type: ignore[arg-type]
+        objects=Faulty(objects, nemesis, "s3", writes=_OBJECT_WRITES),  # type: ignore[arg-type]
+        training_jobs=TrainingJobs(_SageMaker(double, nemesis)),
+        queue=Faulty(queue, nemesis, "queue", writes=frozenset({"send"})),  # type: ignore[arg-type]
+        market=MemoryMarket(),
+        clock=_SkewedClock(clock, nemesis),
+    )
+    folder = layout.base_model_uri("models", tiny_model.NAME)
+    for name, body in tiny_model.files().items():
+        objects.write(folder + name, body)
+    return World(seed, nemesis, double, store, objects, queue, here, events)
+
+
+class _SkewedClock:
+    """Each process has its own idea of the time."""
+
+    def __init__(self, clock: VirtualClock, nemesis: Nemesis) -> None:
+        self._clock = clock
+        self._nemesis = nemesis
+
+    def __call__(self) -> float:
+        off = self._nemesis.chance.uniform(-SKEW, SKEW) if self._nemesis.strikes("clock skew", 0.02) else 0.0
+        return self._clock.now() + off
+
+
+class _SageMaker:
+    """boto3's client in front of the double: its errors, its times, and what happens on the wire."""
+
+    def __init__(self, double: ScriptedDouble, nemesis: Nemesis) -> None:
+        self._double = double
+        self._nemesis = nemesis
+
+    def create_training_job(self, **request: Any) -> dict[str, Any]:
+        return self._call("CreateTrainingJob", self._double.create_training_job, request)
+
+    def describe_training_job(self, **request: Any) -> dict[str, Any]:
+        return _with_datetimes(self._call("DescribeTrainingJob", self._double.describe_training_job, request))
+
+    def stop_training_job(self, **request: Any) -> dict[str, Any]:
+        return self._call("StopTrainingJob", self._double.stop_training_job, request)
+
+    def _call(self, operation: str, work: Any, request: dict[str, Any]) -> dict[str, Any]:
+        before_call(self._nemesis, operation)
+        try:
+            answer: dict[str, Any] = work(request)
+        except ServiceError as error:
+            raise ClientError({"Error": {"Code": error.code, "Message": str(error)}}, operation) from error
+        after_call(self._nemesis, operation)
+        return answer
+
+
+def _with_datetimes(answer: dict[str, Any]) -> dict[str, Any]:
+    times = {name: datetime.fromtimestamp(value, UTC) for name, value in answer.items() if name.endswith("Time")}
+    return answer | times
+
+
+def _settings() -> Settings:
+    return Settings(
+        stage="faults",
+        table="table",
+        data_bucket="data",
+        artifacts_bucket="artifacts",
+        models_bucket="models",
+        queue_url="queue",
+        training_role="arn:aws:iam::123456789012:role/training",
+        training_image="123456789012.dkr.ecr.us-east-1.amazonaws.com/spotune:1",
+        monthly_limit=MONTHLY_LIMIT,
+        default_budget=DEFAULT_BUDGET,
+    )
+
+
+def _script(seed: int, request: Request, nemesis: Nemesis) -> Script:
+    """What one training job does; chance is its own, so that other faults do not change it."""
+    chance = Random(f"{seed}:{request['TrainingJobName']}")
+    duration = chance.choice([60.0, 300.0, 600.0, 600.0, 2400.0, 9000.0])
+    interruptions = tuple(sorted(chance.uniform(0, duration) for _ in range(chance.choice([0, 0, 1, 2, 4]))))
+    exit_code = 0 if nemesis.calm else chance.choice([0] * 12 + [1, 2, 137])
+    if not nemesis.calm:
+        nemesis.faults["interruption"] += len(interruptions) if request["EnableManagedSpotTraining"] else 0
+        nemesis.faults["container failed"] += exit_code != 0
+    return Script(
+        duration=duration,
+        exit_code=exit_code,
+        failure='{"code": "bad_rows", "message": "line 3"}' if exit_code == 2 else "",
+        interruptions=interruptions,
+        restart_after=chance.choice([0.0, 60.0, 1800.0]),
+        save_interval=chance.choice([120.0, 300.0, 1800.0]),
+        stop=chance.choice([5.0, 5.0, 110.0, float("inf")]),
+    )
+
+
+def _changed(objects: MemoryObjects, nemesis: Nemesis, events: list[str], detail: dict[str, Any]) -> None:
+    name = str(detail["TrainingJobName"])
+    if detail["TrainingJobStatus"] == "Completed":
+        body = report(job_id=name.rpartition("-")[0]).model_dump_json().encode()
+        if nemesis.strikes("report truncated", 0.02):
+            body = body[: len(body) // 2]
+        objects.write(detail["ModelArtifacts"]["S3ModelArtifacts"] + REPORT_NAME, body)
+    events.append(name)
