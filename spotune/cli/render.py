@@ -69,9 +69,9 @@ def _deadline_rows(plan: Plan, now: float) -> list[Row]:
     if plan.chosen.on_time_probability is None:
         return []
     sure = f"{min(plan.chosen.on_time_probability, 0.999):.1%} on these machines; {plan.confidence:.1%} asked for"
-    if plan.on_demand_by is None:
+    if plan.fallback is None:
         return [("on time", sure)]
-    left = words.duration(max(round(plan.on_demand_by - now), 0))
+    left = words.duration(max(round(plan.fallback.by - now), 0))
     return [("on time", sure), ("last safe moment", f"on-demand must be ordered within {left}")]
 
 

@@ -124,6 +124,17 @@ class Rung(Contract):
         return known.get(instance_type, (self.price, self.ceiling_price))
 
 
+class Fallback(Contract):
+    """What it takes to go on-demand while the deadline still holds with the confidence that was asked for."""
+
+    by: Timestamp
+    """The last safe moment to order it, as if nothing were done by then; whatever is done moves it."""
+    work: Seconds
+    """The whole job on the slowest of the on-demand rung's types."""
+    beyond: Seconds
+    """What that may take beyond: its queue, and a slower run."""
+
+
 class Rejection(Contract):
     """Why an instance type was not chosen: the one reason that decided."""
 
@@ -150,10 +161,8 @@ class Plan(Contract):
     rejections: tuple[Rejection, ...] = ()
     confidence: Fraction = 0.95
     """With which the deadline is met."""
-    on_demand_by: Timestamp | None = None
-    """The last safe moment: on-demand ordered by then still meets the deadline with this confidence, queue included.
-    Any progress by then only helps. None without a deadline or an on-demand rung.
-    """
+    fallback: Fallback | None = None
+    """None without a deadline or an on-demand rung."""
     market_as_of: Timestamp
     """When the prices were true."""
     warnings: tuple[str, ...] = ()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from spotune.contracts.base import MicroUSD, Seconds, dollars
+import math
+
+from spotune.contracts.base import MicroUSD, Seconds, Timestamp, dollars
+from spotune.contracts.deadlines import patience
 from spotune.contracts.job import Attempt, JobError, JobRecord, StartAttempt
 from spotune.contracts.money import LONGEST_RUNTIME, longest_runtime, worst_case
 from spotune.contracts.plan import Plan, Rung
@@ -67,10 +70,29 @@ def _new_attempt(draft: Draft, rung: int, number: int, runtime: Seconds) -> Atte
     )
 
 
-def next_rung(job: JobRecord) -> int | None:
-    """The rung after the present one, None on the last."""
-    following = job.rung + 1
-    return following if following < len(plan_of(job).rungs) else None
+def next_rung(job: JobRecord, now: Timestamp) -> int | None:
+    """The rung after the present one, the on-demand one once spot's time is over; None on the last."""
+    last = len(plan_of(job).rungs) - 1
+    if job.rung == last:
+        return None
+    return last if spot_time_left(job, now) == 0 else job.rung + 1
+
+
+def spot_time_left(job: JobRecord, now: Timestamp) -> float:
+    """Seconds for which a job without an instance may still wait for spot, so that on-demand meets the deadline.
+
+    By what is left to do, counted low: every start and whatever an interruption may have taken back is left out.
+    Infinite without a deadline, or without an on-demand rung to fall back on.
+    """
+    fallback = plan_of(job).fallback
+    if fallback is None or job.deadline is None:
+        return math.inf
+    chosen, interruptions = plan_of(job).chosen, sum(one.interruptions for one in job.attempts)
+    trained = sum(attempt.training_seconds for attempt in job.attempts)
+    starts = sum(1 + attempt.interruptions for attempt in job.attempts if attempt.training_seconds)
+    kept = max(trained - starts * chosen.start_seconds - interruptions * chosen.save_interval, 0.0)
+    left = max(fallback.work - kept, chosen.start_seconds)
+    return patience(left, job.deadline - now, fallback.beyond)
 
 
 def affordable_runtime(job: JobRecord, rung: Rung, now: float) -> tuple[Seconds, str]:

@@ -24,9 +24,15 @@ from spotune.contracts.events import (
     TrainingObserved,
 )
 from spotune.contracts.job import Attempt, CheckDataset, Decision, JobError, JobRecord, StopAttempt
-from spotune.lifecycle.attempts import begin_attempt, next_rung, plan_of
+from spotune.lifecycle.attempts import begin_attempt, next_rung, plan_of, spot_time_left
 from spotune.lifecycle.draft import Draft
 from spotune.lifecycle.observed import observe
+
+WAITED_FOR = frozenset({"quota", "capacity", "stopped_max_wait"})
+"""Outcomes after which a job waits and is ordered again, at no cost."""
+
+NO_INSTANCE = frozenset({"", "Starting", "Pending", "Interrupted", "LaunchingMLInstances", "PreparingTrainingStack"})
+"""SageMaker's secondary statuses before an instance works for the job."""
 
 
 def open_job(job: JobRecord, now: Timestamp) -> Decision:
@@ -162,7 +168,7 @@ def _end_unlaunched(draft: Draft, attempt: Attempt) -> None:
 
 
 def _wait_or_climb(draft: Draft, attempt: Attempt, event: AttemptRefused) -> None:
-    following = next_rung(draft.job)
+    following = next_rung(draft.job, draft.now)
     if following is not None and event.reason == "capacity":
         draft.say(f"No capacity for {attempt.instance_type} ({attempt.market}); trying the next rung.", level="warn")
         begin_attempt(draft, following)
@@ -210,13 +216,17 @@ def _rung_due(draft: Draft) -> bool:
     job, attempt = draft.job, draft.job.attempt
     if job.terminal or job.cancel_requested or attempt is None or job.state == "paused":
         return False
-    if job.state == "queued" and attempt.outcome in ("quota", "capacity"):
+    if job.state == "queued" and attempt.outcome in WAITED_FOR:
         return _order_again(draft)
-    patience = plan_of(job).rungs[attempt.rung].patience
-    overdue = draft.now - attempt.requested_at > patience and attempt.started_at is None
-    if job.state != "starting" or not overdue or next_rung(job) is None or attempt.stop_asked:
+    if attempt.stop_asked or attempt.secondary_status not in NO_INSTANCE or next_rung(job, draft.now) is None:
         return False
-    draft.say(f"No capacity for {attempt.instance_type} within {patience} s; trying the next rung.", level="warn")
+    waited, patience = draft.now - attempt.requested_at, plan_of(job).rungs[attempt.rung].patience
+    if job.state == "starting" and waited > patience:
+        draft.say(f"No capacity for {attempt.instance_type} within {patience} s; trying the next rung.", level="warn")
+    elif job.state in ("starting", "interrupted") and spot_time_left(job, draft.now) == 0:
+        draft.say("Spot's time is over: on-demand now, so that the deadline holds.", level="warn")
+    else:
+        return False
     stop(draft, "patience")
     return True
 
@@ -224,13 +234,22 @@ def _rung_due(draft: Draft) -> bool:
 def _order_again(draft: Draft) -> bool:
     """A wait is over. Without funds it goes on, for these."""
     if not draft.no_funds:
-        begin_attempt(draft, draft.job.rung)
+        begin_attempt(draft, _rung_after_wait(draft))
         return True
     if draft.job.waiting_for == draft.no_funds:
         return False
     draft.set(waiting_for=draft.no_funds)
     draft.say(draft.no_funds, level="warn")
     return True
+
+
+def _rung_after_wait(draft: Draft) -> int:
+    """The same one where quota was missing; the first one again where no rung had capacity and there is time."""
+    job = draft.job
+    waited_for = job.attempt.outcome if job.attempt is not None else None
+    if waited_for == "quota" or next_rung(job, draft.now) is not None or spot_time_left(job, draft.now) == 0:
+        return job.rung
+    return 0
 
 
 def stop(draft: Draft, why: str) -> None:

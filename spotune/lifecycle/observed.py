@@ -147,12 +147,16 @@ def model_name(job_id: str, base: str, suffix: str | None) -> str:
 
 
 def _climb(draft: Draft, error: JobError | None) -> None:
-    following = next_rung(draft.job)
+    following = next_rung(draft.job, draft.now)
     if following is not None:
         begin_attempt(draft, following)
-    else:
-        draft.say(error.message if error else "No rung is left.", level="error")
-        draft.finish("failed", error)
+        return
+    types = " or ".join(plan_of(draft.job).rungs[draft.job.rung].instance_types)
+    draft.set(state="queued", waiting_for=f"capacity of {types}")
+    draft.say(
+        f"No capacity on any rung; waiting, then from the first rung again. {error.message if error else ''}".strip(),
+        level="warn",
+    )
 
 
 def _internal_failures(draft: Draft) -> int:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from spotune.contracts.base import Timestamp
-from spotune.contracts.plan import Rung
+from spotune.contracts.deadlines import last_safe_moment, patience
+from spotune.contracts.plan import Fallback, Rung
 from spotune.planner.limits import Limits
 from spotune.planner.options import Option
-from spotune.planner.spot_policy import last_safe_moment, patience
 
 SPOT_RUNGS = 3
 ON_DEMAND_TYPES = 5
@@ -47,12 +47,14 @@ def build_ladder(chosen: Option, feasible: Sequence[Option], limits: Limits) -> 
     return (*_spot_rungs(cheaper[: len(waits)], waits), _on_demand_rung(on_demand, limits.hours))
 
 
-def on_demand_by(chosen: Option, feasible: Sequence[Option], limits: Limits, now: Timestamp) -> Timestamp | None:
-    """The last safe moment for on-demand, as if nothing were done by then; None without a deadline or such a rung."""
+def state_fallback(chosen: Option, feasible: Sequence[Option], limits: Limits, now: Timestamp) -> Fallback | None:
+    """What going on-demand takes, and until when it may be put off; None without a deadline or such a rung."""
     on_demand = _on_demand(chosen, [option for option in feasible if _continues(option, chosen)])
     if limits.hours is None or not on_demand:
         return None
-    return now + max(last_safe_moment(_work(on_demand), limits.hours * 3600, _fallback(on_demand, limits)), 0.0)
+    work, beyond = _work(on_demand), _fallback(on_demand, limits)
+    by = now + max(last_safe_moment(work, limits.hours * 3600, beyond), 0.0)
+    return Fallback(by=by, work=round(work), beyond=round(beyond))
 
 
 def _continues(option: Option, chosen: Option) -> bool:

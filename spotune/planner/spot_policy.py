@@ -15,11 +15,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from spotune.contracts.deadlines import patience
+
 Place = Literal["nowhere", "spot", "on_demand"]
 """Where a job is, or should be."""
-
-RESERVE_SHARE = 0.2
-"""Of the work left. Costs are flat between 0.1 and 0.3; chosen on every other published trace (`make bench-spot`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +67,6 @@ def decide(rule: SpotRule, now: Moment, pause: float) -> Place:
     if _may_start_spot(rule, now):
         return "spot"
     return "nowhere" if patience(now.work, now.time_left, rule.fallback) >= pause else "on_demand"
-
-
-def patience(work: float, time_left: float, fallback: float) -> float:
-    """Seconds that a job without an instance may wait for spot before it orders on-demand."""
-    return max(time_left - work * (1 + RESERVE_SHARE) - fallback, 0)
-
-
-def last_safe_moment(work: float, deadline: float, fallback: float) -> float:
-    """The latest time at which on-demand can be ordered for this much work and still meet the deadline."""
-    return deadline - work - fallback
 
 
 def _may_start_spot(rule: SpotRule, now: Moment) -> bool:

@@ -11,7 +11,7 @@ from spotune.contracts.money import longest_runtime, worst_case
 from spotune.contracts.plan import Applied, Candidate, FrontPoint, Plan
 from spotune.contracts.request import Market
 from spotune.planner.corrections import Corrector
-from spotune.planner.ladder import build_ladder, on_demand_by
+from spotune.planner.ladder import build_ladder, state_fallback
 from spotune.planner.limits import Limits
 from spotune.planner.options import Option
 from spotune.planner.pareto import pareto_front
@@ -39,7 +39,7 @@ def state_plan(found: Search, chosen: Option, snapshots: Sequence[MarketSnapshot
         front=tuple(_front_point(option, limits) for option in pareto_front(found.permitted)),
         rejections=tuple(reject_others(found, chosen)),
         confidence=limits.confidence,
-        on_demand_by=on_demand_by(chosen, feasible, limits, now),
+        fallback=state_fallback(chosen, feasible, limits, now),
         market_as_of=snapshot.spot_as_of if chosen.market == "spot" else snapshot.as_of,
     )
 

@@ -81,4 +81,4 @@ def _look(here: Installation, job_id: str) -> bool:
 
 def _may_be_due(here: Installation, job: JobRecord) -> bool:
     waiting = job.state == "queued" and here.clock() - job.updated_at > RETRY_AFTER
-    return waiting or job.state == "starting"
+    return waiting or job.state in ("starting", "interrupted")

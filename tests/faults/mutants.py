@@ -145,7 +145,7 @@ def _forget_the_idempotency_key() -> None:
 def _climb_without_waiting_for_the_stop() -> None:
     def due(draft: Draft) -> bool:
         job, attempt = draft.job, draft.job.attempt
-        following = attempts.next_rung(job) if attempt is not None and job.plan is not None else None
+        following = attempts.next_rung(job, draft.now) if attempt is not None and job.plan is not None else None
         if attempt is None or job.state not in ("starting", "running") or following is None:
             return right(draft)
         deciding._close(draft, attempt.with_(outcome="capacity"))

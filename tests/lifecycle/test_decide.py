@@ -16,9 +16,10 @@ from spotune.contracts.events import (
     RungDue,
 )
 from spotune.contracts.job import JobError, JobRecord, StartAttempt, StopAttempt
+from spotune.contracts.plan import Fallback
 from spotune.contracts.training import Failure, Scores
 from spotune.lifecycle import decide, open_job, open_prepared
-from tests.factories import NOW, ON_DEMAND_PRICE, job, observed, prepared, report, request
+from tests.factories import NOW, ON_DEMAND_PRICE, job, observed, plan, prepared, report, request
 
 FIRST, SECOND = "ftjob-abc-1", "ftjob-abc-2"
 
@@ -336,3 +337,67 @@ def test_a_final_description_that_comes_twice_settles_once(running: JobRecord, s
 def test_events_of_unknown_attempts_change_nothing(running: JobRecord) -> None:
     assert decide(running, observed(SECOND), NOW) is None
     assert decide(running, AttemptAccepted(name=SECOND), NOW) is None
+
+
+HOUR = 3600.0
+
+
+def under_a_deadline(hours: float) -> JobRecord:
+    """A spot job of an hour's work on demand, which may take an hour beyond; its on-demand rung is the last one."""
+    fallback = Fallback(by=NOW + (hours - 2) * HOUR, work=3600, beyond=3600)
+    made = prepared(plan=plan(fallback=fallback))
+    opened = open_prepared(job(deadline=NOW + hours * HOUR), made, NOW).job
+    return after(opened, AttemptAccepted(name=FIRST))
+
+
+def test_a_job_waits_and_begins_anew_where_no_rung_has_capacity(queued: JobRecord) -> None:
+    on_demand = after(queued, AttemptRefused(name=FIRST, reason="capacity", message="none"))
+    assert on_demand.attempt is not None
+    assert on_demand.attempt.market == "on_demand"
+    failed = {"status": "Failed", "secondary_status": "Failed", "failure_reason": "CapacityError: none"}
+    waiting = after(on_demand, AttemptAccepted(name=FIRST), observed(FIRST, **failed))
+    assert (waiting.state, waiting.error) == ("queued", None)
+    assert waiting.waiting_for == "capacity of ml.g5.xlarge or ml.g6.xlarge"
+    assert waiting.reserved == 0
+    again = after(waiting, RungDue(), now=NOW + HOUR)
+    assert again.attempt is not None
+    assert (again.rung, again.attempt.market, again.attempt.name) == (0, "spot", SECOND)
+
+
+def test_a_wait_without_capacity_ends_with_the_deadline() -> None:
+    on_demand = after(
+        under_a_deadline(3), observed(status="Failed", secondary_status="Failed", failure_reason="CapacityError")
+    )
+    assert on_demand.rung == 1
+    failed = observed(SECOND, status="Failed", secondary_status="Failed", failure_reason="CapacityError")
+    waiting = after(on_demand, AttemptAccepted(name=SECOND), failed, now=NOW + HOUR)
+    late = after(waiting, RungDue(), now=NOW + 3 * HOUR)
+    assert late.state == "failed"
+    assert late.error is not None
+    assert late.error.code == "deadline_missed"
+
+
+def test_an_interrupted_job_leaves_spot_while_on_demand_still_meets_the_deadline() -> None:
+    running = after(under_a_deadline(4), observed(training_seconds=60))
+    away = after(running, observed(secondary_status="Pending", interruptions=1, training_seconds=60), now=NOW + HOUR)
+    assert away.state == "interrupted"
+    assert decide(away, RungDue(), NOW + 1.7 * HOUR) is None
+    leaving = decide(away, RungDue(), NOW + 1.9 * HOUR)
+    assert leaving is not None
+    assert leaving.commands == (StopAttempt(name=FIRST),)
+    stopped = observed(status="Stopped", secondary_status="Stopped", interruptions=1, training_seconds=60)
+    climbed = after(leaving.job, stopped, now=NOW + 2 * HOUR)
+    assert climbed.attempt is not None
+    assert climbed.attempt.market == "on_demand"
+
+
+def test_work_that_is_done_lets_a_job_wait_longer_for_spot() -> None:
+    worked = {"interruptions": 1, "training_seconds": 3000}
+    away = after(under_a_deadline(4), observed(), observed(secondary_status="Pending", **worked), now=NOW + HOUR)
+    assert decide(away, RungDue(), NOW + 1.9 * HOUR) is None
+    assert decide(away, RungDue(), NOW + 2.9 * HOUR) is not None
+
+
+def test_a_job_that_has_its_instance_is_never_moved_from_spot() -> None:
+    loading = after(under_a_deadline(4), observed(secondary_status="Downloading"), now=NOW + HOUR)
+    assert decide(loading, RungDue(), NOW + 3.5 * HOUR) is None

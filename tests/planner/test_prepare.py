@@ -118,7 +118,7 @@ def test_spot_patience_leaves_time_for_on_demand_before_the_deadline(hours):
     waited = sum(rung.patience for rung in spot)
     on_demand = plan_for(constraints={"market": "on_demand", "instance_types": last.instance_types}).plan.chosen
     assert waited / 3600 + on_demand.wall_hours.high <= hours + 0.001
-    assert waited <= plan.on_demand_by - NOW
+    assert waited <= plan.fallback.by - NOW
 
 
 def test_the_last_spot_rung_waits_for_what_a_far_deadline_leaves():
@@ -131,7 +131,7 @@ def test_the_last_spot_rung_waits_for_what_a_far_deadline_leaves():
 
 def test_without_a_deadline_there_is_no_last_safe_moment():
     plan = plan_for().plan
-    assert plan.on_demand_by is None
+    assert plan.fallback is None
     assert plan.chosen.on_time_probability is None
     assert {rung.patience for rung in plan.rungs[:-1]} == {1800}
 

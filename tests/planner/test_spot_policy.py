@@ -3,7 +3,8 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spotune.planner.spot_policy import Moment, SpotRule, decide, last_safe_moment, patience
+from spotune.contracts.deadlines import last_safe_moment, patience
+from spotune.planner.spot_policy import Moment, SpotRule, decide
 
 SECONDS = st.floats(0, 1e6)
 RULE = SpotRule(start=600, fallback=600, loss=0, spot_share=0.35)
