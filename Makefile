@@ -30,6 +30,7 @@ check: $(READY)  ## format, lint, types, import directions, dead code, template,
 	$(BIN)/vulture
 	$(BIN)/cfn-lint infra/template.yaml
 	$(BIN)/python docs/errors.py --check
+	$(BIN)/python docs/lifecycle.py --check
 
 test: $(READY)  ## every test; fast ones first
 	$(RUN)/python -m pytest -m 'not torch and not embedded' -n 2

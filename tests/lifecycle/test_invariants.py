@@ -12,10 +12,11 @@ from spotune.contracts.events import (
     CancelRequested,
     Event,
     PauseRequested,
+    Refused,
     ResumeRequested,
     RungDue,
 )
-from spotune.contracts.job import Decision, JobRecord
+from spotune.contracts.job import Decision, JobError, JobRecord
 from spotune.contracts.money import STOP_LATENCY
 from spotune.contracts.training import Failure
 from spotune.lifecycle import decide, open_prepared
@@ -34,6 +35,8 @@ def events(draw: st.DrawFn) -> tuple[Event, float]:
     event = draw(
         st.sampled_from(
             [
+                prepared(),
+                Refused(error=JobError(code="no_rows", message="none")),
                 AttemptAccepted(name=name),
                 AttemptRefused(name=name, reason="quota", message="q"),
                 AttemptRefused(name=name, reason="capacity", message="c"),
