@@ -12,14 +12,14 @@ from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from handlers import openapi
 from handlers.bodies import with_readable_body
 from handlers.problems import error_response, register
-from handlers.routes import accuracy, files, jobs, market, models
+from handlers.routes import accuracy, budget, files, jobs, market, models
 from spotune.contracts.errors import NotFound, SpotuneError
 from spotune.service.installation import installation
 from spotune.service.keys import authenticate
 
 logger = Logger(service="api")
 app = APIGatewayHttpResolver(enable_validation=True)
-for resource in (accuracy, files, jobs, market, models):
+for resource in (accuracy, budget, files, jobs, market, models):
     app.include_router(resource.router)
 register(app)
 

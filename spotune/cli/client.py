@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from spotune.cli.connection import HOW_TO_START, Connection
 from spotune.contracts.api import (
     AccuracyObject,
+    BudgetObject,
     CheckpointObject,
     EventObject,
     FileObject,
@@ -136,6 +137,10 @@ class Api:
     def accuracy(self, *, after: str | None = None, limit: int = 20) -> AccuracyObject:
         """A page of finished runs against their forecasts, newest first, and the corrections in force."""
         return _read(AccuracyObject, self._get("accuracy", _page(after, limit)))
+
+    def budget(self, month: str | None = None) -> BudgetObject:
+        """The tenant's money in a month."""
+        return _read(BudgetObject, self._get("budget", {"month": month} if month else None))
 
     def file(self, file_id: str) -> FileObject:
         """One uploaded file."""

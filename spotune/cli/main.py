@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from spotune.cli import accuracy, catalog, chat, data, demo, estimate, jobs, planning, stack
+from spotune.cli import accuracy, budget, catalog, chat, data, demo, estimate, jobs, planning, stack
 from spotune.cli.screen import print_error
 from spotune.contracts.errors import Conflict, NotAuthenticated, NotFound, RequestRefused, SpotuneError, TooLarge
 from spotune.contracts.errors import Unavailable as NotAnswering
@@ -59,6 +59,7 @@ app.command(epilog="Example: spotune compare-methods --model meta-llama/Llama-3.
 )
 app.command(epilog="Example: spotune catalog --gpu L4")(catalog.catalog)
 app.command(epilog="Example: spotune accuracy --limit 50")(accuracy.accuracy)
+app.command(epilog="Example: spotune budget --month 2026-11")(budget.budget)
 app.command(epilog="Example: spotune submit job.yaml --budget 20 --within-hours 6 --wait")(jobs.submit)
 app.command("list", epilog="Example: spotune list --limit 5 --json")(jobs.list_jobs)
 app.command(epilog="Example: spotune show ftjob-...")(jobs.show)

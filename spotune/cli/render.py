@@ -17,6 +17,7 @@ from spotune.contracts.dataset import DatasetReport
 from spotune.contracts.history import FinishedRun
 from spotune.contracts.job import Attempt, ResolvedSetting
 from spotune.contracts.plan import Candidate, Plan, Rung
+from spotune.contracts.receipt import Receipt
 from spotune.contracts.training import Scores, TrainingReport
 
 Row = tuple[str, str]
@@ -84,6 +85,8 @@ def job(answer: JobObject, *, now: float) -> RenderableType:
         parts.append(settings(answer.spotune.settings))
     if answer.spotune.report is not None:
         parts.append(scores(answer.spotune.report))
+    if answer.spotune.receipt is not None and answer.spotune.receipt.attempts:
+        parts.append(facts("Receipt", receipt_rows(answer.spotune.receipt)))
     if answer.spotune.run is not None:
         parts.append(outcome(answer.spotune.run))
     return paragraphs(parts)
@@ -163,6 +166,24 @@ def scores(report: TrainingReport) -> RenderableType:
     for name, read in rows:
         add_row(listed, name, read(report.base), read(report.tuned))
     return titled("Result", listed)
+
+
+def receipt_rows(receipt: Receipt) -> list[Row]:
+    """What a job cost, lost and saved."""
+    seconds = (
+        f"{words.duration(receipt.training_seconds)} on instances, {words.duration(receipt.billable_seconds)} billable"
+    )
+    rows = [
+        ("attempts", f"{receipt.attempts}, {receipt.interruptions} interruptions"),
+        ("time", seconds),
+        ("billed", dollars(receipt.billed)),
+        ("saved", f"{dollars(receipt.saved)} against {dollars(receipt.on_demand)} on demand"),
+    ]
+    if receipt.work_lost_seconds is not None:
+        rows.append(("work lost", f"{receipt.steps_lost} steps, {words.duration(receipt.work_lost_seconds)} run again"))
+    if receipt.forecast is not None:
+        rows.append(("forecast", words.money(receipt.forecast)))
+    return rows
 
 
 def outcome(run: FinishedRun) -> RenderableType:

@@ -10,6 +10,7 @@ from spotune.contracts.files import UploadPart
 from spotune.contracts.history import Corrections, FinishedRun
 from spotune.contracts.job import Attempt, JobError, ResolvedSetting, State
 from spotune.contracts.plan import Plan
+from spotune.contracts.receipt import Receipt
 from spotune.contracts.request import Hyperparameters, MethodChoice
 from spotune.contracts.training import Progress, TrainingConfig, TrainingReport
 
@@ -92,6 +93,25 @@ class DatasetPair(Contract):
     validation: DatasetReport | None
 
 
+class BudgetObject(Contract):
+    """A tenant's money in one month. Amounts are micro-dollars."""
+
+    object: Literal["budget"] = "budget"
+    tenant: str
+    month: str
+    """`YYYY-MM`, UTC."""
+    limit: MicroUSD
+    billed: MicroUSD
+    reserved: MicroUSD
+    """Set aside for what runs: its worst case."""
+    left: MicroUSD
+    """What can still be reserved."""
+    reached: Literal[0, 50, 80, 100]
+    """Per cent of the limit that billed money has passed, of those that are warned of."""
+    warning: str
+    """In words; empty below 50 %."""
+
+
 class AccuracyObject(Contract):
     """A page of finished runs, forecast against outcome, and what plans have learnt from those of all tenants."""
 
@@ -116,6 +136,8 @@ class JobDetails(Contract):
     progress: Progress | None
     report: TrainingReport | None
     dataset: DatasetPair
+    receipt: Receipt | None
+    """What it cost and what it saved, once it has ended."""
     run: FinishedRun | None
     """Forecast against outcome, once the job has ended."""
     gate_verdict: str

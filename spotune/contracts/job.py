@@ -25,6 +25,9 @@ State = Literal[
     "failed",
     "cancelled",
 ]
+ENDED = frozenset({"Completed", "Failed", "Stopped"})
+"""SageMaker's final statuses."""
+
 TERMINAL: frozenset[State] = frozenset({"succeeded", "failed", "cancelled"})
 
 Outcome = Literal[
@@ -99,6 +102,11 @@ class Attempt(Contract):
     """Why we asked SageMaker to stop it."""
     outcome: Outcome | None = None
 
+    @property
+    def live(self) -> bool:
+        """SageMaker took it, and has not said that it ended: it may still be billed, even where we gave it up."""
+        return self.accepted and self.status not in ENDED
+
 
 class JobRecord(Contract):
     """Everything known of one job. `version` guards every change; `event_seq` is the last log event's number."""
@@ -144,8 +152,13 @@ class JobRecord(Contract):
 
     @property
     def terminal(self) -> bool:
-        """True where nothing can change any more."""
+        """True where its state cannot change any more."""
         return self.state in TERMINAL
+
+    @property
+    def open(self) -> bool:
+        """True where something may still happen: it has not ended, or a training job of its own has not."""
+        return not self.terminal or any(attempt.live for attempt in self.attempts)
 
 
 class LogEvent(Contract):

@@ -6,6 +6,8 @@ shortens those seconds is known at the end only. A cap that holds without any di
 
 from __future__ import annotations
 
+from typing import Literal
+
 from spotune.contracts.base import MicroUSD, Seconds
 
 STOP_LATENCY: Seconds = 180
@@ -30,3 +32,12 @@ def worst_case(on_demand_price: MicroUSD, count: int, max_runtime: Seconds) -> M
 def longest_runtime(on_demand_price: MicroUSD, count: int, money: MicroUSD) -> int:
     """The longest time limit, in seconds, whose worst case this money covers; below zero where it covers none."""
     return min(money * 3600 // (on_demand_price * count) - STOP_LATENCY, LONGEST_RUNTIME)
+
+
+def warning_level(billed: MicroUSD, limit: MicroUSD) -> Literal[0, 50, 80, 100]:
+    """The highest share of a cap or a limit, in per cent, that is warned of and that billed money has reached."""
+    if billed * 100 >= limit * 100:
+        return 100
+    if billed * 100 >= limit * 80:
+        return 80
+    return 50 if billed * 100 >= limit * 50 else 0

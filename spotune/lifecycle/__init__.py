@@ -2,5 +2,6 @@
 
 from spotune.lifecycle.decide import decide, open_job, open_prepared
 from spotune.lifecycle.finished import finished_run
+from spotune.lifecycle.receipt import on_demand_cost, receipt
 
-__all__ = ["decide", "finished_run", "open_job", "open_prepared"]
+__all__ = ["decide", "finished_run", "on_demand_cost", "open_job", "open_prepared", "receipt"]

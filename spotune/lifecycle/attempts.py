@@ -6,7 +6,7 @@ import math
 
 from spotune.contracts.base import MicroUSD, Seconds, Timestamp, dollars
 from spotune.contracts.deadlines import patience
-from spotune.contracts.job import Attempt, JobError, JobRecord, StartAttempt
+from spotune.contracts.job import Attempt, JobError, JobRecord, StartAttempt, StopAttempt
 from spotune.contracts.money import LONGEST_RUNTIME, longest_runtime, worst_case
 from spotune.contracts.plan import Plan, Rung
 from spotune.lifecycle.draft import Draft
@@ -16,8 +16,14 @@ SHORTEST_RUN: Seconds = 300
 
 
 def begin_attempt(draft: Draft, rung: int) -> None:
-    """Reserve money and order the next attempt on this rung; fail the job where time or money do not reach."""
+    """Reserve money and order the next attempt on this rung; fail the job where time or money do not reach.
+
+    It waits while a training job that was given up has not ended: never two of one job.
+    """
     job, chosen = draft.job, plan_of(draft.job).rungs[rung]
+    if (left_over := next((one for one in job.attempts if one.live), None)) is not None:
+        draft.set(state="queued", waiting_for=f"training job {left_over.name} to end")
+        return
     runtime, what_ran_out = affordable_runtime(job, chosen, draft.now)
     if draft.no_funds:
         _fail(draft, _limit_reached(draft.no_funds))
@@ -68,6 +74,18 @@ def _new_attempt(draft: Draft, rung: int, number: int, runtime: Seconds) -> Atte
         reserved=worst_case(chosen.ceiling_price, chosen.instance_count, runtime),
         requested_at=draft.now,
     )
+
+
+def take_back(draft: Draft, attempt: Attempt) -> None:
+    """A training job that we had given up was created after all: stop it; its money is set aside until it has ended."""
+    worst = worst_case(attempt.on_demand_price, attempt.instance_count, attempt.max_runtime)
+    room = draft.job.cap - draft.job.billed - draft.job.reserved
+    amount = 0 if draft.no_funds else min(worst, room)
+    draft.replace_attempt(attempt.with_(accepted=True, stop_asked="cancel", reserved=amount))
+    if amount:
+        draft.reserve(amount)
+    draft.command(StopAttempt(name=attempt.name))
+    draft.say(f"Training job {attempt.name} was created after all; it is being stopped.", level="warn")
 
 
 def next_rung(job: JobRecord, now: Timestamp) -> int | None:

@@ -24,12 +24,9 @@ from spotune.contracts.events import (
     TrainingObserved,
 )
 from spotune.contracts.job import Attempt, CheckDataset, Decision, JobError, JobRecord, StopAttempt
-from spotune.lifecycle.attempts import begin_attempt, next_rung, plan_of, spot_time_left
+from spotune.lifecycle.attempts import begin_attempt, next_rung, plan_of, spot_time_left, take_back
 from spotune.lifecycle.draft import Draft
 from spotune.lifecycle.observed import observe
-
-WAITED_FOR = frozenset({"quota", "capacity", "stopped_max_wait"})
-"""Outcomes after which a job waits and is ordered again, at no cost."""
 
 NO_INSTANCE = frozenset({"", "Starting", "Pending", "Interrupted", "LaunchingMLInstances", "PreparingTrainingStack"})
 """SageMaker's secondary statuses before an instance works for the job."""
@@ -116,11 +113,10 @@ def _accepted(draft: Draft, event: AttemptAccepted) -> bool:
     attempt = _find(draft.job, event.name)
     if attempt is None or attempt.accepted:
         return False
-    draft.replace_attempt(attempt.with_(accepted=True))
     if draft.job.terminal or attempt.outcome is not None:
-        draft.command(StopAttempt(name=event.name))
-        draft.say(f"Training job {event.name} was created after all; it is being stopped.", level="warn")
+        take_back(draft, attempt)
         return True
+    draft.replace_attempt(attempt.with_(accepted=True))
     draft.set(state="starting", waiting_for="")
     draft.say(f"Training job {event.name} accepted.", attempt=attempt.number)
     if attempt.stop_asked:
@@ -216,7 +212,7 @@ def _rung_due(draft: Draft) -> bool:
     job, attempt = draft.job, draft.job.attempt
     if job.terminal or job.cancel_requested or attempt is None or job.state == "paused":
         return False
-    if job.state == "queued" and attempt.outcome in WAITED_FOR:
+    if job.state == "queued" and attempt.outcome is not None:
         return _order_again(draft)
     if attempt.stop_asked or attempt.secondary_status not in NO_INSTANCE or next_rung(job, draft.now) is None:
         return False

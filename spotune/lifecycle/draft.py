@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from spotune.contracts.base import MicroUSD, Timestamp
+from spotune.contracts.base import MicroUSD, Timestamp, dollars
 from spotune.contracts.job import Attempt, Command, Decision, JobError, JobRecord, LedgerChange, LogEvent, State
+from spotune.contracts.money import warning_level
 from spotune.lifecycle.finished import finished_run
 
 
@@ -20,7 +21,7 @@ class Draft:
         self.now = now
         self.no_funds = no_funds
         self._version = job.version + 1
-        self._ended_before = job.terminal
+        self._open_before = job.open
         self._commands: list[Command] = []
         self._log: list[LogEvent] = []
         self._ledger = LedgerChange()
@@ -58,7 +59,14 @@ class Draft:
         self._ledger = self._ledger.with_(
             release=self._ledger.release + attempt.reserved, settle=self._ledger.settle + billed
         )
+        self._warn_of_the_cap(self.job.billed - billed)
         return attempt.with_(reserved=0, billed=attempt.billed + billed)
+
+    def _warn_of_the_cap(self, before: MicroUSD) -> None:
+        """Once a threshold, in the decision that passes it."""
+        cap, billed = self.job.cap, self.job.billed
+        if (level := warning_level(billed, cap)) > warning_level(before, cap):
+            self.say(f"{dollars(billed)} of the {dollars(cap)} cap are billed: {level} % or more.", level="warn")
 
     def finish(self, state: State, error: JobError | None = None) -> None:
         """Enter a terminal state."""
@@ -72,5 +80,5 @@ class Draft:
             commands=tuple(self._commands),
             ledger=self._ledger,
             log=tuple(self._log),
-            run=None if self._ended_before else finished_run(self.job),
+            run=finished_run(self.job) if self._open_before else None,
         )

@@ -8,7 +8,7 @@ from spotune.contracts.training import TrainingReport
 
 
 def finished_run(job: JobRecord) -> FinishedRun | None:
-    """Forecast and outcome of a job in a terminal state; None where it never had an instance."""
+    """Forecast and outcome of a job to which nothing can happen any more; None where it never had an instance."""
     stays = tuple(
         Stay(
             instance_type=attempt.instance_type,
@@ -22,7 +22,7 @@ def finished_run(job: JobRecord) -> FinishedRun | None:
         for attempt in job.attempts
         if attempt.training_seconds > 0
     )
-    if not job.terminal or job.finished_at is None or job.plan is None or not stays:
+    if job.open or job.finished_at is None or job.plan is None or not stays:
         return None
     return FinishedRun(
         id=job.id,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from spotune.contracts.base import dollars
 from spotune.contracts.events import TrainingObserved
-from spotune.contracts.job import Attempt, JobError, JobRecord, Outcome, State, StopAttempt
-from spotune.lifecycle.attempts import begin_attempt, billed_cost, next_rung, plan_of
+from spotune.contracts.job import ENDED, Attempt, JobError, JobRecord, Outcome, State, StopAttempt
+from spotune.lifecycle.attempts import begin_attempt, billed_cost, next_rung, plan_of, take_back
 from spotune.lifecycle.draft import Draft
 from spotune.lifecycle.gate import failed_conditions
 from spotune.lifecycle.outcomes import classify
 
-FINAL = frozenset({"Completed", "Failed", "Stopped"})
 INTERNAL_RETRIES = 2
 """Attempts that may fail for reasons that are not the user's before the job does."""
 
@@ -21,11 +20,11 @@ _ORDER = {"starting": 0, "interrupted": 0, "running": 1, "evaluating": 2}
 def observe(draft: Draft, seen: TrainingObserved) -> bool:
     """Apply a description to the attempt it names; False where it says nothing new."""
     attempt = next((one for one in draft.job.attempts if one.name == seen.name), None)
-    if attempt is None or (attempt.outcome is not None and attempt.status in FINAL):
+    if attempt is None or (attempt.outcome is not None and attempt.status in ENDED):
         return False
     if attempt.outcome is not None or draft.job.terminal:
         return _observe_left_over(draft, attempt, seen)
-    if seen.status in FINAL:
+    if seen.status in ENDED:
         _finish(draft, attempt, seen)
         return True
     return _move(draft, attempt, seen)
@@ -33,16 +32,20 @@ def observe(draft: Draft, seen: TrainingObserved) -> bool:
 
 def _observe_left_over(draft: Draft, attempt: Attempt, seen: TrainingObserved) -> bool:
     """A training job that we had given up lives: stop it, and book what it costs."""
-    if seen.status in FINAL:
-        ended = _described(draft.job, attempt, seen).with_(outcome=attempt.outcome or "stopped_by_user")
+    if seen.status in ENDED:
+        outcome = attempt.outcome or "stopped_by_user"
+        ended = _described(draft.job, attempt, seen).with_(accepted=True, outcome=outcome)
         billed = billed_cost(ended, seen.billable_seconds)
         draft.replace_attempt(draft.settle(ended, billed))
         draft.say(f"Training job {seen.name} ended after it was given up; {dollars(billed)} billed.", level="warn")
         return True
     if attempt.stop_asked and seen.status == "Stopping":
         return False
-    draft.replace_attempt(attempt.with_(accepted=True, stop_asked="cancel"))
-    draft.command(StopAttempt(name=seen.name))
+    if not attempt.accepted:
+        take_back(draft, attempt)
+    else:
+        draft.replace_attempt(attempt.with_(stop_asked="cancel"))
+        draft.command(StopAttempt(name=seen.name))
     return True
 
 

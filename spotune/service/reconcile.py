@@ -67,10 +67,11 @@ def _is_lost(here: Installation, entry: OutboxEntry) -> bool:
 
 def _look(here: Installation, job_id: str) -> bool:
     before = here.store.find_job(job_id)
-    if before is None or before.terminal:
+    if before is None or not before.open:
         return False
-    if before.attempt is not None and before.attempt.accepted and before.attempt.outcome is None:
-        observe(here, before.attempt.name)
+    for attempt in before.attempts:
+        if attempt.live:
+            observe(here, attempt.name)
     if before.state == "validating" and here.clock() - before.created_at > CHECK_LIMIT:
         apply(here, job_id, Refused(error=_CHECK_TIMED_OUT))
     if _may_be_due(here, before):

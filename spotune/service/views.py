@@ -19,13 +19,12 @@ from spotune.contracts.api import (
     Status,
     UploadObject,
 )
-from spotune.contracts.base import MicroUSD
 from spotune.contracts.events import Prepared
 from spotune.contracts.files import FileRecord, UploadTicket
 from spotune.contracts.job import JobRecord, LogEvent, ModelReference, State
 from spotune.contracts.request import Hyperparameters, MethodChoice, Supervised
 from spotune.contracts.training import Manifest, Progress
-from spotune.lifecycle import finished_run
+from spotune.lifecycle import finished_run, on_demand_cost, receipt
 
 STATUS: dict[State, Status] = {
     "validating": "validating_files",
@@ -145,23 +144,16 @@ def _details(job: JobRecord, progress: Progress | None) -> JobDetails:
         plan=job.plan,
         settings=job.settings,
         attempts=job.attempts,
-        money=Money(cap=job.cap, reserved=job.reserved, billed=job.billed, on_demand=_on_demand(job)),
+        money=Money(cap=job.cap, reserved=job.reserved, billed=job.billed, on_demand=on_demand_cost(job) or None),
         progress=progress,
         report=job.report,
         dataset=DatasetPair(training=job.training, validation=job.validation),
+        receipt=receipt(job),
         run=finished_run(job),
         gate_verdict=job.gate_verdict,
         output_uri=job.output_uri,
         error=job.error,
     )
-
-
-def _on_demand(job: JobRecord) -> MicroUSD | None:
-    """What the seconds that passed would have cost on demand."""
-    if not job.billed:
-        return None
-    spent = sum(one.training_seconds * one.instance_count * one.on_demand_price for one in job.attempts)
-    return round(spent / 3600)
 
 
 def _resolved_hyperparameters(job: JobRecord) -> Hyperparameters:

@@ -114,7 +114,7 @@ class Store(Protocol):
         """A job's log, newest first; `after` is a sequence number, 0 for the newest."""
 
     def active_jobs(self) -> Iterator[str]:
-        """Ids of the jobs of all tenants that are in no terminal state, oldest first. Reads grow with them alone.
+        """Ids of the jobs of all tenants to which something may still happen, oldest first. Reads grow with them alone.
 
         May lag behind the last commits by moments.
         """

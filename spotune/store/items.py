@@ -104,10 +104,10 @@ def file_item(record: FileRecord) -> Item:
 
 
 def job_item(job: JobRecord, writer: str) -> Item:
-    """A job; in `gsi2` as long as it can change."""
+    """A job; in `gsi2` as long as anything can happen to it."""
     item = job_key(job.id) | _content(job, job.tenant) | _indexed("gsi1", jobs_of(job.tenant), job.created_at, job.id)
     item |= {"version": number(job.version), "writer": text(writer)}
-    return item if job.terminal else item | _indexed("gsi2", ACTIVE, job.created_at, job.id)
+    return item if not job.open else item | _indexed("gsi2", ACTIVE, job.created_at, job.id)
 
 
 def log_item(event: LogEvent, tenant: str) -> Item:

@@ -165,7 +165,7 @@ class MemoryStore:
             self._outbox.update(outbox)
             if change.run is not None and run is not None:
                 self._runs.put(change.run, run)
-            if job.terminal:
+            if not job.open:
                 self._active.pop(job.id, None)
             else:
                 self._active[job.id] = moment(job.created_at, job.id)

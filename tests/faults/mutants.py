@@ -29,7 +29,7 @@ import tests.faults.simulation as simulation
 from spotune.aws.base import NameTaken, TrainingJobRefused
 from spotune.contracts.errors import Unavailable
 from spotune.contracts.events import AttemptRefused, ResumeRequested
-from spotune.contracts.job import LedgerChange
+from spotune.contracts.job import ENDED, LedgerChange
 from spotune.contracts.money import LONGEST_RUNTIME
 from spotune.lifecycle.draft import Draft
 from spotune.service.changes import apply
@@ -63,7 +63,7 @@ def _look_at_an_ended_attempt_again() -> None:
         attempt = next((one for one in draft.job.attempts if one.name == seen.name), None)
         if attempt is None:
             return False
-        if seen.status in observed.FINAL:
+        if seen.status in ENDED:
             observed._finish(draft, attempt.with_(outcome=None), seen)
             return True
         return observed._move(draft, attempt, seen)

@@ -401,3 +401,36 @@ def test_work_that_is_done_lets_a_job_wait_longer_for_spot() -> None:
 def test_a_job_that_has_its_instance_is_never_moved_from_spot() -> None:
     loading = after(under_a_deadline(4), observed(secondary_status="Downloading"), now=NOW + HOUR)
     assert decide(loading, RungDue(), NOW + 3.5 * HOUR) is None
+
+
+def test_a_training_job_that_was_given_up_and_lives_keeps_its_money_and_the_next_attempt_waits(
+    queued: JobRecord,
+) -> None:
+    given_up = after(queued, AttemptRefused(name=FIRST, reason="quota", message="none"), PauseRequested())
+    assert given_up.reserved == 0
+    found = decide(given_up, AttemptAccepted(name=FIRST), NOW)
+    assert found is not None
+    assert found.commands == (StopAttempt(name=FIRST),)
+    assert found.job.reserved == found.ledger.reserve == queued.reserved
+    waiting = after(found.job, ResumeRequested())
+    assert waiting.waiting_for == f"training job {FIRST} to end"
+    assert decide(waiting, RungDue(), NOW) is None or after(waiting, RungDue()).attempts == waiting.attempts
+    ended = after(waiting, observed(status="Stopped", secondary_status="Stopped", billable_seconds=60))
+    assert ended.reserved == 0
+    assert ended.billed > 0
+    again = after(ended, RungDue())
+    assert again.attempt is not None
+    assert again.attempt.name == SECOND
+
+
+def test_a_job_that_has_ended_stays_open_while_its_training_job_lives(queued: JobRecord) -> None:
+    cancelled = after(queued, AttemptRefused(name=FIRST, reason="quota", message="none"), CancelRequested())
+    assert not cancelled.open
+    found = after(cancelled, AttemptAccepted(name=FIRST))
+    assert (found.state, found.open) == ("cancelled", True)
+    stopped = observed(status="Stopped", secondary_status="Stopped", training_seconds=90, billable_seconds=60)
+    closed = decide(found, stopped, NOW)
+    assert closed is not None
+    assert (closed.job.open, closed.job.reserved) == (False, 0)
+    assert closed.run is not None
+    assert closed.run.actual.cost == closed.job.billed > 0

@@ -79,8 +79,9 @@ def check(before: JobRecord, decision: Decision) -> None:
     assert sum(attempt.outcome is None for attempt in after.attempts) <= 1
     if before.terminal:
         assert after.state == before.state
-    if after.terminal:
+    if not after.open:
         assert after.reserved == 0
+    if after.terminal:
         assert after.finished_at is not None
 
 

@@ -1,0 +1,21 @@
+"""`/v1/budget`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from aws_lambda_powertools.event_handler.api_gateway import Router
+from aws_lambda_powertools.event_handler.openapi.params import Query
+
+from spotune.contracts.api import BudgetObject
+from spotune.service.budget import budget
+from spotune.service.installation import installation
+
+router = Router()
+Month = Annotated[str | None, Query(description="`YYYY-MM`, UTC; the present one where it is left out.")]
+
+
+@router.get("/v1/budget", tags=["money"], summary="What your tenant has spent, reserved and left in a month")
+def show(month: Month = None) -> BudgetObject:
+    """The ledger, and a warning from half of the limit on."""
+    return budget(installation(), router.context["tenant"], month)
