@@ -9,9 +9,11 @@ from aws_lambda_powertools.event_handler.openapi.params import Body, Query
 
 from handlers.routes.paging import After, Limit, list_object
 from spotune.contracts.api import CheckpointObject, EventObject, JobObject, ListObject, PlanObject
+from spotune.contracts.diagnosis import Diagnosis
 from spotune.contracts.errors import RequestRefused
 from spotune.contracts.request import JobRequest, PlanRequest
 from spotune.service import control, registry, submit, views
+from spotune.service.diagnosis import explain
 from spotune.service.installation import installation
 from spotune.service.observation import progress_of
 
@@ -75,6 +77,12 @@ def pause(job_id: str) -> JobObject:
 def resume(job_id: str) -> JobObject:
     """From its newest checkpoint."""
     return views.job_object(control.resume(installation(), router.context["tenant"], job_id))
+
+
+@router.get(JOBS + "/<job_id>/diagnosis", tags=["jobs"], summary="Why a job is where it is, and what to do")
+def diagnosis(job_id: str) -> Diagnosis:
+    """The typed cause, what shows it, the remedy, and the command to run."""
+    return explain(installation(), router.context["tenant"], job_id)
 
 
 @router.get(JOBS + "/<job_id>/events", tags=["jobs"], summary="A job's log, newest first")

@@ -27,6 +27,7 @@ from spotune.contracts.api import (
     UploadObject,
 )
 from spotune.contracts.base import Contract
+from spotune.contracts.diagnosis import Diagnosis
 from spotune.contracts.errors import (
     Conflict,
     NotAuthenticated,
@@ -110,6 +111,10 @@ class Api:
     def cancel(self, job_id: str) -> JobObject:
         """Ask a job to end."""
         return _read(JobObject, self._send(self._post(f"fine_tuning/jobs/{job_id}/cancel"), repeat=True))
+
+    def diagnosis(self, job_id: str) -> Diagnosis:
+        """Why the job is where it is."""
+        return _read(Diagnosis, self._get(f"fine_tuning/jobs/{job_id}/diagnosis"))
 
     def events(self, job_id: str) -> Iterator[EventObject]:
         """The job's log, newest first, page by page as it is read."""

@@ -88,6 +88,18 @@ def show(job_id: JobArgument, json: JsonOption = False) -> None:
     screen.show(render.job(job, now=time.time()))
 
 
+def explain(job_id: JobArgument, json: JsonOption = False) -> None:
+    """Say why a job is where it is: the cause, what shows it, the remedy, the command to run."""
+    screen = Screen(machine=json)
+    with Api(find_connection()) as api:
+        seen = api.diagnosis(job_id)
+    screen.emit(seen.model_dump(mode="json"))
+    rows = [("cause", seen.cause.replace("_", " ")), ("message", seen.message)]
+    rows += [("evidence", words) for words in seen.evidence]
+    rows += [(name, value) for name, value in (("remedy", seen.remedy), ("next", seen.command)) if value]
+    screen.show(render.facts(seen.job_id, rows))
+
+
 def watch(job_id: JobArgument, json: JsonOption = False) -> int:
     """Follow a job until it ends. Ctrl-C ends the watching, not the job."""
     with Api(find_connection()) as api:

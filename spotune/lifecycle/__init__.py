@@ -1,7 +1,8 @@
 """Pure life of a job: `decide(job, event, now) -> Decision`."""
 
 from spotune.lifecycle.decide import decide, open_job, open_prepared
+from spotune.lifecycle.diagnosis import diagnose
 from spotune.lifecycle.finished import finished_run
 from spotune.lifecycle.receipt import on_demand_cost, receipt
 
-__all__ = ["decide", "finished_run", "on_demand_cost", "open_job", "open_prepared", "receipt"]
+__all__ = ["decide", "diagnose", "finished_run", "on_demand_cost", "open_job", "open_prepared", "receipt"]

@@ -1,0 +1,203 @@
+"""Reads a job's record for the one cause of its state. Pure: what lies in S3 is handed in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from spotune.contracts.base import Timestamp, dollars
+from spotune.contracts.diagnosis import Cause, Diagnosis
+from spotune.contracts.job import Attempt, JobError, JobRecord
+from spotune.contracts.market import quota_name
+from spotune.contracts.plan import Candidate
+
+STALLED_INTERVALS = 3
+"""Save intervals without a new checkpoint in S3 after which its upload is taken to hang."""
+OFTEN = 3.0
+"""Interruptions beyond this multiple of the forecast, and two, are what ate time or money."""
+
+_CAUSES: dict[str, Cause] = {
+    "out_of_memory": "out_of_memory",
+    "no_trainable_rows": "no_loss_mask",
+    "no_held_out_rows": "no_loss_mask",
+    "template_refused_row": "no_loss_mask",
+    "tokenizer_missing": "no_loss_mask",
+    "no_assistant_tokens": "no_loss_mask",
+    "permission_missing": "missing_permission",
+    "capacity": "capacity",
+    "capacity_wait_over": "capacity",
+    "loss_not_finite": "loss_not_finite",
+    "checkpoint_of_another_config": "checkpoint_invalid",
+    "base_model_unavailable": "model_unavailable",
+    "model_incomplete": "model_unavailable",
+    "model_unreadable": "model_unavailable",
+    "model_without_weights": "model_unavailable",
+    "pickled_weights": "model_unavailable",
+    "deadline_missed": "time_ran_out",
+    "check_timed_out": "bad_data",
+    "dataset_faults": "bad_data",
+    "budget_exhausted": "money_ran_out",
+    "time_or_money_ran_out": "money_ran_out",
+    "monthly_limit_reached": "money_ran_out",
+    "runtime_too_short": "money_ran_out",
+    "report_missing": "internal",
+    "internal": "internal",
+    "training_job_invalid": "internal",
+}
+"""By an error's code. A code of the data room means bad rows, any other one settings that do not go together."""
+
+
+def diagnose(job: JobRecord, newest_checkpoint: Timestamp | None, now: Timestamp) -> Diagnosis:
+    """The cause of the job's state.
+
+    Args:
+        newest_checkpoint: when the newest complete checkpoint in S3 was made; None where there is none.
+    """
+    if job.error is not None:
+        return _failed(job, job.error)
+    if job.waiting_for.startswith("quota"):
+        return _short_of_quota(job)
+    if job.waiting_for.startswith("capacity") or job.state == "interrupted":
+        return _waiting_for_capacity(job)
+    if _stalled(job, newest_checkpoint, now):
+        return _sync_stalled(job, newest_checkpoint, now)
+    if job.state in ("paused", "cancelled"):
+        return _ended_by_a_person(job)
+    said = f"waiting for {job.waiting_for}" if job.waiting_for else job.state
+    return Diagnosis(job_id=job.id, cause="well", message=f"Nothing is wrong: the job is {said}.")
+
+
+def _failed(job: JobRecord, error: JobError) -> Diagnosis:
+    cause = _cause_of(job, error)
+    evidence = [f"{error.code}: {error.message}", *([error.evidence] if error.evidence else [])]
+    remedy, command = error.remedy, f"spotune logs {job.id}"
+    if cause == "out_of_memory":
+        evidence += _memory_evidence(job)
+        roomier = _roomier(job)
+        if roomier is not None:
+            remedy = f"{remedy} The nearest that has more room: {roomier.instance_type} ({roomier.gpu})."
+            command = f"spotune submit ... --set constraints.instance_types='[\"{roomier.instance_type}\"]'"
+    elif cause == "bad_data":
+        evidence += _bad_rows(job)
+        command = f"spotune data check FILE --model {job.model.name}"
+    elif cause == "interrupted_too_often":
+        evidence.append(f"{_interruptions(job)} interruptions; {_expected(job):.2f} were expected.")
+        remedy = "Submit it with constraints.market on_demand, or with a type whose bucket in `spotune catalog` is low."
+        command = "spotune submit ... --set constraints.market=on_demand"
+    elif cause in ("money_ran_out", "time_ran_out"):
+        evidence.append(f"{dollars(job.billed)} of {dollars(job.cap)} billed; {_trained(job)} s on instances.")
+        command = f"spotune show {job.id}"
+    return Diagnosis(
+        job_id=job.id, cause=cause, message=error.message, evidence=tuple(evidence), remedy=remedy, command=command
+    )
+
+
+def _cause_of(job: JobRecord, error: JobError) -> Cause:
+    cause = _CAUSES.get(error.code)
+    if cause in ("money_ran_out", "time_ran_out") and _interruptions(job) > OFTEN * _expected(job) + 2:
+        return "interrupted_too_often"
+    if cause is not None:
+        return cause
+    reports = (job.training, job.validation)
+    return "bad_data" if any(report is not None and not report.ok for report in reports) else "settings_invalid"
+
+
+def _memory_evidence(job: JobRecord) -> Iterator[str]:
+    if job.plan is None:
+        return
+    memory = job.plan.chosen.memory
+    yield (
+        f"Forecast: {memory.mid / 2**30:.1f} GiB, 95 % under {memory.p95 / 2**30:.1f}, of {memory.usable / 2**30:.1f} "
+        f"usable on {job.plan.chosen.gpu}."
+    )
+    if job.report is not None:
+        yield f"Peak: {job.report.peak_memory_bytes / 2**30:.1f} GiB."
+
+
+def _roomier(job: JobRecord) -> Candidate | None:
+    """The cheapest alternative of the plan on a card with more memory."""
+    if job.plan is None:
+        return None
+    chosen = job.plan.chosen
+    more = (one for one in job.plan.alternatives if one.memory.usable > chosen.memory.usable)
+    return min(more, key=lambda one: one.cost.mid, default=None)
+
+
+def _bad_rows(job: JobRecord) -> Iterator[str]:
+    for report in (job.training, job.validation):
+        for fault in report.faults[:5] if report is not None else ():
+            yield f"{report.uri if report else ''} line {fault.line}, {fault.field or 'row'}: {fault.message}"
+
+
+def _short_of_quota(job: JobRecord) -> Diagnosis:
+    attempt = job.attempt
+    name = quota_name(attempt.instance_type, attempt.market) if attempt is not None else ""
+    count = attempt.instance_count if attempt is not None else 1
+    return Diagnosis(
+        job_id=job.id,
+        cause="quota",
+        message=f"SageMaker's quota {name!r} is used up or zero; the job waits and is ordered again by itself.",
+        evidence=(f"Waiting for {job.waiting_for}.", f"Service code sagemaker, quota name {name}, needed {count}."),
+        remedy="Ask for more in the Service Quotas console, or allow other instance types.",
+        command=f"aws service-quotas list-service-quotas --service-code sagemaker "
+        f"--query \"Quotas[?QuotaName=='{name}']\"",
+    )
+
+
+def _waiting_for_capacity(job: JobRecord) -> Diagnosis:
+    return Diagnosis(
+        job_id=job.id,
+        cause="capacity",
+        message="There is no capacity now; SageMaker looks again, and the ladder goes on when its time comes.",
+        evidence=(f"Waiting for {job.waiting_for or 'an instance after an interruption'}.", *_last_status(job.attempt)),
+        remedy="Wait, or allow more instance types or the on-demand market.",
+        command=f"spotune watch {job.id}",
+    )
+
+
+def _last_status(attempt: Attempt | None) -> Iterator[str]:
+    if attempt is not None:
+        yield f"{attempt.name}: {attempt.status or 'requested'}, {attempt.secondary_status or '-'}."
+
+
+def _stalled(job: JobRecord, newest: Timestamp | None, now: Timestamp) -> bool:
+    attempt = job.attempt
+    if job.state != "running" or attempt is None or job.config is None or attempt.started_at is None:
+        return False
+    start = job.plan.chosen.start_seconds if job.plan is not None else 0.0
+    since = max(newest or 0.0, attempt.started_at + start)
+    return now - since > STALLED_INTERVALS * job.config.checkpoint.interval_seconds
+
+
+def _sync_stalled(job: JobRecord, newest: Timestamp | None, now: Timestamp) -> Diagnosis:
+    interval = job.config.checkpoint.interval_seconds if job.config is not None else 0
+    age = f"{now - newest:.0f} s old" if newest is not None else "missing"
+    return Diagnosis(
+        job_id=job.id,
+        cause="sync_stalled",
+        message="The job trains, but no new checkpoint arrives in S3: an interruption now would cost all of that work.",
+        evidence=(f"The newest manifest is {age}; one is due every {interval} s.",),
+        remedy="Look for a full disk or missing S3 permissions in the container's log; pause it to force a checkpoint.",
+        command=f"spotune logs {job.id} --container",
+    )
+
+
+def _ended_by_a_person(job: JobRecord) -> Diagnosis:
+    paused = job.state == "paused"
+    return Diagnosis(
+        job_id=job.id,
+        cause="paused" if paused else "cancelled",
+        message="The job was paused; its checkpoints are kept." if paused else "The job was cancelled.",
+        remedy=f"Resume it with POST /v1/fine_tuning/jobs/{job.id}/resume." if paused else "",
+    )
+
+
+def _interruptions(job: JobRecord) -> int:
+    return sum(attempt.interruptions for attempt in job.attempts)
+
+
+def _expected(job: JobRecord) -> float:
+    return job.plan.chosen.interruptions if job.plan is not None else 0.0
+
+
+def _trained(job: JobRecord) -> int:
+    return sum(attempt.training_seconds for attempt in job.attempts)
