@@ -112,6 +112,14 @@ class Api:
         """Ask a job to end."""
         return _read(JobObject, self._send(self._post(f"fine_tuning/jobs/{job_id}/cancel"), repeat=True))
 
+    def pause(self, job_id: str) -> JobObject:
+        """Ask a job to stop where it is."""
+        return _read(JobObject, self._send(self._post(f"fine_tuning/jobs/{job_id}/pause")))
+
+    def resume(self, job_id: str) -> JobObject:
+        """Let a paused job go on."""
+        return _read(JobObject, self._send(self._post(f"fine_tuning/jobs/{job_id}/resume")))
+
     def diagnosis(self, job_id: str) -> Diagnosis:
         """Why the job is where it is."""
         return _read(Diagnosis, self._get(f"fine_tuning/jobs/{job_id}/diagnosis"))

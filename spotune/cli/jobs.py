@@ -137,6 +137,26 @@ def cancel(job_id: JobArgument, json: JsonOption = False) -> None:
         screen.say(f"It is being stopped: spotune watch {job.id}")
 
 
+def pause(job_id: JobArgument, json: JsonOption = False) -> None:
+    """Stop a job where it is. Its checkpoints are kept; nothing is billed until it is resumed."""
+    screen = Screen(machine=json)
+    with Api(find_connection()) as api:
+        job = api.pause(job_id)
+    screen.emit(job.model_dump(mode="json"))
+    screen.say(f"{job.id}: {words.state_words(job)}.")
+    screen.say(f"Later: spotune resume {job.id}")
+
+
+def resume(job_id: JobArgument, json: JsonOption = False) -> None:
+    """Let a paused job go on from its newest checkpoint."""
+    screen = Screen(machine=json)
+    with Api(find_connection()) as api:
+        job = api.resume(job_id)
+    screen.emit(job.model_dump(mode="json"))
+    screen.say(f"{job.id}: {words.state_words(job)}.")
+    screen.say(f"Follow it: spotune watch {job.id}")
+
+
 def draft_of(
     file: Path | None,
     model: str | None,
