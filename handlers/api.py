@@ -12,18 +12,21 @@ from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from handlers import openapi
 from handlers.bodies import with_readable_body
 from handlers.problems import error_response, register
-from handlers.routes import accuracy, budget, files, jobs, market, models
+from handlers.routes import accuracy, budget, files, jobs, keys, market, models
 from spotune.contracts.errors import NotFound, SpotuneError
+from spotune.contracts.identity import Scope
 from spotune.service.installation import installation
-from spotune.service.keys import authenticate
+from spotune.service.keys import authenticate, require
 
 logger = Logger(service="api")
 app = APIGatewayHttpResolver(enable_validation=True)
-for resource in (accuracy, budget, files, jobs, market, models):
+for resource in (accuracy, budget, files, jobs, keys, market, models):
     app.include_router(resource.router)
 register(app)
 
 OPEN = frozenset({"/openapi.json"})
+ASKING = frozenset({"/v1/fine_tuning/plans"})
+"""Posted, and changing nothing."""
 
 
 @app.get("/openapi.json", include_in_schema=False)
@@ -46,11 +49,21 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     try:
         if event.get("rawPath") not in OPEN:
             headers = {name.lower(): value for name, value in event.get("headers", {}).items()}
-            app.append_context(tenant=authenticate(installation(), headers.get("authorization")))
+            key = authenticate(installation(), headers.get("authorization"))
+            require(key, _scope_of(event))
+            app.append_context(tenant=key.tenant)
         event = with_readable_body(event)
     except SpotuneError as error:
         return _bare(error)
     return app.resolve(event, context)  # type: ignore[arg-type]
+
+
+def _scope_of(event: dict[str, Any]) -> Scope:
+    """What a request needs: keys are for admins, looking is for readers, and all else changes something."""
+    if str(event.get("rawPath", "")).startswith("/v1/keys"):
+        return "admin"
+    method = event.get("requestContext", {}).get("http", {}).get("method", "GET")
+    return "read" if method in ("GET", "HEAD") or event.get("rawPath") in ASKING else "submit"
 
 
 def _bare(error: SpotuneError) -> dict[str, Any]:

@@ -21,8 +21,11 @@ from spotune.contracts.api import (
     EventObject,
     FileObject,
     JobObject,
+    KeyObject,
+    KeyRequest,
     ListObject,
     ModelObject,
+    NewKeyObject,
     PlanObject,
     UploadObject,
 )
@@ -30,6 +33,7 @@ from spotune.contracts.base import Contract
 from spotune.contracts.diagnosis import Diagnosis
 from spotune.contracts.errors import (
     Conflict,
+    NotAllowed,
     NotAuthenticated,
     NotFound,
     RequestRefused,
@@ -48,7 +52,7 @@ RETRY_AFTER = (0.2, 1.0)
 _ERRORS: Mapping[int, type[SpotuneError]] = {
     HTTPStatus.BAD_REQUEST: RequestRefused,
     HTTPStatus.UNAUTHORIZED: NotAuthenticated,
-    HTTPStatus.FORBIDDEN: NotAuthenticated,
+    HTTPStatus.FORBIDDEN: NotAllowed,
     HTTPStatus.NOT_FOUND: NotFound,
     HTTPStatus.CONFLICT: Conflict,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: TooLarge,
@@ -119,6 +123,18 @@ class Api:
     def resume(self, job_id: str) -> JobObject:
         """Let a paused job go on."""
         return _read(JobObject, self._send(self._post(f"fine_tuning/jobs/{job_id}/resume")))
+
+    def create_key(self, request: KeyRequest) -> NewKeyObject:
+        """Make an API key; it is in the answer in clear, and nowhere else."""
+        return _read(NewKeyObject, self._send(self._post("keys", request.model_dump(mode="json"))))
+
+    def keys(self) -> ListObject[KeyObject]:
+        """The tenant's API keys, newest first."""
+        return _read(ListObject[KeyObject], self._get("keys"))
+
+    def revoke_key(self, key_id: str) -> KeyObject:
+        """Close an API key."""
+        return _read(KeyObject, self._send(self._http.build_request("DELETE", f"keys/{key_id}"), repeat=True))
 
     def diagnosis(self, job_id: str) -> Diagnosis:
         """Why the job is where it is."""

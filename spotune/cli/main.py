@@ -14,9 +14,17 @@ from typing import Annotated
 
 import typer
 
-from spotune.cli import accuracy, budget, catalog, chat, data, demo, estimate, jobs, planning, stack
+from spotune.cli import accuracy, budget, catalog, chat, data, demo, estimate, jobs, keys, planning, stack
 from spotune.cli.screen import print_error
-from spotune.contracts.errors import Conflict, NotAuthenticated, NotFound, RequestRefused, SpotuneError, TooLarge
+from spotune.contracts.errors import (
+    Conflict,
+    NotAllowed,
+    NotAuthenticated,
+    NotFound,
+    RequestRefused,
+    SpotuneError,
+    TooLarge,
+)
 from spotune.contracts.errors import Unavailable as NotAnswering
 
 INTERNAL, REFUSED, NOT_FOUND, NOT_AUTHENTICATED, UNREACHABLE, INTERRUPTED = 1, 2, 3, 4, 5, 130
@@ -27,6 +35,7 @@ _EXIT_CODES: tuple[tuple[type[SpotuneError], int], ...] = (
     (TooLarge, REFUSED),
     (NotFound, NOT_FOUND),
     (NotAuthenticated, NOT_AUTHENTICATED),
+    (NotAllowed, NOT_AUTHENTICATED),
     (NotAnswering, UNREACHABLE),
 )
 _LISTED_FAULTS = 10
@@ -71,6 +80,7 @@ app.command(epilog="Example: spotune pause ftjob-...")(jobs.pause)
 app.command(epilog="Example: spotune resume ftjob-...")(jobs.resume)
 app.command(epilog='Example: spotune chat ftjob-... --prompt "My parcel is late."')(chat.chat)
 app.add_typer(data.app, name="data")
+app.add_typer(keys.app, name="keys")
 app.command(epilog="Example: spotune up")(stack.up)
 app.command(epilog="Example: spotune status --json")(stack.status)
 app.command(epilog="Example: spotune down")(stack.down)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Generic, Literal, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
+
+from pydantic import Field
 
 from spotune.contracts.base import Contract, MicroUSD
 from spotune.contracts.dataset import DatasetReport
 from spotune.contracts.files import UploadPart
 from spotune.contracts.history import Corrections, FinishedRun
+from spotune.contracts.identity import Scope
 from spotune.contracts.job import Attempt, JobError, ResolvedSetting, State
 from spotune.contracts.plan import Plan
 from spotune.contracts.receipt import Receipt
@@ -91,6 +94,32 @@ class DatasetPair(Contract):
 
     training: DatasetReport | None
     validation: DatasetReport | None
+
+
+class KeyObject(Contract):
+    """An API key without its secret."""
+
+    id: str
+    object: Literal["api_key"] = "api_key"
+    name: str
+    scopes: tuple[Scope, ...]
+    created_at: int
+    revoked_at: int | None
+    last_used_at: int | None
+    """To the hour; None where it was never used."""
+
+
+class NewKeyObject(KeyObject):
+    """A key that was just made. This answer is the only place where it stands in clear."""
+
+    key: str
+
+
+class KeyRequest(Contract):
+    """What is asked for when a key is made."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    scopes: Annotated[tuple[Scope, ...], Field(min_length=1)] = ("read", "submit")
 
 
 class BudgetObject(Contract):

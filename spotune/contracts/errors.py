@@ -60,6 +60,13 @@ class NotAuthenticated(SpotuneError):
     type = "authentication_error"
 
 
+class NotAllowed(SpotuneError):
+    """A key that is known and may not do this (403)."""
+
+    status = 403
+    type = "permission_error"
+
+
 class NotFound(SpotuneError):
     """No such thing, or not this tenant's: the two look the same (404)."""
 

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from spotune.contracts.base import Contract, MicroUSD, Timestamp
+
+Scope = Literal["read", "submit", "admin"]
+"""What a key may do: look; submit and change jobs and files; make and revoke keys. `admin` may do all of it."""
+
+EVERY_SCOPE: tuple[Scope, ...] = ("read", "submit", "admin")
 
 
 class ApiKey(Contract):
@@ -12,6 +19,17 @@ class ApiKey(Contract):
     tenant: str
     name: str
     created_at: Timestamp
+    scopes: tuple[Scope, ...] = EVERY_SCOPE
+    revoked_at: Timestamp | None = None
+
+    @property
+    def id(self) -> str:
+        """By which a person names it; it opens nothing."""
+        return f"key-{self.sha256[:20]}"
+
+    def allows(self, scope: Scope) -> bool:
+        """True where the key may do this."""
+        return scope in self.scopes or "admin" in self.scopes
 
 
 class TenantLedger(Contract):

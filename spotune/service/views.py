@@ -12,6 +12,7 @@ from spotune.contracts.api import (
     FileObject,
     JobDetails,
     JobObject,
+    KeyObject,
     ModelDetails,
     ModelObject,
     Money,
@@ -19,8 +20,10 @@ from spotune.contracts.api import (
     Status,
     UploadObject,
 )
+from spotune.contracts.base import Timestamp
 from spotune.contracts.events import Prepared
 from spotune.contracts.files import FileRecord, UploadTicket
+from spotune.contracts.identity import ApiKey
 from spotune.contracts.job import JobRecord, LogEvent, ModelReference, State
 from spotune.contracts.request import Hyperparameters, MethodChoice, Supervised
 from spotune.contracts.training import Manifest, Progress
@@ -123,6 +126,18 @@ def tuned_model_object(job: JobRecord) -> ModelObject:
         created=int(job.finished_at or 0),
         owned_by=job.tenant,
         spotune=ModelDetails(kind="tuned", uri=job.output_uri or "", parent=job.model.name, job_id=job.id),
+    )
+
+
+def key_object(key: ApiKey, used_at: Timestamp | None) -> KeyObject:
+    """An API key without its secret."""
+    return KeyObject(
+        id=key.id,
+        name=key.name,
+        scopes=key.scopes,
+        created_at=int(key.created_at),
+        revoked_at=None if key.revoked_at is None else int(key.revoked_at),
+        last_used_at=None if used_at is None else int(used_at),
     )
 
 

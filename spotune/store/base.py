@@ -53,10 +53,16 @@ class Store(Protocol):
     Tenant-scoped reads return None (or an empty page) for another tenant's things, as for missing ones."""
 
     def put_key(self, key: ApiKey) -> None:
-        """Keep an API key's hash."""
+        """Keep an API key's hash, or replace it: revoked."""
 
     def find_key(self, sha256: str) -> ApiKey | None:
         """The key with this hash."""
+
+    def list_keys(self, tenant: str) -> tuple[tuple[ApiKey, Timestamp | None], ...]:
+        """The tenant's keys, newest first, each with its last use that was noted. May lag by moments."""
+
+    def note_use(self, key: ApiKey, at: Timestamp) -> None:
+        """Remember that a key was used. Apart from the key, so that it cannot undo a revocation."""
 
     def put_file(self, record: FileRecord) -> None:
         """Write or replace a file's record. Raises `ValueError` where its id is another tenant's."""

@@ -24,6 +24,9 @@ from spotune.store.transaction import ConditionFailed, Transaction, call
 
 T = TypeVar("T")
 
+MOST_KEYS = 1000
+"""A tenant's that are listed."""
+
 
 class DynamoStore:
     """Fulfils `spotune.store.base.Store`. Safe among threads, as the client is.
@@ -47,6 +50,20 @@ class DynamoStore:
         """See `Store`."""
         item = self._get(items.key_key(sha256)) if is_id(sha256) else None
         return None if item is None else items.record_of(ApiKey, item)
+
+    def list_keys(self, tenant: str) -> tuple[tuple[ApiKey, Timestamp | None], ...]:
+        """See `Store`."""
+        found = self._listed(items.keys_of(tenant), None, MOST_KEYS, ascending=False)
+        keys = [items.record_of(ApiKey, item) for item in found]
+        return tuple((key, self._last_use(key)) for key in keys)
+
+    def note_use(self, key: ApiKey, at: Timestamp) -> None:
+        """See `Store`."""
+        call(self._client.put_item, TableName=self._table, Item=items.use_item(key, at))
+
+    def _last_use(self, key: ApiKey) -> Timestamp | None:
+        item = self._get(items.use_key(key.sha256))
+        return None if item is None else float(item["used_at"]["N"])
 
     def put_file(self, record: FileRecord) -> None:
         """See `Store`."""

@@ -92,9 +92,25 @@ def runs_of(tenant: str) -> str:
     return f"RUNS#{tenant}"
 
 
+def keys_of(tenant: str) -> str:
+    """`gsi1pk` of a tenant's API keys."""
+    return f"KEYS#{tenant}"
+
+
 def key_item(key: ApiKey) -> Item:
     """An API key."""
-    return key_key(key.sha256) | _content(key, key.tenant)
+    listed = _indexed("gsi1", keys_of(key.tenant), key.created_at, key.sha256)
+    return key_key(key.sha256) | _content(key, key.tenant) | listed
+
+
+def use_key(sha256: str) -> Item:
+    """The key of an API key's last use."""
+    return {"pk": text(f"KEY#{sha256}"), "sk": text("USED")}
+
+
+def use_item(key: ApiKey, at: Timestamp) -> Item:
+    """When an API key was used."""
+    return use_key(key.sha256) | {"tenant": text(key.tenant), "used_at": number(int(at))}
 
 
 def file_item(record: FileRecord) -> Item:

@@ -30,6 +30,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._keys: dict[str, bytes] = {}
+        self._uses: dict[str, Timestamp] = {}
         self._files = _Shelf(FileRecord)
         self._jobs = _Shelf(JobRecord)
         self._runs = _Shelf(FinishedRun)
@@ -48,6 +49,18 @@ class MemoryStore:
         with self._lock:
             body = self._keys.get(sha256)
         return None if body is None else decode(ApiKey, body)
+
+    def list_keys(self, tenant: str) -> tuple[tuple[ApiKey, Timestamp | None], ...]:
+        """See `Store`."""
+        with self._lock:
+            keys = [decode(ApiKey, body) for body in self._keys.values()]
+            mine = sorted((key for key in keys if key.tenant == tenant), key=lambda key: (-key.created_at, key.sha256))
+            return tuple((key, self._uses.get(key.sha256)) for key in mine)
+
+    def note_use(self, key: ApiKey, at: Timestamp) -> None:
+        """See `Store`."""
+        with self._lock:
+            self._uses[key.sha256] = float(int(at))
 
     def put_file(self, record: FileRecord) -> None:
         """See `Store`."""

@@ -466,6 +466,24 @@ class TestKeys:
         assert store.find_key("a" * 64) == key
         assert store.find_key("b" * 64) is None
 
+    def test_keys_are_listed_by_tenant_newest_first_with_their_last_use(self, store: Store) -> None:
+        keys = [ApiKey(sha256=str(i) * 64, tenant="acme", name=str(i), created_at=NOW + i) for i in range(3)]
+        for key in keys:
+            store.put_key(key)
+        store.put_key(ApiKey(sha256="9" * 64, tenant="other", name="x", created_at=NOW))
+        store.note_use(keys[1], NOW + 50)
+        assert store.list_keys("acme") == ((keys[2], None), (keys[1], NOW + 50), (keys[0], None))
+
+    def test_noting_a_use_does_not_undo_a_revocation(self, store: Store) -> None:
+        key = ApiKey(sha256="a" * 64, tenant="acme", name="ci", created_at=NOW)
+        store.put_key(key)
+        store.put_key(key.with_(revoked_at=NOW + 1))
+        store.note_use(key, NOW + 2)
+        found = store.find_key(key.sha256)
+        assert found is not None
+        assert found.revoked_at == NOW + 1
+        assert store.list_keys("acme") == ((found, NOW + 2),)
+
 
 class TestRaces:
     def test_of_twenty_commits_on_one_version_exactly_one_wins(self, store: Store) -> None:
