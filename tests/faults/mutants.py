@@ -149,7 +149,9 @@ def _climb_without_waiting_for_the_stop() -> None:
         if attempt is None or job.state not in ("starting", "running") or following is None:
             return right(draft)
         deciding._close(draft, attempt.with_(outcome="capacity"))
-        attempts.begin_attempt(draft, following)
+        runtime, _ = attempts.affordable_runtime(draft.job, draft.job.plan.rungs[following], draft.now)  # type: ignore[union-attr]
+        if runtime > 0:
+            attempts._order(draft, following, runtime)
         return True
 
     right = deciding._rung_due
@@ -158,7 +160,7 @@ def _climb_without_waiting_for_the_stop() -> None:
 
 def _cancel_without_stopping() -> None:
     def stop(draft: Draft, why: str) -> None:
-        deciding._close(draft, draft.job.attempt.with_(outcome="stopped_by_user"))
+        deciding._close(draft, draft.job.attempt.with_(outcome="stopped_by_user", status="Stopped"))
         draft.finish("cancelled")
 
     deciding.stop = stop
@@ -207,6 +209,10 @@ def _resume_what_has_ended() -> None:
 
 
 def _believe_a_refusal_while_the_training_job_lives() -> None:
+    """And give up for good what was given up: either alone is mended by the other."""
+    observed._observe_left_over = lambda draft, attempt, seen: False
+    deciding.take_back = lambda draft, attempt: None
+
     def start(here: Any, job: Any, attempt: Any) -> None:
         if attempt.outcome is None and not job.terminal:
             folder = launch.layout.job_uri(here.settings.artifacts_bucket, job.tenant, job.id)
