@@ -42,7 +42,7 @@ faults: $(READY)  ## many histories full of faults; SEED=n runs one again
 faults-mutants: $(READY)  ## deliberate bugs, each of which the histories have to show
 	$(RUN)/python -m tests.faults.mutants
 
-bench: bench-api bench-planner bench-spot bench-plan-speed  ## every benchmark; fails where a bar is missed
+bench: bench-api bench-control bench-planner bench-spot bench-plan-speed  ## every benchmark; fails where a bar is missed
 
 bench-%: $(READY)
 	$(RUN)/python -m benchmarks.$(subst -,_,$*) $(FILE)

@@ -121,6 +121,7 @@ def _refuse_every_launch(state: StackState) -> None:
 
 
 def _add_tiny_model(state: StackState, folder: Path) -> None:
+    """Put the tests' tiny base model into the stack."""
     folder.mkdir()
     for name, body in tiny_model.files().items():
         (folder / name).write_bytes(body)
