@@ -21,8 +21,9 @@ from spotune.contracts.events import (
     ResumeRequested,
     RungDue,
     TrainingObserved,
+    TurnCame,
 )
-from spotune.contracts.job import Decision, JobError, JobRecord, ModelReference, State
+from spotune.contracts.job import Decision, JobError, JobRecord, ModelReference
 from spotune.contracts.plan import Candidate, MemoryEstimate, Plan, Rung
 from spotune.contracts.request import JobRequest
 from spotune.contracts.training import (
@@ -83,8 +84,8 @@ def _cell(job: JobRecord, event: Event) -> str:
     return " ".join(said)
 
 
-def _jobs() -> dict[State, JobRecord]:
-    """A job in each state, brought there by events."""
+def _jobs() -> dict[str, JobRecord]:
+    """A job in each state, and one in line, brought there by events."""
     checking = open_job(_job(), NOW).job
     queued = open_prepared(_job(), _prepared(), NOW).job
     starting = _after(queued, AttemptAccepted(name=NAME))
@@ -94,6 +95,7 @@ def _jobs() -> dict[State, JobRecord]:
     return {
         "validating": checking,
         "queued": queued,
+        "queued, in line": open_prepared(_job(), _prepared(), NOW, full_line="jobs").job,
         "starting": starting,
         "running": running,
         "interrupted": _after(running, _seen("Interrupted", interruptions=1)),
@@ -133,6 +135,7 @@ def _events() -> dict[str, Event]:
         "pause": PauseRequested(),
         "resume": ResumeRequested(),
         "time to look (two hours on)": RungDue(),
+        "its turn in line came": TurnCame(),
     }
 
 

@@ -51,7 +51,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
             headers = {name.lower(): value for name, value in event.get("headers", {}).items()}
             key = authenticate(installation(), headers.get("authorization"))
             require(key, _scope_of(event))
-            app.append_context(tenant=key.tenant)
+            app.append_context(tenant=key.tenant, key=key)
         event = with_readable_body(event)
     except SpotuneError as error:
         return _bare(error)

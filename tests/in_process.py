@@ -51,7 +51,9 @@ class World:
         return delivered
 
 
-def world(monthly_limit_usd: float = 1000, default_budget_usd: float = 20) -> World:
+def world(
+    monthly_limit_usd: float = 1000, default_budget_usd: float = 20, *, jobs: int = 1000, jobs_per_tenant: int = 1000
+) -> World:
     """A fresh installation with the tiny base model in it."""
     settings = Settings(
         stage="test",
@@ -64,6 +66,8 @@ def world(monthly_limit_usd: float = 1000, default_budget_usd: float = 20) -> Wo
         training_image="123456789012.dkr.ecr.us-east-1.amazonaws.com/spotune:1",
         monthly_limit=round(monthly_limit_usd * MICRO),
         default_budget=round(default_budget_usd * MICRO),
+        jobs=jobs,
+        jobs_per_tenant=jobs_per_tenant,
     )
     clock = Clock()
     store, objects, queue = MemoryStore(), MemoryObjects(clock), MemoryQueue()

@@ -15,7 +15,10 @@ router = Router()
 Month = Annotated[str | None, Query(description="`YYYY-MM`, UTC; the present one where it is left out.")]
 
 
-@router.get("/v1/budget", tags=["money"], summary="What your tenant has spent, reserved and left in a month")
-def show(month: Month = None) -> BudgetObject:
+Key = Annotated[str | None, Query(description="Of one key that has a monthly limit, by its id.")]
+
+
+@router.get("/v1/budget", tags=["money"], summary="What your tenant, or a key, has spent, reserved and left in a month")
+def show(month: Month = None, key: Key = None) -> BudgetObject:
     """The ledger, and a warning from half of the limit on."""
-    return budget(installation(), router.context["tenant"], month)
+    return budget(installation(), router.context["tenant"], month, key)

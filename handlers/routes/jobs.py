@@ -30,7 +30,7 @@ def create(request: Annotated[JobRequest, Body()]) -> JobObject | PlanObject:
     if request.dry_run:
         return views.plan_object(submit.plan(here, tenant, request))
     key = router.current_event.headers.get("idempotency-key")
-    return views.job_object(submit.submit(here, tenant, request, key))
+    return views.job_object(submit.submit(here, tenant, request, key, key=router.context["key"]))
 
 
 @router.post("/v1/fine_tuning/plans", tags=["plans"], summary="What a job would take")

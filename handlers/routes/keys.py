@@ -19,7 +19,9 @@ KEYS = "/v1/keys"
 @router.post(KEYS, tags=["keys"], summary="Make a key of your tenant")
 def create(request: Annotated[KeyRequest, Body()]) -> NewKeyObject:
     """The answer is the only place where the key stands in clear."""
-    key, clear = keys.make_key(installation(), router.context["tenant"], request.name, request.scopes)
+    key, clear = keys.make_key(
+        installation(), router.context["tenant"], request.name, request.scopes, request.monthly_limit
+    )
     return NewKeyObject(**dict(views.key_object(key, None)), key=clear)
 
 

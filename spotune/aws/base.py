@@ -17,6 +17,9 @@ MIN_PART_BYTES = 8 * 1024**2
 MAX_PARTS = 2_000
 """Of one upload: one answer of a Lambda (6 MB) must carry the URLs of all. S3 would take 10,000."""
 
+STAGE_VARIABLE = "SPOTUNE_STAGE"
+"""Of a training job's environment: which installation of the account started it."""
+
 RefusalReason = Literal["quota", "capacity", "invalid", "not_permitted"]
 
 
@@ -164,6 +167,12 @@ class TrainingJobService(Protocol):
 
     def describe(self, name: str) -> TrainingObserved | None:
         """How one stands; `report` and `output_uri` are left to the service. None where there is none."""
+
+    def in_progress(self) -> Iterator[str]:
+        """Names of those in progress that are called as ours are; other installations' may be among them."""
+
+    def stage_of(self, name: str) -> str | None:
+        """The stage of the installation that started it; None where it does not say, or is gone."""
 
     def stop(self, name: str) -> None:
         """Ask one to stop; nothing happens to one that has ended or never was."""

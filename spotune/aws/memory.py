@@ -12,6 +12,7 @@ from itertools import count
 from typing import Any
 
 from spotune.aws.base import (
+    STAGE_VARIABLE,
     NameTaken,
     ObjectInfo,
     ObjectMissing,
@@ -157,6 +158,16 @@ class MemoryTrainingJobs:
         """See `TrainingJobService`."""
         with self._lock:
             return self._observed.get(name)
+
+    def in_progress(self) -> Iterator[str]:
+        """See `TrainingJobService`."""
+        with self._lock:
+            names = [name for name, seen in self._observed.items() if seen.status == "InProgress"]
+        return iter(names)
+
+    def stage_of(self, name: str) -> str | None:
+        """See `TrainingJobService`."""
+        return self.specs[name].environment.get(STAGE_VARIABLE) if name in self.specs else None
 
     def stop(self, name: str) -> None:
         """See `TrainingJobService`; a running one is `Stopping` until `observe` says otherwise."""

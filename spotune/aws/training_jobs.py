@@ -6,19 +6,29 @@ Requests and descriptions are pure functions of their input, so that every field
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from botocore.exceptions import ParamValidationError
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from spotune.aws.base import AwsRefused, NameTaken, RefusalReason, TrainingJobRefused, TrainingJobSpec
+from spotune.aws.base import (
+    STAGE_VARIABLE,
+    AwsRefused,
+    NameTaken,
+    RefusalReason,
+    TrainingJobRefused,
+    TrainingJobSpec,
+)
 from spotune.aws.clients import call, client
 from spotune.contracts.events import TrainingObserved
 from spotune.contracts.training import METRIC_DEFINITIONS, Failure
 
 CHECKPOINT_PATH = "/opt/ml/checkpoints"
+
+NAME_PREFIX = "ftjob-"
+"""Of our jobs, and so of their training jobs."""
 
 INTERNAL_ERROR_RETRIES = 2
 """SageMaker starts the job anew after an InternalServerError of its own. MaxRuntime bounds all tries together."""
@@ -69,6 +79,34 @@ class TrainingJobs:
             if error.code in _NOT_THERE:
                 return None
             raise
+
+    def in_progress(self) -> Iterator[str]:
+        """See `TrainingJobService`."""
+        token: dict[str, str] = {}
+        while True:
+            answer = call(
+                self._sagemaker.list_training_jobs,
+                NameContains=NAME_PREFIX,
+                StatusEquals="InProgress",
+                MaxResults=100,
+                **token,
+            )
+            names = (one["TrainingJobName"] for one in answer["TrainingJobSummaries"])
+            yield from (name for name in names if name.startswith(NAME_PREFIX))
+            if not answer.get("NextToken"):
+                return
+            token = {"NextToken": answer["NextToken"]}
+
+    def stage_of(self, name: str) -> str | None:
+        """See `TrainingJobService`."""
+        try:
+            description = call(self._sagemaker.describe_training_job, TrainingJobName=name)
+        except AwsRefused as error:
+            if error.code in _NOT_THERE:
+                return None
+            raise
+        stage: str | None = description.get("Environment", {}).get(STAGE_VARIABLE)
+        return stage
 
     def stop(self, name: str) -> None:
         """See `TrainingJobService`."""

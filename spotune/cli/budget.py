@@ -1,4 +1,4 @@
-"""`budget`: what the tenant has spent, reserved and left."""
+"""`budget`: what the tenant, or a key, has spent, reserved and left."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from spotune.contracts.base import dollars
 
 def budget(
     month: Annotated[str | None, typer.Option(metavar="YYYY-MM", help="Another month than the present one.")] = None,
+    key: Annotated[str | None, typer.Option(metavar="KEY", help="Of one key that has a limit, by its id.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Show the tenant's money in a month: limit, billed, reserved, left."""
+    """Show the money of the tenant, or of a key, in a month: limit, billed, reserved, left."""
     screen = Screen(machine=json)
     with Api(find_connection()) as api:
-        seen = api.budget(month)
+        seen = api.budget(month, key)
     screen.emit(seen.model_dump(mode="json"))
     rows = [
         ("limit", dollars(seen.limit)),
@@ -29,4 +30,4 @@ def budget(
         ("left", dollars(seen.left)),
     ]
     warnings = [seen.warning] if seen.warning else []
-    screen.show(paragraphs([facts(f"{seen.tenant}, {seen.month}", rows), *notes(warnings)]))
+    screen.show(paragraphs([facts(f"{seen.key or seen.tenant}, {seen.month}", rows), *notes(warnings)]))

@@ -167,9 +167,10 @@ class Api:
         """A page of finished runs against their forecasts, newest first, and the corrections in force."""
         return _read(AccuracyObject, self._get("accuracy", _page(after, limit)))
 
-    def budget(self, month: str | None = None) -> BudgetObject:
+    def budget(self, month: str | None = None, key: str | None = None) -> BudgetObject:
         """The tenant's money in a month."""
-        return _read(BudgetObject, self._get("budget", {"month": month} if month else None))
+        asked = {"month": month, "key": key}
+        return _read(BudgetObject, self._get("budget", {name: value for name, value in asked.items() if value}))
 
     def file(self, file_id: str) -> FileObject:
         """One uploaded file."""

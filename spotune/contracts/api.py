@@ -6,7 +6,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import Field
 
-from spotune.contracts.base import Contract, MicroUSD
+from spotune.contracts.base import MICRO, Contract, MicroUSD
 from spotune.contracts.dataset import DatasetReport
 from spotune.contracts.files import UploadPart
 from spotune.contracts.history import Corrections, FinishedRun
@@ -107,6 +107,8 @@ class KeyObject(Contract):
     revoked_at: int | None
     last_used_at: int | None
     """To the hour; None where it was never used."""
+    monthly_limit: MicroUSD | None
+    """What jobs submitted with it may spend in a calendar month, micro-dollars; None: what the tenant may."""
 
 
 class NewKeyObject(KeyObject):
@@ -120,13 +122,21 @@ class KeyRequest(Contract):
 
     name: Annotated[str, Field(min_length=1, max_length=64)]
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1)] = ("read", "submit")
+    monthly_limit_usd: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] | None = None
+
+    @property
+    def monthly_limit(self) -> MicroUSD | None:
+        """In micro-dollars."""
+        return None if self.monthly_limit_usd is None else round(self.monthly_limit_usd * MICRO)
 
 
 class BudgetObject(Contract):
-    """A tenant's money in one month. Amounts are micro-dollars."""
+    """The money of a tenant, or of one of its keys, in one month. Amounts are micro-dollars."""
 
     object: Literal["budget"] = "budget"
     tenant: str
+    key: str | None
+    """The key's id; None for the whole tenant."""
     month: str
     """`YYYY-MM`, UTC."""
     limit: MicroUSD

@@ -91,9 +91,15 @@ class ResumeRequested(Contract):
 
 
 class RungDue(Contract):
-    """Time to try again: the patience of a rung ended, or a wait for quota is over."""
+    """Time to look: the patience of a rung may have ended, or a wait for something that is in no line."""
 
     kind: Literal["rung_due"] = "rung_due"
+
+
+class TurnCame(Contract):
+    """Of those that stand in its line, this job is the next."""
+
+    kind: Literal["turn_came"] = "turn_came"
 
 
 Event = Annotated[
@@ -105,6 +111,7 @@ Event = Annotated[
     | CancelRequested
     | PauseRequested
     | ResumeRequested
-    | RungDue,
+    | RungDue
+    | TurnCame,
     Field(discriminator="kind"),
 ]

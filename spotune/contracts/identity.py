@@ -21,6 +21,8 @@ class ApiKey(Contract):
     created_at: Timestamp
     scopes: tuple[Scope, ...] = EVERY_SCOPE
     revoked_at: Timestamp | None = None
+    monthly_limit: MicroUSD | None = None
+    """What jobs submitted with it may spend in a calendar month (UTC), within the tenant's limit; None: no less."""
 
     @property
     def id(self) -> str:
@@ -33,10 +35,12 @@ class ApiKey(Contract):
 
 
 class TenantLedger(Contract):
-    """One tenant's money in one month (`YYYY-MM`)."""
+    """The money of a tenant, or of one of its keys, in one month (`YYYY-MM`)."""
 
     tenant: str
     month: str
+    key: str = ""
+    """The key's id; empty for the whole tenant."""
     limit: MicroUSD
     reserved: MicroUSD = 0
     billed: MicroUSD = 0

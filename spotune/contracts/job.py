@@ -9,6 +9,7 @@ from pydantic import Field
 from spotune.contracts.base import Contract, MicroUSD, Seconds, Timestamp
 from spotune.contracts.dataset import DatasetReport
 from spotune.contracts.history import FinishedRun
+from spotune.contracts.lines import LineChange
 from spotune.contracts.plan import Plan
 from spotune.contracts.request import JobRequest, Market
 from spotune.contracts.training import TrainingConfig, TrainingReport
@@ -85,6 +86,8 @@ class Attempt(Contract):
     max_runtime: Seconds
     max_wait: Seconds
     reserved: MicroUSD
+    held: dict[str, int] = {}
+    """Places in lines that it holds from its order to its end."""
     requested_at: Timestamp
     accepted: bool = False
     """SageMaker is known to have taken it."""
@@ -106,6 +109,17 @@ class Attempt(Contract):
     def live(self) -> bool:
         """SageMaker took it, and has not said that it ended: it may still be billed, even where we gave it up."""
         return self.accepted and self.status not in ENDED
+
+
+class PayingKey(Contract):
+    """The API key that a job was submitted with, where that key has a monthly limit of its own."""
+
+    id: str
+    monthly_limit: MicroUSD
+
+
+NEVER: Timestamp = 253_402_300_799.0
+"""The last second of the year 9999."""
 
 
 class JobRecord(Contract):
@@ -138,6 +152,15 @@ class JobRecord(Contract):
     cancel_requested: bool = False
     waiting_for: str = ""
     """What the job visibly waits for, in words; empty while it moves."""
+    line: str = ""
+    """The line that it stands in; empty where it stands in none."""
+    in_line_since: Timestamp | None = None
+    """Since when it wants an instance that it has not got: who came first goes first, whatever line that is."""
+    refused_at: Timestamp | None = None
+    """When SageMaker refused the attempt for whose quota it stands in line."""
+    idle_until: Timestamp = 0.0
+    """While it stands in line: when there is something to decide even where its turn has not come."""
+    key: PayingKey | None = None
     error: JobError | None = None
     report: TrainingReport | None = None
     output_uri: str | None = None
@@ -159,6 +182,52 @@ class JobRecord(Contract):
     def open(self) -> bool:
         """True where something may still happen: it has not ended, or a training job of its own has not."""
         return not self.terminal or any(attempt.live for attempt in self.attempts)
+
+
+class ActiveJob(Contract):
+    """What the reconciler has to know of a job to which something may still happen, before it reads the record."""
+
+    id: str
+    tenant: str
+    created_at: Timestamp
+    state: State
+    reserved: MicroUSD = 0
+    key: PayingKey | None = None
+    held: dict[str, int] = {}
+    live: tuple[str, ...] = ()
+    """Its training jobs that SageMaker has not said the end of."""
+    line: str = ""
+    in_line_since: Timestamp | None = None
+    refused_at: Timestamp | None = None
+    idle_until: Timestamp = 0.0
+
+
+def active_job(job: JobRecord) -> ActiveJob:
+    """What the reconciler has to know of an open job."""
+    live = tuple(attempt.name for attempt in job.attempts if attempt.live)
+    return ActiveJob(
+        id=job.id,
+        tenant=job.tenant,
+        created_at=job.created_at,
+        state=job.state,
+        reserved=job.reserved,
+        key=job.key,
+        held=held_places(job),
+        live=live,
+        line=job.line,
+        in_line_since=job.in_line_since,
+        refused_at=job.refused_at,
+        idle_until=job.idle_until if job.line and not live else 0.0,
+    )
+
+
+def held_places(job: JobRecord) -> dict[str, int]:
+    """Places that a job's attempts hold, by line."""
+    held: dict[str, int] = {}
+    for attempt in job.attempts:
+        for line, places in attempt.held.items():
+            held[line] = held.get(line, 0) + places
+    return held
 
 
 class LogEvent(Contract):
@@ -219,6 +288,7 @@ class Decision(Contract):
     job: JobRecord
     commands: tuple[Command, ...] = ()
     ledger: LedgerChange = LedgerChange()
+    lines: tuple[LineChange, ...] = ()
     log: tuple[LogEvent, ...] = ()
     run: FinishedRun | None = None
     """Where the job ended after time on an instance: its forecast and outcome, for later plans."""

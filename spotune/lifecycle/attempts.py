@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
-from spotune.contracts.base import MicroUSD, Seconds, Timestamp, dollars
-from spotune.contracts.deadlines import patience
-from spotune.contracts.job import Attempt, JobError, JobRecord, StartAttempt, StopAttempt
+from spotune.contracts.base import MicroUSD, Seconds, dollars
+from spotune.contracts.job import NEVER, Attempt, JobError, JobRecord, StartAttempt, StopAttempt
+from spotune.contracts.lines import is_quota_line, waiting_words
 from spotune.contracts.money import LONGEST_RUNTIME, longest_runtime, worst_case
-from spotune.contracts.plan import Plan, Rung
+from spotune.contracts.plan import Rung
 from spotune.lifecycle.draft import Draft
+from spotune.lifecycle.lines import places
+from spotune.lifecycle.rungs import next_rung, plan_of, spot_time_left
 
 SHORTEST_RUN: Seconds = 300
 """Below this an attempt pays for its start-up and learns nothing."""
@@ -18,17 +18,20 @@ SHORTEST_RUN: Seconds = 300
 def begin_attempt(draft: Draft, rung: int) -> None:
     """Reserve money and order the next attempt on this rung; fail the job where time or money do not reach.
 
-    It waits while a training job that was given up has not ended: never two of one job.
+    It waits while a training job that was given up has not ended: never two of one job. It stands in line where the
+    store found one full.
     """
     job, chosen = draft.job, plan_of(draft.job).rungs[rung]
     if (left_over := next((one for one in job.attempts if one.live), None)) is not None:
-        draft.set(state="queued", waiting_for=f"training job {left_over.name} to end")
+        draft.set(state="queued", line="", waiting_for=f"training job {left_over.name} to end")
         return
     runtime, what_ran_out = affordable_runtime(job, chosen, draft.now)
     if draft.no_funds:
         _fail(draft, _limit_reached(draft.no_funds))
     elif runtime < SHORTEST_RUN:
         _fail(draft, _too_little(job, what_ran_out, runtime))
+    elif draft.full_line:
+        stand_in_line(draft, rung, draft.full_line)
     else:
         _order(draft, rung, runtime)
 
@@ -37,7 +40,7 @@ def _order(draft: Draft, rung: int, runtime: Seconds) -> None:
     kept = _used(draft.job.attempts)
     attempt = _new_attempt(draft, rung, len(kept) + 1, runtime)
     again = len(kept) < len(draft.job.attempts) and draft.job.attempts[-1].rung == rung
-    draft.set(state="queued", rung=rung, attempts=(*kept, attempt))
+    draft.set(state="queued", rung=rung, line="", attempts=(*kept, attempt))
     draft.reserve(attempt.reserved)
     draft.command(StartAttempt(number=attempt.number))
     if again:
@@ -72,8 +75,28 @@ def _new_attempt(draft: Draft, rung: int, number: int, runtime: Seconds) -> Atte
         max_runtime=runtime,
         max_wait=runtime + chosen.patience,
         reserved=worst_case(chosen.ceiling_price, chosen.instance_count, runtime),
+        held=places(draft.job, rung),
         requested_at=draft.now,
     )
+
+
+def stand_in_line(draft: Draft, rung: int, line: str, *, why: str = "") -> None:
+    """Let the job wait in this line; one that stood in another keeps the time since when it waits."""
+    job = draft.job
+    waiting_for = waiting_words(line)
+    if waiting_for != job.waiting_for:
+        draft.say(f"Waiting for {waiting_for}." if not why else f"Waiting for {waiting_for}: {why}", level="warn")
+    since = draft.now if job.in_line_since is None else job.in_line_since
+    draft.set(state="queued", rung=rung, line=line, in_line_since=since, waiting_for=waiting_for)
+    draft.set(idle_until=_next_look(draft))
+
+
+def _next_look(draft: Draft) -> float:
+    """When the next rung is due: the rung's patience, or spot's time, is over. Other lines are as long on any rung."""
+    job, now = draft.job, draft.now
+    if not is_quota_line(job.line) or next_rung(job, now) is None:
+        return NEVER
+    return now + min(plan_of(job).rungs[job.rung].patience, spot_time_left(job, now))
 
 
 def take_back(draft: Draft, attempt: Attempt) -> None:
@@ -86,31 +109,6 @@ def take_back(draft: Draft, attempt: Attempt) -> None:
         draft.reserve(amount)
     draft.command(StopAttempt(name=attempt.name))
     draft.say(f"Training job {attempt.name} was created after all; it is being stopped.", level="warn")
-
-
-def next_rung(job: JobRecord, now: Timestamp) -> int | None:
-    """The rung after the present one, the on-demand one once spot's time is over; None on the last."""
-    last = len(plan_of(job).rungs) - 1
-    if job.rung == last:
-        return None
-    return last if spot_time_left(job, now) == 0 else job.rung + 1
-
-
-def spot_time_left(job: JobRecord, now: Timestamp) -> float:
-    """Seconds for which a job without an instance may still wait for spot, so that on-demand meets the deadline.
-
-    By what is left to do, counted low: every start and whatever an interruption may have taken back is left out.
-    Infinite without a deadline, or without an on-demand rung to fall back on.
-    """
-    fallback = plan_of(job).fallback
-    if fallback is None or job.deadline is None:
-        return math.inf
-    chosen, interruptions = plan_of(job).chosen, sum(one.interruptions for one in job.attempts)
-    trained = sum(attempt.training_seconds for attempt in job.attempts)
-    starts = sum(1 + attempt.interruptions for attempt in job.attempts if attempt.training_seconds)
-    kept = max(trained - starts * chosen.start_seconds - interruptions * chosen.save_interval, 0.0)
-    left = max(fallback.work - kept, chosen.start_seconds)
-    return patience(left, job.deadline - now, fallback.beyond)
 
 
 def affordable_runtime(job: JobRecord, rung: Rung, now: float) -> tuple[Seconds, str]:
@@ -128,17 +126,6 @@ def billed_cost(attempt: Attempt, billable_seconds: Seconds) -> MicroUSD:
     (DescribeTrainingJob, BillableTimeInSeconds), so they are paid at the on-demand price.
     """
     return -(-attempt.on_demand_price * attempt.instance_count * billable_seconds // 3600)
-
-
-def plan_of(job: JobRecord) -> Plan:
-    """The plan of a prepared job.
-
-    Raises:
-        ValueError: the job was never prepared; a fault of ours.
-    """
-    if job.plan is None:
-        raise ValueError(f"job {job.id} has no plan in state {job.state}")
-    return job.plan
 
 
 def _fail(draft: Draft, error: JobError) -> None:

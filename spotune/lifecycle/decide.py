@@ -22,11 +22,14 @@ from spotune.contracts.events import (
     ResumeRequested,
     RungDue,
     TrainingObserved,
+    TurnCame,
 )
 from spotune.contracts.job import Attempt, CheckDataset, Decision, JobError, JobRecord, StopAttempt
-from spotune.lifecycle.attempts import begin_attempt, next_rung, plan_of, spot_time_left, take_back
+from spotune.lifecycle.attempts import begin_attempt, stand_in_line, take_back
 from spotune.lifecycle.draft import Draft
+from spotune.lifecycle.lines import line_of
 from spotune.lifecycle.observed import observe
+from spotune.lifecycle.rungs import next_rung, plan_of, rung_after_the_last, spot_time_left
 
 NO_INSTANCE = frozenset({"", "Starting", "Pending", "Interrupted", "LaunchingMLInstances", "PreparingTrainingStack"})
 """SageMaker's secondary statuses before an instance works for the job."""
@@ -40,24 +43,25 @@ def open_job(job: JobRecord, now: Timestamp) -> Decision:
     return draft.decision()
 
 
-def open_prepared(job: JobRecord, prepared: Prepared, now: Timestamp) -> Decision:
-    """The first decision of a job whose dataset was read within the request."""
-    draft = Draft(job, now)
+def open_prepared(job: JobRecord, prepared: Prepared, now: Timestamp, *, full_line: str = "") -> Decision:
+    """The first decision of a job whose dataset was read within the request; `full_line` as in `decide`."""
+    draft = Draft(job, now, full_line=full_line)
     draft.say("Job created.")
     _prepared(draft, prepared)
     return draft.decision()
 
 
-def decide(job: JobRecord, event: Event, now: Timestamp, *, no_funds: str = "") -> Decision | None:
+def decide(job: JobRecord, event: Event, now: Timestamp, *, no_funds: str = "", full_line: str = "") -> Decision | None:
     """What an event makes of a job; None where it changes nothing.
 
     Args:
         job: the record as it was read.
         event: what happened.
         now: seconds since the epoch.
-        no_funds: the tenant's limit refused the reservation of the decision made without this, and said so.
+        no_funds: a monthly limit refused the reservation of the decision made without this, and said so.
+        full_line: the line that had no place for the attempt of the decision made without this.
     """
-    draft = Draft(job, now, no_funds)
+    draft = Draft(job, now, no_funds, full_line)
     match event:
         case Prepared():
             changed = job.state == "validating" and _prepared(draft, event)
@@ -77,6 +81,8 @@ def decide(job: JobRecord, event: Event, now: Timestamp, *, no_funds: str = "") 
             changed = job.state == "paused" and not no_funds and _resume(draft)
         case RungDue():
             changed = _rung_due(draft)
+        case TurnCame():
+            changed = _turn_came(draft)
     return draft.decision() if changed else None
 
 
@@ -117,7 +123,7 @@ def _accepted(draft: Draft, event: AttemptAccepted) -> bool:
         take_back(draft, attempt)
         return True
     draft.replace_attempt(attempt.with_(accepted=True))
-    draft.set(state="starting", waiting_for="")
+    draft.set(state="starting", waiting_for="", in_line_since=None, refused_at=None)
     draft.say(f"Training job {event.name} accepted.", attempt=attempt.number)
     if attempt.stop_asked:
         draft.command(StopAttempt(name=event.name))
@@ -164,13 +170,19 @@ def _end_unlaunched(draft: Draft, attempt: Attempt) -> None:
 
 
 def _wait_or_climb(draft: Draft, attempt: Attempt, event: AttemptRefused) -> None:
-    following = next_rung(draft.job, draft.now)
-    if following is not None and event.reason == "capacity":
+    job = draft.job
+    if event.reason == "quota":
+        draft.set(refused_at=draft.now, in_line_since=job.in_line_since or attempt.requested_at)
+        rung = rung_after_the_last(job, draft.now)
+        stand_in_line(draft, rung, line_of(job, rung), why=event.message)
+        return
+    following = next_rung(job, draft.now)
+    if following is not None:
         draft.say(f"No capacity for {attempt.instance_type} ({attempt.market}); trying the next rung.", level="warn")
         begin_attempt(draft, following)
         return
-    waiting_for = f"{event.reason} of {attempt.instance_type} ({attempt.market})"
-    if waiting_for != draft.job.waiting_for:
+    waiting_for = f"capacity of {attempt.instance_type} ({attempt.market})"
+    if waiting_for != job.waiting_for:
         draft.say(f"Waiting for {waiting_for}: {event.message}", level="warn")
     draft.set(state="queued", waiting_for=waiting_for)
 
@@ -192,7 +204,7 @@ def _pause(draft: Draft) -> bool:
     if draft.job.terminal or draft.job.cancel_requested or draft.job.state in ("paused", "validating"):
         return False
     if attempt is None or attempt.outcome is not None:
-        draft.set(state="paused", waiting_for="resume")
+        draft.set(state="paused", waiting_for="resume", line="")
         draft.say("Paused; nothing was running.")
         return True
     if attempt.stop_asked == "pause":
@@ -210,8 +222,12 @@ def _resume(draft: Draft) -> bool:
 
 def _rung_due(draft: Draft) -> bool:
     job, attempt = draft.job, draft.job.attempt
-    if job.terminal or job.cancel_requested or attempt is None or job.state == "paused":
+    if job.terminal or job.cancel_requested or job.state == "paused":
         return False
+    if job.line:
+        return _leave_the_line(draft)
+    if attempt is None:
+        return job.state == "queued" and _order_again(draft)
     if job.state == "queued" and attempt.outcome is not None:
         return _order_again(draft)
     if attempt.stop_asked or attempt.secondary_status not in NO_INSTANCE or next_rung(job, draft.now) is None:
@@ -227,25 +243,40 @@ def _rung_due(draft: Draft) -> bool:
     return True
 
 
+def _leave_the_line(draft: Draft) -> bool:
+    """A quota that does not come in time is waited for no longer than capacity would be."""
+    following = next_rung(draft.job, draft.now)
+    if following is None or draft.now < draft.job.idle_until:
+        return False
+    draft.say(f"No {draft.job.line} in time; trying the next rung.", level="warn")
+    return _go_on(draft, following)
+
+
+def _turn_came(draft: Draft) -> bool:
+    """Nothing changes where the line that the job stands in has no place after all."""
+    job = draft.job
+    if not job.line or job.terminal or job.cancel_requested or draft.full_line == job.line:
+        return False
+    draft.in_turn = True
+    over = spot_time_left(job, draft.now) == 0
+    return _go_on(draft, len(plan_of(job).rungs) - 1 if over else job.rung)
+
+
 def _order_again(draft: Draft) -> bool:
-    """A wait is over. Without funds it goes on, for these."""
+    """A wait for something that is in no line is over: the first rung again where no rung had capacity."""
+    return _go_on(draft, rung_after_the_last(draft.job, draft.now))
+
+
+def _go_on(draft: Draft, rung: int) -> bool:
+    """Order what was waited for. Without funds it waits for these instead."""
     if not draft.no_funds:
-        begin_attempt(draft, _rung_after_wait(draft))
+        begin_attempt(draft, rung)
         return True
     if draft.job.waiting_for == draft.no_funds:
         return False
-    draft.set(waiting_for=draft.no_funds)
+    draft.set(waiting_for=draft.no_funds, line="")
     draft.say(draft.no_funds, level="warn")
     return True
-
-
-def _rung_after_wait(draft: Draft) -> int:
-    """The same one where quota was missing; the first one again where no rung had capacity and there is time."""
-    job = draft.job
-    waited_for = job.attempt.outcome if job.attempt is not None else None
-    if waited_for == "quota" or next_rung(job, draft.now) is not None or spot_time_left(job, draft.now) == 0:
-        return job.rung
-    return 0
 
 
 def stop(draft: Draft, why: str) -> None:

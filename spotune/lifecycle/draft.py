@@ -8,20 +8,24 @@ from spotune.contracts.base import MicroUSD, Timestamp, dollars
 from spotune.contracts.job import Attempt, Command, Decision, JobError, JobRecord, LedgerChange, LogEvent, State
 from spotune.contracts.money import warning_level
 from spotune.lifecycle.finished import finished_run
+from spotune.lifecycle.lines import line_changes
 
 
 class Draft:
     """Collects changes to one job; `decision()` closes it. Each draft raises the job's version by one.
 
-    `no_funds` says, where it is not empty, that the tenant's monthly limit allows no reservation now, and why.
+    `no_funds` says, where it is not empty, that a monthly limit allows no reservation now, and why; `full_line` names
+    the line that has no place for another attempt. `in_turn`: the job was called from its line.
     """
 
-    def __init__(self, job: JobRecord, now: Timestamp, no_funds: str = "") -> None:
+    def __init__(self, job: JobRecord, now: Timestamp, no_funds: str = "", full_line: str = "") -> None:
         self.job = job
         self.now = now
         self.no_funds = no_funds
+        self.full_line = full_line
+        self.in_turn = False
+        self._before = job
         self._version = job.version + 1
-        self._open_before = job.open
         self._commands: list[Command] = []
         self._log: list[LogEvent] = []
         self._ledger = LedgerChange()
@@ -54,13 +58,13 @@ class Draft:
         self._ledger = self._ledger.with_(reserve=self._ledger.reserve + amount)
 
     def settle(self, attempt: Attempt, billed: MicroUSD) -> Attempt:
-        """Give back an attempt's reservation and book what it cost; returns the attempt without its reservation."""
+        """Give back what an attempt reserved and held, and book what it cost; returns the attempt without them."""
         self.set(reserved=self.job.reserved - attempt.reserved, billed=self.job.billed + billed)
         self._ledger = self._ledger.with_(
             release=self._ledger.release + attempt.reserved, settle=self._ledger.settle + billed
         )
         self._warn_of_the_cap(self.job.billed - billed)
-        return attempt.with_(reserved=0, billed=attempt.billed + billed)
+        return attempt.with_(reserved=0, held={}, billed=attempt.billed + billed)
 
     def _warn_of_the_cap(self, before: MicroUSD) -> None:
         """Once a threshold, in the decision that passes it."""
@@ -70,7 +74,7 @@ class Draft:
 
     def finish(self, state: State, error: JobError | None = None) -> None:
         """Enter a terminal state."""
-        self.set(state=state, error=error, finished_at=self.now, waiting_for="")
+        self.set(state=state, error=error, finished_at=self.now, waiting_for="", line="")
 
     def decision(self) -> Decision:
         """The finished decision."""
@@ -79,6 +83,7 @@ class Draft:
             job=self.job,
             commands=tuple(self._commands),
             ledger=self._ledger,
+            lines=line_changes(self._before, self.job, in_turn=self.in_turn),
             log=tuple(self._log),
-            run=finished_run(self.job) if self._open_before else None,
+            run=finished_run(self.job) if self._before.open else None,
         )

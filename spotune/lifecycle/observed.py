@@ -5,10 +5,11 @@ from __future__ import annotations
 from spotune.contracts.base import dollars
 from spotune.contracts.events import TrainingObserved
 from spotune.contracts.job import ENDED, Attempt, JobError, JobRecord, Outcome, State, StopAttempt
-from spotune.lifecycle.attempts import begin_attempt, billed_cost, next_rung, plan_of, take_back
+from spotune.lifecycle.attempts import begin_attempt, billed_cost, take_back
 from spotune.lifecycle.draft import Draft
 from spotune.lifecycle.gate import failed_conditions
 from spotune.lifecycle.outcomes import classify
+from spotune.lifecycle.rungs import next_rung, plan_of
 
 INTERNAL_RETRIES = 2
 """Attempts that may fail for reasons that are not the user's before the job does."""
@@ -56,7 +57,7 @@ def _move(draft: Draft, attempt: Attempt, seen: TrainingObserved) -> bool:
     if older or described == attempt:
         return False
     draft.replace_attempt(described)
-    draft.set(waiting_for="", state=state)
+    draft.set(waiting_for="", state=state, in_line_since=None, refused_at=None)
     if seen.interruptions > attempt.interruptions:
         draft.say(
             f"Interrupted: spot took the instance back. SageMaker waits for capacity; "

@@ -6,32 +6,36 @@ import re
 from typing import Literal
 
 from spotune.contracts.api import BudgetObject
-from spotune.contracts.base import dollars
+from spotune.contracts.base import MicroUSD, dollars
 from spotune.contracts.errors import RequestRefused
 from spotune.contracts.identity import TenantLedger
 from spotune.contracts.money import warning_level
 from spotune.service.installation import Installation
+from spotune.service.keys import key_of
 from spotune.store.base import month_of
 
 _MONTH = re.compile(r"20\d\d-(0[1-9]|1[0-2])")
 
 
-def budget(here: Installation, tenant: str, month: str | None) -> BudgetObject:
-    """The tenant's ledger of a month, the present one where none is named.
+def budget(here: Installation, tenant: str, month: str | None, key_id: str | None = None) -> BudgetObject:
+    """The ledger of the tenant, or of one of its keys, for a month, the present one where none is named.
 
     Raises:
-        RequestRefused: `month` is no month.
+        RequestRefused: `month` is no month, or the key has no limit and so no ledger.
+        NotFound: the tenant has no such key.
     """
     month = month or month_of(here.clock())
     if not _MONTH.fullmatch(month):
         raise RequestRefused(
             f"{month!r} is no month.", code="month_invalid", param="month", remedy="Write it as YYYY-MM."
         )
-    ledger = here.store.ledger(tenant, month, limit=here.settings.monthly_limit)
+    limit = here.settings.monthly_limit if key_id is None else _limit_of(here, tenant, key_id)
+    ledger = here.store.ledger(tenant, month, limit=limit, key=key_id or "")
     reached = warning_level(ledger.billed, ledger.limit)
     return BudgetObject(
         tenant=tenant,
         month=month,
+        key=key_id,
         limit=ledger.limit,
         billed=ledger.billed,
         reserved=ledger.reserved,
@@ -41,10 +45,23 @@ def budget(here: Installation, tenant: str, month: str | None) -> BudgetObject:
     )
 
 
+def _limit_of(here: Installation, tenant: str, key_id: str) -> MicroUSD:
+    limit = key_of(here, tenant, key_id)[0].monthly_limit
+    if limit is None:
+        raise RequestRefused(
+            f"The API key {key_id} has no monthly limit of its own.",
+            code="key_without_limit",
+            param="key",
+            remedy="Leave `key` out for the tenant's budget.",
+        )
+    return limit
+
+
 def _warning(ledger: TenantLedger, reached: Literal[0, 50, 80, 100]) -> str:
     if not reached:
         return ""
+    whose = ledger.key or ledger.tenant
     return (
-        f"{dollars(ledger.billed)} of the {dollars(ledger.limit)} that {ledger.tenant} may spend in {ledger.month} are "
+        f"{dollars(ledger.billed)} of the {dollars(ledger.limit)} that {whose} may spend in {ledger.month} are "
         f"billed: {reached} % or more."
     )

@@ -26,6 +26,9 @@ class Settings:
     training_image: str
     monthly_limit: MicroUSD
     default_budget: MicroUSD
+    jobs: int = 100
+    """How many may run at a time in all."""
+    jobs_per_tenant: int = 20
     region: str = "us-east-1"
     advisor_url: str = ""
     """Of the Spot Instance Advisor's feed; the public one where it is empty."""
@@ -48,6 +51,8 @@ class Settings:
             training_image=environment.get("SPOTUNE_TRAINING_IMAGE", ""),
             monthly_limit=round(float(environment["SPOTUNE_MONTHLY_LIMIT_USD"]) * MICRO),
             default_budget=round(float(environment["SPOTUNE_DEFAULT_BUDGET_USD"]) * MICRO),
+            jobs=int(environment["SPOTUNE_JOBS"]),
+            jobs_per_tenant=int(environment["SPOTUNE_JOBS_PER_TENANT"]),
             region=environment.get("AWS_REGION", "us-east-1"),
             advisor_url=environment.get("SPOTUNE_ADVISOR_URL", ""),
         )

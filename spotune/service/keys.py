@@ -8,7 +8,7 @@ import re
 import secrets
 
 from spotune.aws.base import AwsRefused
-from spotune.contracts.base import Timestamp
+from spotune.contracts.base import MicroUSD, Timestamp
 from spotune.contracts.errors import NotAllowed, NotAuthenticated, NotFound, RequestRefused, Unavailable
 from spotune.contracts.identity import EVERY_SCOPE, ApiKey, Scope
 from spotune.service.installation import Installation
@@ -31,12 +31,28 @@ def issue_key(here: Installation, tenant: str, name: str, scopes: tuple[Scope, .
     return make_key(here, tenant, name, scopes)[1]
 
 
-def make_key(here: Installation, tenant: str, name: str, scopes: tuple[Scope, ...]) -> tuple[ApiKey, str]:
+def make_key(
+    here: Installation,
+    tenant: str,
+    name: str,
+    scopes: tuple[Scope, ...],
+    monthly_limit: MicroUSD | None = None,
+) -> tuple[ApiKey, str]:
     """A key's record, and the key in clear.
 
+    Args:
+        monthly_limit: what jobs submitted with it may spend in a calendar month; None: what the tenant may.
+
     Raises:
-        RequestRefused: as `issue_key`.
+        RequestRefused: as `issue_key`, or a limit for a key that can make others.
     """
+    if monthly_limit is not None and "admin" in scopes:
+        raise RequestRefused(
+            "A key with the scope admin can make further keys, so that a monthly limit would not bind it.",
+            code="limit_of_admin_key",
+            param="monthly_limit_usd",
+            remedy="Leave the limit out, or give the key the scopes read and submit.",
+        )
     if not _TENANT.fullmatch(tenant):
         raise RequestRefused(
             f"Tenant name {tenant!r} is not of the form {_TENANT.pattern}.",
@@ -45,7 +61,14 @@ def make_key(here: Installation, tenant: str, name: str, scopes: tuple[Scope, ..
             remedy="Use lower-case letters, digits and hyphens, 40 at most.",
         )
     clear = PREFIX + secrets.token_urlsafe(32)
-    key = ApiKey(sha256=_hash(clear), tenant=tenant, name=name, created_at=here.clock(), scopes=scopes)
+    key = ApiKey(
+        sha256=_hash(clear),
+        tenant=tenant,
+        name=name,
+        created_at=here.clock(),
+        scopes=scopes,
+        monthly_limit=monthly_limit,
+    )
     here.store.put_key(key)
     return key, clear
 
@@ -61,11 +84,21 @@ def revoke_key(here: Installation, tenant: str, key_id: str) -> tuple[ApiKey, Ti
     Raises:
         NotFound: the tenant has no such key.
     """
+    key, used = key_of(here, tenant, key_id)
+    revoked = key if key.revoked_at is not None else key.with_(revoked_at=here.clock())
+    here.store.put_key(revoked)
+    return revoked, used
+
+
+def key_of(here: Installation, tenant: str, key_id: str) -> tuple[ApiKey, Timestamp | None]:
+    """One of the tenant's keys, with its last use.
+
+    Raises:
+        NotFound: the tenant has no such key.
+    """
     for key, used in here.store.list_keys(tenant):
         if key.id == key_id:
-            revoked = key if key.revoked_at is not None else key.with_(revoked_at=here.clock())
-            here.store.put_key(revoked)
-            return revoked, used
+            return key, used
     raise NotFound(f"No API key {key_id!r}.", code="key_not_found", remedy="List yours with GET /v1/keys.")
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 
-from spotune.aws.base import AwsRefused, NameTaken, ObjectMissing, TrainingJobRefused, TrainingJobSpec
+from spotune.aws.base import STAGE_VARIABLE, AwsRefused, NameTaken, ObjectMissing, TrainingJobRefused, TrainingJobSpec
 from spotune.contracts import layout
 from spotune.contracts.events import AttemptAccepted, AttemptRefused
 from spotune.contracts.job import Attempt, CheckDataset, JobRecord, StartAttempt, StopAttempt
 from spotune.contracts.training import CONFIG_NAME, TrainingConfig
-from spotune.lifecycle.attempts import plan_of
+from spotune.lifecycle.rungs import plan_of
 from spotune.service.changes import apply
 from spotune.service.installation import Installation
 from spotune.service.observation import observe
@@ -110,7 +110,7 @@ def _spec(here: Installation, job: JobRecord, attempt: Attempt, folder: str, con
         model_uri=job.model.uri,
         checkpoints_uri=layout.checkpoints_uri(folder),
         output_uri=layout.output_uri(folder),
-        environment={},
+        environment={STAGE_VARIABLE: here.settings.stage},
     )
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
+from functools import partial
 
 from spotune.contracts.base import Seconds
 from spotune.contracts.events import Refused, RungDue
 from spotune.contracts.job import JobError, JobRecord, OutboxEntry
+from spotune.service.apart import apart
+from spotune.service.audit import audit
 from spotune.service.changes import apply, queue_commands
 from spotune.service.installation import Installation
 from spotune.service.observation import observe
-
-logger = logging.getLogger(__name__)
+from spotune.service.orphans import Orphans, find_orphans
+from spotune.service.turns import call_in_turn
 
 COMMAND_AGE: Seconds = 60
 """A command older than this was not run by the delivery that its commit queued."""
@@ -23,7 +25,7 @@ PASS: Seconds = 60
 CHECK_LIMIT: Seconds = 5400
 """A check of files that has not ended by then never will: its deliveries were cut off one after another."""
 RETRY_AFTER: Seconds = 300
-"""How long a refused attempt waits before it is ordered again."""
+"""How long a job that stands in no line waits before it is ordered again."""
 
 _CHECK_TIMED_OUT = JobError(
     code="check_timed_out",
@@ -37,26 +39,46 @@ _CHECK_TIMED_OUT = JobError(
 class Repairs:
     """What one pass did."""
 
-    commands_queued: int
-    jobs_seen: int
-    jobs_changed: int
-    jobs_failed: int
+    commands_queued: int = 0
+    jobs_seen: int = 0
+    jobs_changed: int = 0
+    jobs_called: int = 0
+    """Jobs whose turn in line came."""
+    jobs_failed: int = 0
     """Jobs that could not be looked at now; the next pass tries again."""
+    orphans_adopted: int = 0
+    orphans_stopped: int = 0
+    counts_corrected: int = 0
+    """Ledgers and lines that were not the sums of their jobs."""
 
 
 def reconcile(here: Installation) -> Repairs:
-    """One pass over everything that is not finished. Reads grow with that alone."""
+    """One pass over everything that is not finished. Reads grow with that alone.
+
+    Each part runs whatever became of those before it: one that fails is logged, and tried again by the next pass.
+    """
+    due = [job for job in here.store.active_jobs() if here.clock() >= job.idle_until]
+    queued = apart("the outbox", partial(_queue_lost_commands, here))
+    changed = [apart(f"job {job.id}", partial(_look, here, job.id)) for job in due]
+    active = tuple(here.store.active_jobs())
+    called = apart("the lines", partial(call_in_turn, here, active))
+    orphans = apart("orphans", partial(find_orphans, here, active)) or Orphans()
+    return Repairs(
+        commands_queued=queued or 0,
+        jobs_seen=len(active),
+        jobs_changed=sum(bool(one) for one in changed),
+        jobs_called=called or 0,
+        jobs_failed=changed.count(None),
+        orphans_adopted=orphans.adopted,
+        orphans_stopped=orphans.stopped,
+        counts_corrected=apart("the counts", partial(audit, here, active)) or 0,
+    )
+
+
+def _queue_lost_commands(here: Installation) -> int:
     stale = [entry for entry in here.store.pending_commands(here.clock() - COMMAND_AGE) if _is_lost(here, entry)]
     queue_commands(here, stale)
-    seen = changed = failed = 0
-    for job_id in tuple(here.store.active_jobs()):
-        seen += 1
-        try:
-            changed += _look(here, job_id)
-        except Exception:  # the edge of one job: whatever is wrong with it, the others are looked at
-            failed += 1
-            logger.exception("job %s could not be reconciled", job_id)
-    return Repairs(len(stale), seen, changed, failed)
+    return len(stale)
 
 
 def _is_lost(here: Installation, entry: OutboxEntry) -> bool:
@@ -81,5 +103,5 @@ def _look(here: Installation, job_id: str) -> bool:
 
 
 def _may_be_due(here: Installation, job: JobRecord) -> bool:
-    waiting = job.state == "queued" and here.clock() - job.updated_at > RETRY_AFTER
-    return waiting or job.state in ("starting", "interrupted")
+    waiting = job.state == "queued" and not job.line and here.clock() - job.updated_at > RETRY_AFTER
+    return waiting or bool(job.line) or job.state in ("starting", "interrupted")

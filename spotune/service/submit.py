@@ -7,21 +7,31 @@ import hashlib
 from spotune.contracts.base import Timestamp
 from spotune.contracts.errors import Conflict, RequestRefused, SpotuneError, Unavailable, VersionConflict
 from spotune.contracts.events import Prepared, Refused
-from spotune.contracts.job import Decision, JobError, JobRecord
+from spotune.contracts.identity import ApiKey
+from spotune.contracts.job import Decision, JobError, JobRecord, PayingKey
 from spotune.contracts.request import JobRequest
 from spotune.lifecycle import open_job, open_prepared
 from spotune.service.base_models import BaseModel, base_model
 from spotune.service.changes import apply, limit_message, queue_commands
 from spotune.service.identifiers import job_id
 from spotune.service.installation import Installation
+from spotune.service.limits import places
 from spotune.service.preparation import IN_REQUEST_BYTES, FilesRefused, prepare, resolve_file, size_of
-from spotune.store.base import LimitReached
+from spotune.store.base import LimitReached, LineFull
 
 
-def submit(here: Installation, tenant: str, request: JobRequest, idempotency_key: str | None = None) -> JobRecord:
-    """Check, plan, reserve and record a job, and order its first attempt.
+def submit(
+    here: Installation,
+    tenant: str,
+    request: JobRequest,
+    idempotency_key: str | None = None,
+    *,
+    key: ApiKey | None = None,
+) -> JobRecord:
+    """Check, plan, reserve and record a job, and order its first attempt, or let it stand in line for that.
 
-    The same idempotency key gives the same job however often it comes; nothing is started twice.
+    The same idempotency key gives the same job however often it comes; nothing is started twice. What the job spends
+    counts against the monthly limit of the API key that it was submitted with, where that has one.
 
     Raises:
         SpotuneError: refused; nothing was recorded, reserved or started.
@@ -33,8 +43,8 @@ def submit(here: Installation, tenant: str, request: JobRequest, idempotency_key
     if earlier is not None:
         return _same_request(earlier, digest)
     model = base_model(here, request.model)
-    job = _new_job(here, tenant, request, new_id, digest, model)
-    return _record(here, job, _first_decision(here, job, model))
+    job = _new_job(here, tenant, request, new_id, digest, model).with_(key=_paying(key))
+    return _record(here, job, _prepared_in_request(here, job, model))
 
 
 def plan(here: Installation, tenant: str, request: JobRequest) -> Prepared:
@@ -91,13 +101,17 @@ def _deadline(request: JobRequest, now: Timestamp) -> Timestamp | None:
     return None if hours is None else now + hours * 3600
 
 
-def _first_decision(here: Installation, job: JobRecord, model: BaseModel) -> Decision:
+def _paying(key: ApiKey | None) -> PayingKey | None:
+    if key is None or key.monthly_limit is None:
+        return None
+    return PayingKey(id=key.id, monthly_limit=key.monthly_limit)
+
+
+def _prepared_in_request(here: Installation, job: JobRecord, model: BaseModel) -> Prepared | None:
+    """None where the files are too large to be checked while the caller waits."""
     if size_of(here, job.training_uri, job.validation_uri) > IN_REQUEST_BYTES:
-        return open_job(job, here.clock())
-    decision = open_prepared(job, _prepare(here, job, model), here.clock())
-    if decision.job.error is not None:
-        raise _refusal(decision.job.error)
-    return decision
+        return None
+    return _prepare(here, job, model)
 
 
 def _prepare(here: Installation, job: JobRecord, model: BaseModel, *, preview: bool = False) -> Prepared:
@@ -113,20 +127,33 @@ def _prepare(here: Installation, job: JobRecord, model: BaseModel, *, preview: b
     )
 
 
-def _record(here: Installation, job: JobRecord, decision: Decision) -> JobRecord:
+def _record(here: Installation, job: JobRecord, prepared: Prepared | None, full_line: str = "") -> JobRecord:
+    decision = _first_decision(here, job, prepared, full_line)
     try:
-        entries = here.store.create_job(decision, limit=here.settings.monthly_limit)
+        limit, room = here.settings.monthly_limit, places(here, decision)
+        entries = here.store.create_job(decision, limit=limit, places=room)
     except VersionConflict:
         return _recorded_meanwhile(here, job)
+    except LineFull as full:
+        return _record(here, job, prepared, full.line)
     except LimitReached as reached:
         raise RequestRefused(
             limit_message(reached),
             code="monthly_limit_reached",
             param="constraints.budget_usd",
-            remedy="Give a lower constraints.budget_usd, or have the tenant's limit raised.",
+            remedy="Give a lower constraints.budget_usd, or have the limit raised.",
         ) from None
     queue_commands(here, entries)
     return decision.job
+
+
+def _first_decision(here: Installation, job: JobRecord, prepared: Prepared | None, full_line: str) -> Decision:
+    if prepared is None:
+        return open_job(job, here.clock())
+    decision = open_prepared(job, prepared, here.clock(), full_line=full_line)
+    if decision.job.error is not None:
+        raise _refusal(decision.job.error)
+    return decision
 
 
 def _recorded_meanwhile(here: Installation, job: JobRecord) -> JobRecord:

@@ -138,6 +138,7 @@ def key_object(key: ApiKey, used_at: Timestamp | None) -> KeyObject:
         created_at=int(key.created_at),
         revoked_at=None if key.revoked_at is None else int(key.revoked_at),
         last_used_at=None if used_at is None else int(used_at),
+        monthly_limit=key.monthly_limit,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -11,9 +11,12 @@ from spotune.contracts.base import MicroUSD, Timestamp
 from spotune.contracts.files import FileRecord
 from spotune.contracts.history import FinishedRun
 from spotune.contracts.identity import ApiKey, TenantLedger
-from spotune.contracts.job import Decision, JobRecord, LogEvent, OutboxEntry
+from spotune.contracts.job import ActiveJob, Decision, JobRecord, LogEvent, OutboxEntry
+from spotune.contracts.lines import LineState, Tally
 
 T = TypeVar("T")
+
+NO_LIMITS: Mapping[str, int] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class Page(Generic[T]):
 
 
 class LimitReached(Exception):
-    """The tenant's monthly limit does not allow the reservation. Nothing was written."""
+    """The monthly limit of the tenant, or of the key, does not allow the reservation. Nothing was written."""
 
     def __init__(self, ledger: TenantLedger) -> None:
         super().__init__(f"limit of {ledger.tenant} for {ledger.month} reached")
@@ -44,11 +47,22 @@ class LedgerImbalance(Exception):
         self.release = release
 
 
+class LineFull(Exception):
+    """A line has no place for what a decision would take from it, or others stand in it. Nothing was written."""
+
+    def __init__(self, state: LineState) -> None:
+        super().__init__(f"{state.line}: {state.held} held, {state.waiting} waiting")
+        self.line = state.line
+
+
 class Store(Protocol):
     """Money: a reservation adds to `reserved`, a release takes off it, a settlement adds to `billed`. An attempt is
     settled by one decision that releases what was reserved for it and settles what was billed. A decision that
     reserves is refused where `reserved + billed` would end above the limit; one that only settles never is, since
-    that money is spent.
+    that money is spent. A job whose key has a monthly limit moves the key's ledger along with the tenant's.
+
+    Lines: a decision that takes places of a line is refused where it would then hold more than `places` says, or where
+    jobs stand in it and this one was not called. Whatever gives back never is.
 
     Tenant-scoped reads return None (or an empty page) for another tenant's things, as for missing ones."""
 
@@ -80,26 +94,36 @@ class Store(Protocol):
     def delete_file(self, tenant: str, file_id: str) -> bool:
         """Forget a file's record; False where there was none."""
 
-    def create_job(self, decision: Decision, *, limit: MicroUSD) -> tuple[OutboxEntry, ...]:
-        """Write a new job (version 1), its log, its commands, its run and its reservation, all or nothing.
+    def create_job(
+        self, decision: Decision, *, limit: MicroUSD, places: Mapping[str, int] = NO_LIMITS
+    ) -> tuple[OutboxEntry, ...]:
+        """Write a new job (version 1), its log, its commands, its run, its reservation and places, all or nothing.
+
+        Args:
+            limit: the tenant's, for the month.
+            places: how many each line has; one that is not named has no limit.
 
         Raises:
             VersionConflict: a job with this id exists.
-            LimitReached: the tenant's month would exceed `limit`.
+            LimitReached: the tenant's month would exceed `limit`, or the key's its own.
+            LineFull: a line has no place for it.
             LedgerImbalance: more is released than is reserved.
             TooLarge: a record does not fit into the store; nothing was written.
             Unavailable: the store does not answer; whether it was written is not known, and saying it again is safe.
             ValueError: the log does not continue at the job's `event_seq`, or the job changed its identity.
         """
 
-    def commit(self, before: JobRecord, decision: Decision, *, limit: MicroUSD) -> tuple[OutboxEntry, ...]:
-        """Replace `before` by `decision.job` (version + 1) with log, commands, run and money, all or nothing.
+    def commit(
+        self, before: JobRecord, decision: Decision, *, limit: MicroUSD, places: Mapping[str, int] = NO_LIMITS
+    ) -> tuple[OutboxEntry, ...]:
+        """Replace `before` by `decision.job` (version + 1) with log, commands, run, money and places, all or nothing.
 
         Returns the outbox entries written, for the caller to run.
 
         Raises:
             VersionConflict: the stored version is not `before.version`.
             LimitReached: as above; only a change that reserves can raise it.
+            LineFull: as above; only a change that takes more than it gives back can raise it.
             LedgerImbalance, TooLarge, Unavailable, ValueError: as above.
         """
 
@@ -119,8 +143,8 @@ class Store(Protocol):
     def list_log(self, tenant: str, job_id: str, *, after: int, limit: int) -> Page[LogEvent]:
         """A job's log, newest first; `after` is a sequence number, 0 for the newest."""
 
-    def active_jobs(self) -> Iterator[str]:
-        """Ids of the jobs of all tenants to which something may still happen, oldest first. Reads grow with them alone.
+    def active_jobs(self) -> Iterator[ActiveJob]:
+        """The jobs of all tenants to which something may still happen, oldest first. Reads grow with them alone.
 
         May lag behind the last commits by moments.
         """
@@ -147,8 +171,21 @@ class Store(Protocol):
         May lag behind the last commits by moments.
         """
 
-    def ledger(self, tenant: str, month: str, *, limit: MicroUSD) -> TenantLedger:
-        """The tenant's money in a month, zeros where nothing was written; `limit` is shown as given."""
+    def ledger(self, tenant: str, month: str, *, limit: MicroUSD, key: str = "") -> TenantLedger:
+        """The money of the tenant, or of one of its keys, in a month; zeros where nothing was written; `limit` is shown
+        as given."""
+
+    def ledgers(self, month: str) -> Iterator[tuple[TenantLedger, Tally]]:
+        """The ledgers of all tenants and keys in this month. May lag behind the last commits by moments."""
+
+    def lines(self) -> Iterator[tuple[LineState, Tally]]:
+        """All lines. May lag behind the last commits by moments."""
+
+    def correct_ledger(self, ledger: TenantLedger, tally: Tally, reserved: MicroUSD) -> bool:
+        """Set what a ledger has reserved; False where it was moved since it was read: then nothing is written."""
+
+    def correct_line(self, line: LineState, tally: Tally, *, held: int, waiting: int) -> bool:
+        """Set what a line counts; False where it was moved since it was read: then nothing is written."""
 
 
 def month_of(at: Timestamp) -> str:

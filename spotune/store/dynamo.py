@@ -7,7 +7,7 @@ The indexes only list: they may lag by moments.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -15,10 +15,12 @@ from spotune.contracts.base import MicroUSD, Timestamp
 from spotune.contracts.files import FileRecord
 from spotune.contracts.history import FinishedRun
 from spotune.contracts.identity import ApiKey, TenantLedger
-from spotune.contracts.job import Decision, JobRecord, LogEvent, OutboxEntry
+from spotune.contracts.job import ActiveJob, Decision, JobRecord, LogEvent, OutboxEntry, active_job
+from spotune.contracts.lines import LineState, Tally
 from spotune.store import items
-from spotune.store.base import Page
-from spotune.store.items import Item, text
+from spotune.store.base import NO_LIMITS, Page
+from spotune.store.counters import ledger_writes, line_writes
+from spotune.store.items import Item, number, text
 from spotune.store.records import change_of, is_id, moment, owned_by_another, unknown_cursor
 from spotune.store.transaction import ConditionFailed, Transaction, call
 
@@ -105,13 +107,17 @@ class DynamoStore:
             return False
         return True
 
-    def create_job(self, decision: Decision, *, limit: MicroUSD) -> tuple[OutboxEntry, ...]:
+    def create_job(
+        self, decision: Decision, *, limit: MicroUSD, places: Mapping[str, int] = NO_LIMITS
+    ) -> tuple[OutboxEntry, ...]:
         """See `Store`."""
-        return self._write(None, decision, limit)
+        return self._write(None, decision, limit, places)
 
-    def commit(self, before: JobRecord, decision: Decision, *, limit: MicroUSD) -> tuple[OutboxEntry, ...]:
+    def commit(
+        self, before: JobRecord, decision: Decision, *, limit: MicroUSD, places: Mapping[str, int] = NO_LIMITS
+    ) -> tuple[OutboxEntry, ...]:
         """See `Store`."""
-        return self._write(before, decision, limit)
+        return self._write(before, decision, limit, places)
 
     def get_job(self, tenant: str, job_id: str) -> JobRecord | None:
         """See `Store`."""
@@ -148,9 +154,15 @@ class DynamoStore:
         lines = [items.record_of(LogEvent, item) for item in islice(found, limit + 1) if _is_of(item, tenant)]
         return _page(lines, limit)
 
-    def active_jobs(self) -> Iterator[str]:
+    def active_jobs(self) -> Iterator[ActiveJob]:
         """See `Store`."""
-        return (items.job_id_of(item) for item in self._in_flight(items.ACTIVE, ProjectionExpression="pk"))
+        return map(self._active, self._in_flight(items.ACTIVE, ProjectionExpression="pk, active"))
+
+    def _active(self, item: Item) -> ActiveJob:
+        """A job that an earlier version wrote tells it by its whole record only."""
+        if "active" in item:
+            return items.active_of(item)
+        return active_job(items.record_of(JobRecord, self._get({"pk": item["pk"], "sk": text("JOB")}) or item))
 
     def pending_commands(self, created_before: Timestamp) -> Iterator[OutboxEntry]:
         """See `Store`."""
@@ -177,13 +189,50 @@ class DynamoStore:
         found = self._in_flight(items.RUNS, ScanIndexForward=False)
         return (items.record_of(FinishedRun, item) for item in islice(found, limit))
 
-    def ledger(self, tenant: str, month: str, *, limit: MicroUSD) -> TenantLedger:
+    def ledger(self, tenant: str, month: str, *, limit: MicroUSD, key: str = "") -> TenantLedger:
         """See `Store`."""
-        return items.ledger_of(self._get(items.ledger_key(tenant, month)), tenant, month, limit)
+        return items.ledger_of(self._get(items.ledger_key(tenant, month, key)), tenant, month, limit, key)
 
-    def _write(self, before: JobRecord | None, decision: Decision, limit: MicroUSD) -> tuple[OutboxEntry, ...]:
+    def ledgers(self, month: str) -> Iterator[tuple[TenantLedger, Tally]]:
+        """See `Store`."""
+        return map(items.listed_ledger, self._in_flight(items.ledgers_of(month)))
+
+    def lines(self) -> Iterator[tuple[LineState, Tally]]:
+        """See `Store`."""
+        found = self._in_flight(items.LINES)
+        return ((items.line_of(item, item["gsi2sk"]["S"]), items.tally_of(item)) for item in found)
+
+    def correct_ledger(self, ledger: TenantLedger, tally: Tally, reserved: MicroUSD) -> bool:
+        """See `Store`."""
+        key = items.ledger_key(ledger.tenant, ledger.month, ledger.key)
+        return self._correct(key, tally, {"reserved": reserved, "committed": reserved + ledger.billed})
+
+    def correct_line(self, line: LineState, tally: Tally, *, held: int, waiting: int) -> bool:
+        """See `Store`."""
+        return self._correct(items.line_key(line.line), tally, {"held": held, "waiting": waiting})
+
+    def _correct(self, key: Item, tally: Tally, counts: Mapping[str, int]) -> bool:
+        put = ", ".join(f"{name} = :{name}" for name in counts)
+        values = {f":{name}": number(count) for name, count in counts.items()}
+        try:
+            call(
+                self._client.update_item,
+                TableName=self._table,
+                Key=key,
+                UpdateExpression=f"SET {put} ADD changes :one",
+                ConditionExpression="changes = :seen",
+                ExpressionAttributeValues=values | {":one": number(1), ":seen": number(tally.changes)},
+            )
+        except ConditionFailed:
+            return False
+        return True
+
+    def _write(
+        self, before: JobRecord | None, decision: Decision, limit: MicroUSD, places: Mapping[str, int]
+    ) -> tuple[OutboxEntry, ...]:
         change = change_of(before, decision)
-        Transaction(self._table, before, change, decision.ledger, limit).run(self._client, self._sleep)
+        counted = ledger_writes(change.job, decision.ledger, limit) + line_writes(change.job, decision.lines, places)
+        Transaction(self._table, before, change, counted).run(self._client, self._sleep)
         return change.entries
 
     def _get_owned(self, tenant: str, key: Callable[[str], Item], record_id: str, **more: object) -> Item | None:

@@ -12,7 +12,8 @@ from spotune.contracts.base import Contract, MicroUSD, Timestamp
 from spotune.contracts.files import FileRecord
 from spotune.contracts.history import FinishedRun
 from spotune.contracts.identity import ApiKey, TenantLedger
-from spotune.contracts.job import JobRecord, LogEvent, OutboxEntry
+from spotune.contracts.job import ActiveJob, JobRecord, LogEvent, OutboxEntry, active_job
+from spotune.contracts.lines import LineState, Tally
 from spotune.store.records import decode, encode, moment
 
 C = TypeVar("C", bound=Contract)
@@ -23,11 +24,12 @@ BY_TENANT = "gsi1"
 """A tenant's jobs, its files, and its finished runs, by creation time."""
 
 IN_FLIGHT = "gsi2"
-"""Sparse: jobs in no terminal state, the outbox, and finished runs of all tenants, by creation time."""
+"""Sparse: jobs in no terminal state, the outbox, finished runs of all tenants, ledgers by month, and lines."""
 
 ACTIVE = "ACTIVE"
 OUTBOX = "OUTBOX"
 RUNS = "RUNS"
+LINES = "LINES"
 
 LAST_SEQUENCE = 9_999_999_999
 
@@ -72,9 +74,19 @@ def run_key(job_id: str) -> Item:
     return {"pk": text(f"JOB#{job_id}"), "sk": text("RUN")}
 
 
-def ledger_key(tenant: str, month: str) -> Item:
-    """The key of a tenant's month."""
-    return {"pk": text(f"LEDGER#{tenant}"), "sk": text(month)}
+def ledger_key(tenant: str, month: str, key: str = "") -> Item:
+    """The key of a tenant's month, or of one of its keys'."""
+    return {"pk": text(f"LEDGER#{tenant}"), "sk": text(f"{month}#{key}" if key else month)}
+
+
+def ledgers_of(month: str) -> str:
+    """`gsi2pk` of a month's ledgers."""
+    return f"LEDGERS#{month}"
+
+
+def line_key(line: str) -> Item:
+    """A line's key."""
+    return {"pk": text(f"LINE#{line}"), "sk": text("LINE")}
 
 
 def jobs_of(tenant: str) -> str:
@@ -123,7 +135,15 @@ def job_item(job: JobRecord, writer: str) -> Item:
     """A job; in `gsi2` as long as anything can happen to it."""
     item = job_key(job.id) | _content(job, job.tenant) | _indexed("gsi1", jobs_of(job.tenant), job.created_at, job.id)
     item |= {"version": number(job.version), "writer": text(writer)}
-    return item if not job.open else item | _indexed("gsi2", ACTIVE, job.created_at, job.id)
+    if not job.open:
+        return item
+    summary = active_job(job).model_dump_json(exclude_defaults=True)
+    return item | {"active": text(summary)} | _indexed("gsi2", ACTIVE, job.created_at, job.id)
+
+
+def active_of(item: Item) -> ActiveJob:
+    """What the reconciler has to know of a job, from its item."""
+    return ActiveJob.model_validate_json(item["active"]["S"])
 
 
 def log_item(event: LogEvent, tenant: str) -> Item:
@@ -149,16 +169,27 @@ def record_of(model: type[C], item: Item) -> C:
     return decode(model, body["S"].encode() if "S" in body else body["B"])
 
 
-def ledger_of(item: Item | None, tenant: str, month: str, limit: MicroUSD) -> TenantLedger:
+def ledger_of(item: Item | None, tenant: str, month: str, limit: MicroUSD, key: str = "") -> TenantLedger:
     """A ledger item's amounts; zeros where there is none."""
     amounts = {name: int(item[name]["N"]) for name in ("reserved", "billed")} if item else {}
-    return TenantLedger(tenant=tenant, month=month, limit=limit, **amounts)
+    return TenantLedger(tenant=tenant, month=month, key=key, limit=limit, **amounts)
 
 
-def job_id_of(item: Item) -> str:
-    """The id of the job that an item's partition belongs to."""
-    job_id: str = item["pk"]["S"].removeprefix("JOB#")
-    return job_id
+def listed_ledger(item: Item) -> tuple[TenantLedger, Tally]:
+    """A ledger as a list shows it; its limit is not in the item, and 0 here."""
+    month, _, key = item["sk"]["S"].partition("#")
+    return ledger_of(item, item["tenant"]["S"], month, 0, key), tally_of(item)
+
+
+def line_of(item: Item | None, line: str) -> LineState:
+    """A line's counts; zeros where there is none."""
+    counts = {name: int(item[name]["N"]) for name in ("held", "waiting")} if item else {}
+    return LineState(line=line, **counts)
+
+
+def tally_of(item: Item) -> Tally:
+    """When a count was moved last, and how often."""
+    return Tally(changes=int(item["changes"]["N"]), changed_at=float(item["changed_at"]["N"]))
 
 
 def _content(record: Contract, tenant: str) -> Item:

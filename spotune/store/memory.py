@@ -8,7 +8,7 @@ from __future__ import annotations
 import bisect
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -17,9 +17,10 @@ from spotune.contracts.errors import VersionConflict
 from spotune.contracts.files import FileRecord
 from spotune.contracts.history import FinishedRun
 from spotune.contracts.identity import ApiKey, TenantLedger
-from spotune.contracts.job import Decision, JobRecord, LedgerChange, LogEvent, OutboxEntry
-from spotune.store.base import LedgerImbalance, LimitReached, Page, month_of
-from spotune.store.records import Change, change_of, decode, encode, moment, owned_by_another, unknown_cursor
+from spotune.contracts.job import ActiveJob, Decision, JobRecord, LedgerChange, LogEvent, OutboxEntry, active_job
+from spotune.contracts.lines import LineChange, LineState, Tally
+from spotune.store.base import NO_LIMITS, LedgerImbalance, LimitReached, LineFull, Page, month_of
+from spotune.store.records import change_of, decode, encode, moment, owned_by_another, unknown_cursor
 
 R = TypeVar("R", FileRecord, JobRecord, FinishedRun)
 
@@ -35,9 +36,11 @@ class MemoryStore:
         self._jobs = _Shelf(JobRecord)
         self._runs = _Shelf(FinishedRun)
         self._log: dict[str, list[bytes]] = {}
-        self._active: dict[str, str] = {}
+        self._active: dict[str, tuple[str, bytes]] = {}
         self._outbox: dict[str, tuple[str, bytes]] = {}
-        self._ledgers: dict[tuple[str, str], TenantLedger] = {}
+        self._ledgers: dict[tuple[str, str, str], TenantLedger] = {}
+        self._lines: dict[str, LineState] = {}
+        self._tallies: dict[tuple[str, ...], Tally] = {}
 
     def put_key(self, key: ApiKey) -> None:
         """See `Store`."""
@@ -84,13 +87,17 @@ class MemoryStore:
         with self._lock:
             return self._files.delete(tenant, file_id)
 
-    def create_job(self, decision: Decision, *, limit: MicroUSD) -> tuple[OutboxEntry, ...]:
+    def create_job(
+        self, decision: Decision, *, limit: MicroUSD, places: Mapping[str, int] = NO_LIMITS
+    ) -> tuple[OutboxEntry, ...]:
         """See `Store`."""
-        return self._write(None, change_of(None, decision), decision.ledger, limit)
+        return self._write(None, decision, limit, places)
 
-    def commit(self, before: JobRecord, decision: Decision, *, limit: MicroUSD) -> tuple[OutboxEntry, ...]:
+    def commit(
+        self, before: JobRecord, decision: Decision, *, limit: MicroUSD, places: Mapping[str, int] = NO_LIMITS
+    ) -> tuple[OutboxEntry, ...]:
         """See `Store`."""
-        return self._write(before, change_of(before, decision), decision.ledger, limit)
+        return self._write(before, decision, limit, places)
 
     def get_job(self, tenant: str, job_id: str) -> JobRecord | None:
         """See `Store`."""
@@ -116,11 +123,11 @@ class MemoryStore:
             chosen = lines[start:end][::-1]
         return Page(tuple(decode(LogEvent, line) for line in chosen), has_more=start > 0)
 
-    def active_jobs(self) -> Iterator[str]:
+    def active_jobs(self) -> Iterator[ActiveJob]:
         """See `Store`."""
         with self._lock:
-            ordered = sorted(self._active, key=self._active.__getitem__)
-        yield from ordered
+            ordered = sorted(self._active.values())
+        return (decode(ActiveJob, body) for _, body in ordered)
 
     def pending_commands(self, created_before: Timestamp) -> Iterator[OutboxEntry]:
         """See `Store`."""
@@ -154,15 +161,47 @@ class MemoryStore:
             kept = sorted(self._runs.kept.values(), key=lambda one: one[1], reverse=True)[:limit]
         return (decode(FinishedRun, body) for _, _, body in kept)
 
-    def ledger(self, tenant: str, month: str, *, limit: MicroUSD) -> TenantLedger:
+    def ledger(self, tenant: str, month: str, *, limit: MicroUSD, key: str = "") -> TenantLedger:
         """See `Store`."""
         with self._lock:
-            kept = self._ledgers.get((tenant, month))
-        return TenantLedger(tenant=tenant, month=month, limit=limit) if kept is None else kept.with_(limit=limit)
+            kept = self._ledgers.get((tenant, month, key))
+        empty = TenantLedger(tenant=tenant, month=month, key=key, limit=limit)
+        return empty if kept is None else kept.with_(limit=limit)
+
+    def ledgers(self, month: str) -> Iterator[tuple[TenantLedger, Tally]]:
+        """See `Store`."""
+        with self._lock:
+            kept = sorted(place for place in self._ledgers if place[1] == month)
+            yield from [(self._ledgers[place].with_(limit=0), self._tallies[place]) for place in kept]
+
+    def lines(self) -> Iterator[tuple[LineState, Tally]]:
+        """See `Store`."""
+        with self._lock:
+            yield from [(state, self._tallies[line,]) for line, state in sorted(self._lines.items())]
+
+    def correct_ledger(self, ledger: TenantLedger, tally: Tally, reserved: MicroUSD) -> bool:
+        """See `Store`."""
+        place = (ledger.tenant, ledger.month, ledger.key)
+        with self._lock:
+            if self._tallies.get(place) != tally:
+                return False
+            self._ledgers[place] = self._ledgers[place].with_(reserved=reserved)
+            self._tallies[place] = tally.with_(changes=tally.changes + 1)
+        return True
+
+    def correct_line(self, line: LineState, tally: Tally, *, held: int, waiting: int) -> bool:
+        """See `Store`."""
+        with self._lock:
+            if self._tallies.get((line.line,)) != tally:
+                return False
+            self._lines[line.line] = line.with_(held=held, waiting=waiting)
+            self._tallies[line.line,] = tally.with_(changes=tally.changes + 1)
+        return True
 
     def _write(
-        self, before: JobRecord | None, change: Change, money: LedgerChange, limit: MicroUSD
+        self, before: JobRecord | None, decision: Decision, limit: MicroUSD, places: Mapping[str, int]
     ) -> tuple[OutboxEntry, ...]:
+        change = change_of(before, decision)
         job = change.job
         body = encode(job)
         log = [encode(event) for event in change.log]
@@ -172,7 +211,7 @@ class MemoryStore:
             stored = self._jobs.find(job.id)
             if (stored and _guard(stored)) != (before and _guard(before)):
                 raise VersionConflict(job.id)
-            self._move(job, money, limit)
+            self._move(job, decision.ledger, limit, decision.lines, places)
             self._jobs.put(job, body)
             self._log.setdefault(job.id, []).extend(log)
             self._outbox.update(outbox)
@@ -181,21 +220,51 @@ class MemoryStore:
             if not job.open:
                 self._active.pop(job.id, None)
             else:
-                self._active[job.id] = moment(job.created_at, job.id)
+                self._active[job.id] = moment(job.created_at, job.id), encode(active_job(job))
         return change.entries
 
-    def _move(self, job: JobRecord, money: LedgerChange, limit: MicroUSD) -> None:
-        if money == LedgerChange():
-            return
-        month = month_of(job.created_at)
-        ledger = self.ledger(job.tenant, month, limit=limit)
+    def _move(
+        self,
+        job: JobRecord,
+        money: LedgerChange,
+        limit: MicroUSD,
+        lines: tuple[LineChange, ...],
+        places: Mapping[str, int],
+    ) -> None:
+        """All counters or none: everything is checked before anything is written."""
+        keys = [] if job.key is None else [(job.key.id, job.key.monthly_limit)]
+        accounts = [("", limit), *keys] if money != LedgerChange() else []
+        ledgers = [self._moved_ledger(job, money, key, allowed) for key, allowed in accounts]
+        states = [self._moved_line(change, places.get(change.line)) for change in lines]
+        for ledger in ledgers:
+            place = (ledger.tenant, ledger.month, ledger.key)
+            self._ledgers[place] = ledger
+            self._count(place, job.updated_at)
+        for state in states:
+            self._lines[state.line] = state
+            self._count((state.line,), job.updated_at)
+
+    def _moved_ledger(self, job: JobRecord, money: LedgerChange, key: str, limit: MicroUSD) -> TenantLedger:
+        ledger = self.ledger(job.tenant, month_of(job.created_at), limit=limit, key=key)
         reserved = ledger.reserved + money.reserve - money.release
         billed = ledger.billed + money.settle
         if money.release > ledger.reserved:
             raise LedgerImbalance(ledger, money.release)
         if money.reserve and reserved + billed > limit:
             raise LimitReached(ledger)
-        self._ledgers[job.tenant, month] = ledger.with_(reserved=reserved, billed=billed)
+        return ledger.with_(reserved=reserved, billed=billed)
+
+    def _moved_line(self, change: LineChange, places: int | None) -> LineState:
+        state = self._lines.get(change.line, LineState(line=change.line))
+        moved = state.with_(held=state.held + change.held, waiting=state.waiting + change.waiting)
+        full = places is not None and moved.held > places
+        if change.held > 0 and (full or (state.waiting > 0 and not change.in_turn)):
+            raise LineFull(state)
+        return moved
+
+    def _count(self, place: tuple[str, ...], at: Timestamp) -> None:
+        before = self._tallies.get(place)
+        self._tallies[place] = Tally(changes=1 if before is None else before.changes + 1, changed_at=at)
 
 
 def _guard(job: JobRecord) -> tuple[int, str]:

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 
-from spotune.contracts.base import MicroUSD
 from spotune.contracts.errors import Unavailable, VersionConflict
-from spotune.contracts.job import JobRecord, LedgerChange
+from spotune.contracts.job import JobRecord
 from spotune.store import items
-from spotune.store.base import LedgerImbalance, LimitReached, month_of
+from spotune.store.counters import Write
 from spotune.store.items import Item, number, text
 from spotune.store.records import Change
 
@@ -73,41 +72,38 @@ def call(operation: Callable[..., dict[str, Any]], **arguments: object) -> dict[
 
 
 class Transaction:
-    """One decision's writes: the job first, its log, its commands, its run, the ledger last, all or nothing.
+    """One decision's writes: the job first, its log, its commands, its run, ledgers and lines last, all or nothing.
 
     Args:
         table: the table's name.
         before: the job as it was decided on; None for a new one.
         change: what to write.
-        money: what to move in the ledger of the job's tenant and month.
-        limit: the tenant's limit for the month.
+        counted: what moves beside the job, each with its refusal; the first that does not hold is told.
     """
 
-    def __init__(
-        self, table: str, before: JobRecord | None, change: Change, money: LedgerChange, limit: MicroUSD
-    ) -> None:
+    def __init__(self, table: str, before: JobRecord | None, change: Change, counted: Sequence[Write]) -> None:
         self._table = table
         self._before = before
         self._change = change
-        self._money = money
-        self._limit = limit
+        self._counted = counted
         self._token = uuid.uuid4().hex
 
     def run(self, client: Any, sleep: Callable[[float], None]) -> None:
         """Write it, trying again while the table is busy.
 
         Raises:
-            VersionConflict, LimitReached, LedgerImbalance: a condition failed; nothing was written.
+            VersionConflict, LimitReached, LedgerImbalance, LineFull: a condition failed; nothing was written.
             Unavailable: the last try was busy or not answered; it may have been written.
         """
         writes = self._writes()
+        request = [_in_table(write.item, self._table) for write in writes]
         give_up_at = monotonic() + PATIENCE_SECONDS
         for number_of_try in range(1, TRIES + 1):
             try:
-                client.transact_write_items(TransactItems=writes, ClientRequestToken=self._token)
+                client.transact_write_items(TransactItems=request, ClientRequestToken=self._token)
                 return
             except ClientError as error:
-                if self._answers(error):
+                if self._answers(error, writes):
                     return
                 failure: Exception = error
             except (HTTPClientError, ConnectionError) as error:
@@ -117,53 +113,28 @@ class Transaction:
             sleep(_pause(number_of_try))
         raise _unavailable(failure) from failure
 
-    def _writes(self) -> list[dict[str, Any]]:
+    def _writes(self) -> list[Write]:
         tenant = self._change.job.tenant
         new = [items.log_item(event, tenant) for event in self._change.log]
         new += [items.entry_item(entry) for entry in self._change.entries]
         writes = [self._job_write(), *(self._put(item, "attribute_not_exists(pk)") for item in new)]
         if self._change.run is not None:
             # Without a condition: a job that is tried again ends again, and the newest outcome holds.
-            writes.append({"Put": {"TableName": self._table, "Item": items.run_item(self._change.run)}})
-        return writes if self._money == LedgerChange() else [*writes, self._ledger_write()]
+            writes.append(self._put(items.run_item(self._change.run)))
+        return [*writes, *self._counted]
 
-    def _job_write(self) -> dict[str, Any]:
+    def _job_write(self) -> Write:
         item = items.job_item(self._change.job, self._token)
         if self._before is None:
             return self._put(item, "attribute_not_exists(pk)")
         values = {":version": number(self._before.version), ":tenant": text(self._before.tenant)}
         return self._put(item, "version = :version AND tenant = :tenant", ExpressionAttributeValues=values)
 
-    def _put(self, item: Item, condition: str, **more: object) -> dict[str, Any]:
-        return {"Put": {"Item": item, "ConditionExpression": condition, **self._common(), **more}}
+    def _put(self, item: Item, condition: str = "", **more: object) -> Write:
+        guarded = {"ConditionExpression": condition} if condition else {}
+        return Write({"Put": {"Item": item, **guarded, **more}}, lambda _: VersionConflict(self._change.job.id))
 
-    def _ledger_write(self) -> dict[str, Any]:
-        """Adds the differences. `committed` is `reserved + billed`, kept since conditions cannot add."""
-        money, job = self._money, self._change.job
-        reserved, billed = money.reserve - money.release, money.settle
-        values = {":reserved": number(reserved), ":billed": number(billed), ":committed": number(reserved + billed)}
-        values |= {":tenant": text(job.tenant)}
-        conditions = []
-        if money.release:
-            conditions.append("reserved >= :release")
-            values[":release"] = number(money.release)
-        if money.reserve:
-            room = self._limit - reserved - billed
-            untouched = "attribute_not_exists(committed) OR " if room >= 0 else ""
-            conditions.append(f"({untouched}committed <= :room)")
-            values[":room"] = number(room)
-        update = {
-            "Key": items.ledger_key(job.tenant, month_of(job.created_at)),
-            "UpdateExpression": "ADD reserved :reserved, billed :billed, committed :committed SET tenant = :tenant",
-            "ExpressionAttributeValues": values,
-            **self._common(),
-        }
-        return {"Update": update | ({"ConditionExpression": " AND ".join(conditions)} if conditions else {})}
-
-    def _common(self) -> dict[str, str]:
-        return {"TableName": self._table, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
-
-    def _answers(self, error: ClientError) -> bool:
+    def _answers(self, error: ClientError, writes: Sequence[Write]) -> bool:
         """True where the error tells that our write happened, False where another try may help."""
         reasons = error.response.get("CancellationReasons", [])
         codes = [reason.get("Code", "None") for reason in reasons]
@@ -173,20 +144,18 @@ class Transaction:
             return False
         if codes[0] == _FAILED and _writer(reasons[0].get("Item")) == self._token:
             return True
-        if _FAILED in (codes if self._money == LedgerChange() else codes[:-1]):
-            raise VersionConflict(self._change.job.id) from error
-        if _FAILED in codes:
-            raise self._ledger_refusal(reasons[-1].get("Item")) from error
+        for write, reason in zip(writes, reasons, strict=False):
+            if reason.get("Code") == _FAILED:
+                raise write.refusal(reason.get("Item")) from error
         if not set(codes) <= _BUSY | {"None"}:
             raise error
         return False
 
-    def _ledger_refusal(self, item: Item | None) -> LedgerImbalance | LimitReached:
-        job = self._change.job
-        ledger = items.ledger_of(item, job.tenant, month_of(job.created_at), self._limit)
-        if self._money.release > ledger.reserved:
-            return LedgerImbalance(ledger, self._money.release)
-        return LimitReached(ledger)
+
+def _in_table(write: dict[str, Any], table: str) -> dict[str, Any]:
+    ((kind, arguments),) = write.items()
+    shown = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"} if "ConditionExpression" in arguments else {}
+    return {kind: {"TableName": table, **arguments, **shown}}
 
 
 def _writer(item: Item | None) -> str | None:

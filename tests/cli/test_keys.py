@@ -27,3 +27,13 @@ def test_an_unknown_scope_is_refused_before_anything_is_sent(service: Service, r
     assert ran.code == 2
     assert "read, submit, admin" in ran.err
     assert service.calls == []
+
+
+def test_a_key_with_a_monthly_limit_shows_it_and_its_budget(service: Service, run: Run) -> None:
+    made = run("keys", "create", "ci", "--monthly-limit", "25", "--json").json
+    assert "$25.00" in run("keys", "list").out
+    seen = run("budget", "--key", made["id"], "--json").json
+    assert (seen["key"], seen["limit"], seen["left"]) == (made["id"], 25_000_000, 25_000_000)
+    refused = run("keys", "create", "ci", "--monthly-limit", "-1")
+    assert refused.code == 2
+    assert "monthly_limit_usd" in refused.err

@@ -6,10 +6,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from math import ceil
 
-from spotune.contracts.job import JobRecord, State
+from spotune.contracts.job import JobRecord, State, held_places
+from spotune.contracts.lines import EVERYBODY, is_quota_line
 from spotune.local.double.job import Job
 from spotune.store.base import month_of
-from tests.faults.world import MONTHLY_LIMIT, World
+from spotune.store.records import decode
+from tests.faults.world import JOBS_AT_A_TIME, JOBS_PER_TENANT, MONTHLY_LIMIT, World
 
 _RANK: dict[State, int] = {
     "validating": 0,
@@ -32,6 +34,7 @@ class Watcher:
     def __init__(self, world: World) -> None:
         self._world = world
         self._seen: dict[str, JobRecord] = {}
+        self._decoded: dict[str, tuple[bytes, JobRecord]] = {}
         self.violations: list[str] = []
 
     def look(self) -> None:
@@ -44,6 +47,7 @@ class Watcher:
                 self.violations += [f"{job.id}: {words}" for words in _broken(before, job)]
         for tenant in {job.tenant for job in self._seen.values()}:
             self._money_within_the_limit(tenant)
+        self._lines_are_the_sums_of_their_jobs()
 
     def look_at_the_end(self) -> None:
         """After everything has had its time without faults."""
@@ -63,11 +67,11 @@ class Watcher:
         return list(self._jobs())
 
     def _jobs(self) -> Iterator[JobRecord]:
-        """Of all tenants: read past the store's own doors."""
-        for job_id in list(self._world.store._jobs.kept):
-            job = self._world.store.find_job(job_id)
-            if job is not None:
-                yield job
+        """Of all tenants: read past the store's own doors. A record that was not written since is not decoded again."""
+        for job_id, (_, _, body) in self._world.store._jobs.kept.items():
+            if self._decoded.get(job_id, (b"",))[0] is not body:
+                self._decoded[job_id] = body, decode(JobRecord, body)
+            yield self._decoded[job_id][1]
 
     def _one_live_training_job_each(self) -> None:
         live = Counter(one.name.rpartition("-")[0] for one in self._world.double.jobs() if one.live)
@@ -96,6 +100,19 @@ class Watcher:
             if (ledger.reserved, ledger.billed) != (reserved, billed):
                 told = f"the ledger has {ledger.reserved} and {ledger.billed}, its jobs {reserved} and {billed}"
                 self.violations.append(f"{tenant} {month}: {told}")
+
+    def _lines_are_the_sums_of_their_jobs(self) -> None:
+        held, waiting = Counter[str](), Counter[str]()
+        for job in self._jobs():
+            held.update(held_places(job))
+            waiting.update([job.line] if job.line else [])
+        for state, _ in self._world.store.lines():
+            if (state.held, state.waiting) != (held[state.line], waiting[state.line]):
+                told = f"counts {state.held} and {state.waiting}"
+                self.violations.append(f"{state.line}: {told}, its jobs {held[state.line]} and {waiting[state.line]}")
+            places = JOBS_AT_A_TIME if state.line == EVERYBODY else JOBS_PER_TENANT
+            if state.held > places and not is_quota_line(state.line):
+                self.violations.append(f"{state.line}: {state.held} at a time, where {places} may run")
 
 
 def _broken(before: JobRecord | None, job: JobRecord) -> Iterator[str]:

@@ -20,6 +20,7 @@ from rich.table import Table
 
 import spotune.lifecycle.attempts as attempts
 import spotune.lifecycle.observed as observed
+import spotune.lifecycle.rungs as rungs
 import spotune.service.changes as changes
 import spotune.service.control as control
 import spotune.service.launch as launch
@@ -135,7 +136,7 @@ def _bill_at_the_spot_price() -> None:
 
 
 def _never_reconcile() -> None:
-    simulation.reconcile = lambda here: Repairs(0, 0, 0, 0)  # type: ignore[attr-defined]
+    simulation.reconcile = lambda here: Repairs()  # type: ignore[attr-defined]
 
 
 def _forget_the_idempotency_key() -> None:
@@ -145,7 +146,7 @@ def _forget_the_idempotency_key() -> None:
 def _climb_without_waiting_for_the_stop() -> None:
     def due(draft: Draft) -> bool:
         job, attempt = draft.job, draft.job.attempt
-        following = attempts.next_rung(job, draft.now) if attempt is not None and job.plan is not None else None
+        following = rungs.next_rung(job, draft.now) if attempt is not None and job.plan is not None else None
         if attempt is None or job.state not in ("starting", "running") or following is None:
             return right(draft)
         deciding._close(draft, attempt.with_(outcome="capacity"))

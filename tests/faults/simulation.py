@@ -194,7 +194,9 @@ class _Simulation:
 
     def _reconcile(self) -> None:
         with suppress(Killed, SpotuneError):
-            reconcile(self._world.here)
+            repairs = reconcile(self._world.here)
+            if repairs.counts_corrected or repairs.orphans_stopped:
+                self._watcher.violations.append(f"repaired what cannot have been broken: {repairs}")
         self._deliver()
         self._look()
 

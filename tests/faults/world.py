@@ -27,6 +27,7 @@ from tests.faults.nemesis import Faulty, Nemesis, after_call, before_call
 
 MONTHLY_LIMIT = 4 * MICRO
 DEFAULT_BUDGET = MICRO
+JOBS_AT_A_TIME, JOBS_PER_TENANT = 7, 4
 SKEW = 60.0
 """Seconds that a Lambda's clock may be off."""
 
@@ -110,6 +111,9 @@ class _SageMaker:
     def describe_training_job(self, **request: Any) -> dict[str, Any]:
         return _with_datetimes(self._call("DescribeTrainingJob", self._double.describe_training_job, request))
 
+    def list_training_jobs(self, **request: Any) -> dict[str, Any]:
+        return self._call("ListTrainingJobs", self._double.list_training_jobs, request)
+
     def stop_training_job(self, **request: Any) -> dict[str, Any]:
         return self._call("StopTrainingJob", self._double.stop_training_job, request)
 
@@ -140,6 +144,8 @@ def _settings() -> Settings:
         training_image="123456789012.dkr.ecr.us-east-1.amazonaws.com/spotune:1",
         monthly_limit=MONTHLY_LIMIT,
         default_budget=DEFAULT_BUDGET,
+        jobs=JOBS_AT_A_TIME,
+        jobs_per_tenant=JOBS_PER_TENANT,
     )
 
 

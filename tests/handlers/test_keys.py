@@ -83,3 +83,35 @@ def test_a_bad_request_makes_no_key(client: Client, body: dict[str, object]) -> 
     before = len(client.call("GET", KEYS).body["data"])
     assert client.call("POST", KEYS, body).status == 400
     assert len(client.call("GET", KEYS).body["data"]) == before
+
+
+def test_jobs_of_a_limited_key_stop_at_its_limit_and_others_go_on(world: World, client: Client) -> None:
+    file_id = client.upload(chat_rows(30))
+    made = client.call("POST", KEYS, {"name": "ci", "scopes": ["read", "submit"], "monthly_limit_usd": 1.5}).body
+    assert made["monthly_limit"] == 1_500_000
+    limited = Client(made["key"])
+    body = body_for(file_id, constraints={"budget_usd": 1})
+    assert limited.call("POST", JOBS, body).status == 200
+    refused = limited.call("POST", JOBS, body)
+    assert (refused.status, refused.error["code"]) == (400, "monthly_limit_reached")
+    assert f"limit of key {made['id']}" in refused.error["message"]
+    assert client.call("POST", JOBS, body).status == 200
+    seen = limited.call("GET", "/v1/budget", query=f"key={made['id']}").body
+    assert (seen["key"], seen["limit"]) == (made["id"], 1_500_000)
+    assert 0 < seen["reserved"] <= 1_000_000
+    whole = client.call("GET", "/v1/budget").body
+    assert whole["key"] is None
+    assert whole["reserved"] > seen["reserved"]
+
+
+def test_a_key_that_makes_keys_cannot_be_limited(client: Client) -> None:
+    refused = client.call("POST", KEYS, {"name": "x", "scopes": ["admin"], "monthly_limit_usd": 5})
+    assert (refused.status, refused.error["code"]) == (400, "limit_of_admin_key")
+
+
+def test_the_budget_of_a_key_without_a_limit_or_of_another_tenant_is_not_shown(
+    client: Client, stranger: Client
+) -> None:
+    made = client.call("POST", KEYS, {"name": "x", "scopes": ["read"]}).body
+    assert client.call("GET", "/v1/budget", query=f"key={made['id']}").error["code"] == "key_without_limit"
+    assert stranger.call("GET", "/v1/budget", query=f"key={made['id']}").status == 404

@@ -15,6 +15,7 @@ TEMPLATE = Path(__file__).parents[2] / "infra" / "template.yaml"
 STARS = {
     ("TrainingRole", "Metrics"): "cloudwatch:PutMetricData takes no resource; the namespace narrows it",
     ("TrainingRole", "SignInToRegistry"): "ecr:GetAuthorizationToken takes no resource",
+    ("ReconcileRole", "FindOrphans"): "sagemaker:ListTrainingJobs takes no resource",
     ("RefreshMarketRole", "ReadPrices"): "pricing:GetProducts takes no resource",
     ("RefreshMarketRole", "ReadSpot"): "neither read of EC2's takes a resource",
     ("RefreshMarketRole", "ReadQuotas"): "servicequotas:ListServiceQuotas takes no resource",
@@ -107,10 +108,12 @@ def test_only_the_launcher_starts_training_and_hands_a_role_to_sagemaker_alone()
     assert passes["LaunchRole"]["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
 
 
-def test_whoever_only_looks_at_jobs_writes_no_object_and_stops_no_job() -> None:
+def test_whoever_only_looks_at_jobs_writes_no_object_and_starts_no_job() -> None:
     for role in ("ReconcileRole", "TrainingChangedRole"):
         assert actions(role, "s3") == {"s3:GetObject", "s3:ListBucket"}
-        assert actions(role, "sagemaker") == {"sagemaker:DescribeTrainingJob"}
+    assert actions("TrainingChangedRole", "sagemaker") == {"sagemaker:DescribeTrainingJob"}
+    orphans = {"sagemaker:ListTrainingJobs", "sagemaker:StopTrainingJob"}
+    assert actions("ReconcileRole", "sagemaker") == {"sagemaker:DescribeTrainingJob"} | orphans
 
 
 def test_the_keys_function_writes_keys_and_reads_nothing() -> None:

@@ -14,14 +14,18 @@ from spotune.contracts.events import (
     Refused,
     ResumeRequested,
     RungDue,
+    TurnCame,
 )
-from spotune.contracts.job import JobError, JobRecord, StartAttempt, StopAttempt
+from spotune.contracts.job import JobError, JobRecord, LedgerChange, StartAttempt, StopAttempt, held_places
+from spotune.contracts.lines import LineChange
 from spotune.contracts.plan import Fallback
 from spotune.contracts.training import Failure, Scores
 from spotune.lifecycle import decide, open_job, open_prepared
 from tests.factories import NOW, ON_DEMAND_PRICE, job, observed, plan, prepared, report, request
 
 FIRST, SECOND = "ftjob-abc-1", "ftjob-abc-2"
+SPOT_LINE = "quota of ml.g5.xlarge (spot)"
+NO_QUOTA = AttemptRefused(name=FIRST, reason="quota", message="limit is 0")
 
 
 def after(record: JobRecord, *events: Event, now: float = NOW) -> JobRecord:
@@ -170,17 +174,90 @@ def test_impatience_stops_a_waiting_attempt_and_climbs(queued: JobRecord) -> Non
 
 
 def test_quota_waits_visibly_and_uses_up_nothing(queued: JobRecord) -> None:
-    waiting = after(queued, AttemptRefused(name=FIRST, reason="quota", message="limit is 0"))
-    assert waiting.state == "queued"
-    assert "quota" in waiting.waiting_for
-    assert waiting.reserved == 0
-    for hour in range(1, 50):
-        again = after(waiting, RungDue(), now=NOW + 600 * hour)
-        waiting = after(again, AttemptRefused(name=FIRST, reason="quota", message="limit is 0"))
+    waiting = after(queued, NO_QUOTA)
+    assert (waiting.state, waiting.line) == ("queued", SPOT_LINE)
+    assert waiting.waiting_for == SPOT_LINE
+    assert (waiting.reserved, held_places(waiting)) == (0, {})
+    for turn in range(1, 50):
+        waiting = after(after(waiting, TurnCame(), now=NOW + 10 * turn), NO_QUOTA)
     assert [attempt.name for attempt in waiting.attempts] == [FIRST]
     assert waiting.event_seq == queued.event_seq + 1
-    started = after(waiting, RungDue(), AttemptAccepted(name=FIRST), now=NOW + 60_000)
-    assert (started.state, started.waiting_for) == ("starting", "")
+    assert waiting.in_line_since == NOW, "who is refused again keeps his place"
+    started = after(waiting, TurnCame(), AttemptAccepted(name=FIRST), now=NOW + 600)
+    assert (started.state, started.waiting_for, started.line) == ("starting", "", "")
+    assert (started.in_line_since, started.refused_at) == (None, None)
+
+
+def test_an_order_takes_places_and_the_end_gives_them_back(queued: JobRecord) -> None:
+    assert held_places(queued) == {"jobs": 1, "jobs of acme": 1, SPOT_LINE: 1}
+    ended = decide(queued, observed(status="Stopped", secondary_status="Stopped"), NOW)
+    assert ended is not None
+    assert {change.line: change.held for change in ended.lines} == {"jobs": -1, "jobs of acme": -1, SPOT_LINE: -1}
+
+
+def test_the_next_rung_keeps_the_places_among_jobs_and_leaves_that_of_its_type(queued: JobRecord) -> None:
+    climbed = decide(queued, AttemptRefused(name=FIRST, reason="capacity", message="none"), NOW)
+    assert climbed is not None
+    assert {change.line: change.held for change in climbed.lines} == {SPOT_LINE: -1}
+
+
+@pytest.mark.parametrize("line", ["jobs", "jobs of acme", SPOT_LINE])
+def test_a_job_whose_line_is_full_stands_in_it_and_reserves_nothing(line: str) -> None:
+    decision = open_prepared(job(), prepared(), NOW, full_line=line)
+    waiting = decision.job
+    assert (waiting.state, waiting.line, waiting.attempts) == ("queued", line, ())
+    assert decision.ledger == LedgerChange()
+    assert decision.commands == ()
+    assert decision.lines == (LineChange(line=line, waiting=1),)
+    assert waiting.waiting_for
+    called = decide(waiting, TurnCame(), NOW + 60)
+    assert called is not None
+    assert called.commands == (StartAttempt(number=1),)
+    moved = {change.line: (change.held, change.waiting) for change in called.lines}
+    assert moved == {name: (1, -1 if name == line else 0) for name in ("jobs", "jobs of acme", SPOT_LINE)}
+    assert all(change.in_turn for change in called.lines)
+
+
+def test_a_job_that_is_called_and_finds_no_place_stays_where_it_stands() -> None:
+    waiting = open_prepared(job(), prepared(), NOW, full_line="jobs").job
+    assert decide(waiting, TurnCame(), NOW + 60, full_line="jobs") is None
+    moved = decide(waiting, TurnCame(), NOW + 60, full_line=SPOT_LINE)
+    assert moved is not None
+    assert moved.job.line == SPOT_LINE
+    assert moved.job.in_line_since == NOW
+    assert {change.line: change.waiting for change in moved.lines} == {"jobs": -1, SPOT_LINE: 1}
+
+
+def test_quota_is_waited_for_no_longer_than_capacity_would_be(queued: JobRecord) -> None:
+    waiting = after(queued, NO_QUOTA)
+    assert decide(waiting, RungDue(), NOW + 1799) is None
+    climbed = after(waiting, RungDue(), now=NOW + 1801)
+    assert (climbed.rung, climbed.line) == (1, "")
+    assert climbed.attempts[-1].market == "on_demand"
+
+
+def test_quota_that_is_missing_on_the_last_rung_is_waited_for_on_the_first(queued: JobRecord) -> None:
+    last = after(queued, NO_QUOTA, now=NOW)
+    last = after(last, RungDue(), now=NOW + 1801)
+    waiting = after(last, NO_QUOTA, now=NOW + 1900)
+    assert (waiting.rung, waiting.line) == (0, SPOT_LINE)
+
+
+def test_who_stands_in_line_leaves_it_by_a_cancel_or_a_pause() -> None:
+    waiting = open_prepared(job(), prepared(), NOW, full_line="jobs").job
+    for event, state in ((CancelRequested(), "cancelled"), (PauseRequested(), "paused")):
+        decision = decide(waiting, event, NOW + 1)
+        assert decision is not None
+        assert (decision.job.state, decision.job.line) == (state, "")
+        assert decision.lines == (LineChange(line="jobs", waiting=-1),)
+        assert decide(decision.job, TurnCame(), NOW + 2) is None
+
+
+def test_a_turn_that_comes_after_the_deadline_fails_the_job() -> None:
+    waiting = open_prepared(job(deadline=NOW + 3600), prepared(), NOW, full_line="jobs").job
+    late = after(waiting, TurnCame(), now=NOW + 3500)
+    assert late.error is not None
+    assert (late.state, late.error.code, late.line) == ("failed", "deadline_missed", "")
 
 
 def test_a_missing_permission_fails_with_its_remedy(queued: JobRecord) -> None:
@@ -291,10 +368,11 @@ def test_without_funds_a_paused_job_stays_paused(running: JobRecord) -> None:
 
 
 def test_without_funds_a_waiting_job_waits_for_them(queued: JobRecord) -> None:
-    waiting = after(queued, AttemptRefused(name=FIRST, reason="quota", message="limit is 0"))
-    decision = decide(waiting, RungDue(), NOW + 600, no_funds="the limit is reached")
+    waiting = after(queued, NO_QUOTA)
+    decision = decide(waiting, TurnCame(), NOW + 600, no_funds="the limit is reached")
     assert decision is not None
     assert (decision.job.state, decision.job.waiting_for) == ("queued", "the limit is reached")
+    assert decision.job.line == ""
     assert decide(decision.job, RungDue(), NOW + 1200, no_funds="the limit is reached") is None
 
 

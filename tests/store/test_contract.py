@@ -21,10 +21,13 @@ from spotune.contracts.job import (
     JobRecord,
     LedgerChange,
     LogEvent,
+    PayingKey,
     StartAttempt,
     StopAttempt,
 )
-from spotune.store.base import LedgerImbalance, LimitReached, Store, month_of
+from spotune.contracts.lines import LineChange, LineState
+from spotune.lifecycle import open_prepared
+from spotune.store.base import LedgerImbalance, LimitReached, LineFull, Store, month_of
 from tests.factories import NOW, finished_run, job, prepared, report
 
 LIMIT = 100_000_000
@@ -39,9 +42,10 @@ def decision(
     release: int = 0,
     settle: int = 0,
     run: FinishedRun | None = None,
+    lines: tuple[LineChange, ...] = (),
     **changes: object,
 ) -> Decision:
-    """A decision on a job that says these lines and moves this money."""
+    """A decision on a job that says these lines, moves this money, and takes or gives back these places."""
     first = record.event_seq + 1
     log = tuple(
         LogEvent(job_id=record.id, sequence=first + i, created_at=NOW, level="info", message=line)
@@ -51,6 +55,7 @@ def decision(
         job=record.with_(event_seq=record.event_seq + len(said), **changes),
         commands=commands,
         ledger=LedgerChange(reserve=reserve, release=release, settle=settle),
+        lines=lines,
         log=log,
         run=run,
     )
@@ -327,16 +332,16 @@ class TestActiveJobs:
     def test_jobs_of_all_tenants_are_active_until_they_end(self, store: Store) -> None:
         first = created(store, id="ftjob-1")
         created(store, id="ftjob-2", tenant="other", created_at=NOW + 1)
-        assert list(store.active_jobs()) == ["ftjob-1", "ftjob-2"]
+        assert [one.id for one in store.active_jobs()] == ["ftjob-1", "ftjob-2"]
         store.commit(first, decision(first, state="cancelled"), limit=LIMIT)
-        assert list(store.active_jobs()) == ["ftjob-2"]
+        assert [one.id for one in store.active_jobs()] == ["ftjob-2"]
         assert found(store, first).state == "cancelled"
 
     def test_a_failed_job_that_is_tried_again_is_active_again(self, store: Store) -> None:
         record = created(store, state="failed")
         assert list(store.active_jobs()) == []
         store.commit(record, decision(record, state="queued"), limit=LIMIT)
-        assert list(store.active_jobs()) == [record.id]
+        assert [one.id for one in store.active_jobs()] == [record.id]
 
 
 class TestMoney:
@@ -431,6 +436,130 @@ class TestMoney:
         store.commit(mine, decision(mine, reserve=1000), limit=1000)
         store.commit(theirs, decision(theirs, reserve=1000), limit=1000)
         assert money(store) == money(store, "other") == (1000, 0)
+
+
+class TestKeysMoney:
+    KEY = PayingKey(id="key-1", monthly_limit=300)
+
+    def test_a_job_counts_against_its_tenant_and_its_key(self, store: Store) -> None:
+        record = created(store, key=self.KEY)
+        store.commit(record, decision(record, reserve=200), limit=1000)
+        record = found(store, record)
+        store.commit(record, decision(record, release=200, settle=150), limit=1000)
+        assert money(store) == (0, 150)
+        kept = store.ledger("acme", MONTH, limit=300, key="key-1")
+        assert kept == TenantLedger(tenant="acme", month=MONTH, key="key-1", limit=300, billed=150)
+
+    def test_a_keys_limit_refuses_where_the_tenants_does_not_and_nothing_is_written(self, store: Store) -> None:
+        record = created(store, key=self.KEY)
+        with pytest.raises(LimitReached) as refusal:
+            store.commit(record, decision(record, reserve=301), limit=1000)
+        assert (refusal.value.ledger.key, refusal.value.ledger.limit) == ("key-1", 300)
+        assert money(store) == (0, 0)
+        assert store.ledger("acme", MONTH, limit=300, key="key-1").reserved == 0
+
+    def test_keys_of_one_tenant_pay_apart(self, store: Store) -> None:
+        for number in (1, 2):
+            record = created(store, id=f"ftjob-{number}", key=self.KEY.with_(id=f"key-{number}"))
+            store.commit(record, decision(record, reserve=300), limit=1000)
+        assert money(store) == (600, 0)
+        assert [(one.key, one.reserved) for one, _ in store.ledgers(MONTH)] == [
+            ("", 600),
+            ("key-1", 300),
+            ("key-2", 300),
+        ]
+
+
+class TestLines:
+    def test_places_are_taken_until_there_are_no_more_and_nothing_else_is_written(self, store: Store) -> None:
+        first, second, third = (created(store, id=f"ftjob-{i}") for i in range(3))
+        store.commit(first, decision(first, lines=(TAKE,)), limit=LIMIT, places={"a": 2})
+        store.commit(second, decision(second, lines=(TAKE,)), limit=LIMIT, places={"a": 2})
+        with pytest.raises(LineFull) as refusal:
+            store.commit(third, decision(third, said=("x",), reserve=5, lines=(TAKE,)), limit=LIMIT, places={"a": 2})
+        assert refusal.value.line == "a"
+        assert found(store, third) == third
+        assert money(store) == (0, 0)
+        first = found(store, first)
+        store.commit(first, decision(first, lines=(TAKE.with_(held=-1),)), limit=LIMIT, places={"a": 0})
+        store.commit(third, decision(third, lines=(TAKE,)), limit=LIMIT, places={"a": 2})
+        assert lines(store) == [LineState(line="a", held=2)]
+
+    def test_a_line_without_a_limit_takes_all(self, store: Store) -> None:
+        record = created(store)
+        store.commit(record, decision(record, lines=(TAKE.with_(held=1000),)), limit=LIMIT, places={"b": 1})
+        assert lines(store) == [LineState(line="a", held=1000)]
+
+    def test_nobody_overtakes_those_who_stand_in_line_but_who_is_called(self, store: Store) -> None:
+        standing, other = created(store, id="ftjob-1"), created(store, id="ftjob-2")
+        store.commit(standing, decision(standing, lines=(LineChange(line="a", waiting=1),)), limit=LIMIT)
+        with pytest.raises(LineFull):
+            store.commit(other, decision(other, lines=(TAKE,)), limit=LIMIT, places={"a": 9})
+        standing = found(store, standing)
+        called = LineChange(line="a", held=1, waiting=-1, in_turn=True)
+        store.commit(standing, decision(standing, lines=(called,)), limit=LIMIT, places={"a": 9})
+        store.commit(other, decision(other, lines=(TAKE,)), limit=LIMIT, places={"a": 9})
+        assert lines(store) == [LineState(line="a", held=2)]
+
+    def test_who_is_called_needs_a_place_all_the_same(self, store: Store) -> None:
+        record = created(store)
+        called = LineChange(line="a", held=2, waiting=-1, in_turn=True)
+        with pytest.raises(LineFull):
+            store.commit(record, decision(record, lines=(called,)), limit=LIMIT, places={"a": 1})
+        assert lines(store) == []
+
+    def test_a_job_is_not_created_where_a_line_is_full(self, store: Store) -> None:
+        with pytest.raises(LineFull):
+            store.create_job(decision(job(), lines=(TAKE,), reserve=3), limit=LIMIT, places={"a": 0})
+        assert store.find_job("ftjob-abc") is None
+        assert money(store) == (0, 0)
+
+    def test_money_is_told_before_a_full_line(self, store: Store) -> None:
+        with pytest.raises(LimitReached):
+            store.create_job(decision(job(), lines=(TAKE,), reserve=3), limit=2, places={"a": 0})
+
+    def test_of_fifty_at_once_as_many_get_a_place_as_there_are(self, store: Store) -> None:
+        records = [created(store, id=f"ftjob-{i}") for i in range(50)]
+
+        def take(i: int) -> str:
+            store.commit(records[i], decision(records[i], lines=(TAKE,)), limit=LIMIT, places={"a": 7})
+            return "taken"
+
+        assert race(take, 50, LineFull) == {"taken": 7, "LineFull": 43}
+        assert lines(store) == [LineState(line="a", held=7)]
+
+    def test_an_active_job_tells_what_it_holds_and_waits_for(self, store: Store) -> None:
+        attempt = open_prepared(job(), prepared(), NOW).job.attempts
+        created(store, id="ftjob-1", attempts=attempt, state="queued", reserved=9)
+        created(store, id="ftjob-2", line="a", in_line_since=NOW, idle_until=NOW + 5, created_at=NOW + 1)
+        first, second = store.active_jobs()
+        assert (first.held, first.reserved, first.line) == (attempt[0].held, 9, "")
+        assert (second.line, second.in_line_since, second.idle_until) == ("a", NOW, NOW + 5)
+
+
+class TestCorrections:
+    def test_a_count_is_corrected_where_nothing_moved_it_since_it_was_read(self, store: Store) -> None:
+        record = created(store)
+        store.commit(record, decision(record, reserve=5, lines=(TAKE,)), limit=LIMIT)
+        ((ledger, tally),), ((line, count),) = store.ledgers(MONTH), store.lines()
+        assert tally.changed_at == count.changed_at == NOW
+        assert store.correct_ledger(ledger, tally, 2)
+        assert store.correct_line(line, count, held=0, waiting=0)
+        assert money(store) == (2, 0)
+        assert lines(store) == [LineState(line="a")]
+        with pytest.raises(LimitReached):
+            store.create_job(decision(job(id="ftjob-2"), reserve=9), limit=10)
+
+    def test_a_count_that_was_moved_since_is_left_alone(self, store: Store) -> None:
+        record = created(store)
+        store.commit(record, decision(record, reserve=5, lines=(TAKE,)), limit=LIMIT)
+        ((ledger, tally),), ((line, count),) = store.ledgers(MONTH), store.lines()
+        record = found(store, record)
+        store.commit(record, decision(record, reserve=5, lines=(TAKE,)), limit=LIMIT)
+        assert not store.correct_ledger(ledger, tally, 2)
+        assert not store.correct_line(line, count, held=0, waiting=0)
+        assert money(store) == (10, 0)
+        assert lines(store) == [LineState(line="a", held=2)]
 
 
 class TestFiles:
@@ -547,6 +676,13 @@ class TestRaces:
         lines = store.list_log("acme", record.id, after=0, limit=50).items
         assert [line.sequence for line in lines] == list(range(12, 0, -1))
         assert {line.message for line in lines} == {str(i) for i in range(12)}
+
+
+TAKE = LineChange(line="a", held=1)
+
+
+def lines(store: Store) -> list[LineState]:
+    return [state for state, _ in store.lines()]
 
 
 def money(store: Store, tenant: str = "acme") -> tuple[int, int]:

@@ -201,4 +201,4 @@ def test_what_is_in_flight_is_read_without_reading_what_has_ended(make: Any, dyn
         store.create_job(decision(job(id=f"ftjob-{i}", state="succeeded" if i else "queued")), limit=LIMIT)
     scanned = dynamodb.scan(TableName=table, IndexName="gsi2")
     assert scanned["ScannedCount"] == 1
-    assert list(store.active_jobs()) == ["ftjob-0"]
+    assert [one.id for one in store.active_jobs()] == ["ftjob-0"]

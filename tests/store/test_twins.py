@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from spotune.contracts.errors import RequestRefused, VersionConflict
-from spotune.contracts.job import CheckDataset, Command, Decision, JobRecord
-from spotune.store.base import LedgerImbalance, LimitReached, Store
+from spotune.contracts.job import CheckDataset, Command, Decision, JobRecord, PayingKey
+from spotune.contracts.lines import LineChange
+from spotune.store.base import LedgerImbalance, LimitReached, LineFull, Store
 from spotune.store.dynamo import DynamoStore
 from spotune.store.memory import MemoryStore
 from tests.factories import NOW, job
@@ -24,8 +25,16 @@ JOBS = st.sampled_from([f"ftjob-{i}" for i in range(4)])
 FILES = st.sampled_from([f"file-{i}" for i in range(4)])
 TENANTS = st.sampled_from(["acme", "other"])
 AMOUNTS = st.integers(min_value=0, max_value=60)
+KEYS = st.none() | st.builds(PayingKey, id=st.just("key-1"), monthly_limit=st.just(50))
 LIMITS = st.integers(min_value=1, max_value=3)
-EXPECTED = (LedgerImbalance, LimitReached, RequestRefused, VersionConflict, ValueError)
+MOVES = st.builds(
+    LineChange,
+    line=st.sampled_from("ab"),
+    held=st.integers(-1, 2),
+    waiting=st.integers(-1, 1),
+    in_turn=st.booleans(),
+)
+EXPECTED = (LedgerImbalance, LimitReached, LineFull, RequestRefused, VersionConflict, ValueError)
 
 
 class Twins(RuleBasedStateMachine):
@@ -43,9 +52,9 @@ class Twins(RuleBasedStateMachine):
         assert results[0] == results[1]
         return results[0]
 
-    @rule(job_id=JOBS, tenant=TENANTS, at=st.integers(0, 3), reserve=AMOUNTS)
-    def create(self, job_id: str, tenant: str, at: int, reserve: int) -> None:
-        record = job(id=job_id, tenant=tenant, created_at=NOW + at, updated_at=NOW + at)
+    @rule(job_id=JOBS, tenant=TENANTS, at=st.integers(0, 3), reserve=AMOUNTS, key=KEYS)
+    def create(self, job_id: str, tenant: str, at: int, reserve: int, key: PayingKey | None) -> None:
+        record = job(id=job_id, tenant=tenant, created_at=NOW + at, updated_at=NOW + at, key=key)
         asked = decision(record, CheckDataset(), said=("made",), reserve=reserve)
         self.both(lambda store: store.create_job(asked, limit=LIMIT))
         self.remember(job_id)
@@ -56,8 +65,17 @@ class Twins(RuleBasedStateMachine):
         amounts=st.tuples(AMOUNTS, AMOUNTS, AMOUNTS),
         lines=st.integers(0, 2),
         commands=st.integers(0, 2),
+        moved=st.lists(MOVES, max_size=2, unique_by=lambda move: move.line).map(tuple),
     )
-    def commit(self, pick: int, state: str, amounts: tuple[int, int, int], lines: int, commands: int) -> None:
+    def commit(
+        self,
+        pick: int,
+        state: str,
+        amounts: tuple[int, int, int],
+        lines: int,
+        commands: int,
+        moved: tuple[LineChange, ...],
+    ) -> None:
         """On any version that was ever seen: mostly old ones."""
         if not self.known:
             return
@@ -65,9 +83,16 @@ class Twins(RuleBasedStateMachine):
         ordered: tuple[Command, ...] = (CheckDataset(),) * commands
         reserve, release, settle = amounts
         asked: Decision = decision(
-            before, *ordered, said=("x",) * lines, reserve=reserve, release=release, settle=settle, state=state
+            before,
+            *ordered,
+            said=("x",) * lines,
+            reserve=reserve,
+            release=release,
+            settle=settle,
+            lines=moved,
+            state=state,
         )
-        self.both(lambda store: store.commit(before, asked, limit=LIMIT))
+        self.both(lambda store: store.commit(before, asked, limit=LIMIT, places={"a": 2}))
         self.remember(before.id)
 
     @rule(tenant=TENANTS, after=st.none() | JOBS, limit=LIMITS)
@@ -100,6 +125,8 @@ class Twins(RuleBasedStateMachine):
     @invariant()
     def all_that_can_be_read_is_the_same(self) -> None:
         self.both(lambda store: list(store.active_jobs()))
+        self.both(lambda store: list(store.lines()))
+        self.both(lambda store: [tally for _, tally in store.ledgers(MONTH)])
         for tenant in ("acme", "other"):
             ledger = self.both(lambda store, tenant=tenant: store.ledger(tenant, MONTH, limit=LIMIT))
             assert ledger.reserved >= 0

@@ -1,0 +1,20 @@
+"""The edge of one part of a pass over many things."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+
+def apart(what: str, work: Callable[[], T]) -> T | None:
+    """Do one part of a pass; None where it failed: whatever is wrong with it, the others have their turn."""
+    try:
+        return work()
+    except Exception:
+        logger.exception("%s could not be reconciled", what)
+        return None

@@ -1,0 +1,114 @@
+"""What the reconciler finds and mends: training jobs that nobody waits for, counts that are not their jobs' sums."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from spotune.aws.base import STAGE_VARIABLE
+from spotune.contracts.errors import Unavailable
+from spotune.contracts.events import AttemptRefused
+from spotune.service.audit import QUIET
+from spotune.service.changes import apply
+from spotune.service.control import cancel
+from spotune.service.installation import install
+from spotune.service.reconcile import reconcile
+from spotune.service.submit import submit
+from tests.factories import NOW
+from tests.in_process import World
+from tests.in_process import world as make_world
+from tests.service.test_once import request_of
+
+MONTH = "2026-09"
+
+
+@pytest.fixture
+def world() -> World:
+    made = make_world()
+    install(made.here)
+    return made
+
+
+def running(world: World) -> str:
+    job = submit(world.here, "acme", request_of(world))
+    world.run_queue()
+    return job.id
+
+
+def test_a_training_job_that_came_through_late_is_told_to_its_job_and_stopped(world: World) -> None:
+    """Its answer was lost, its job was cancelled, and then SageMaker took it."""
+    spec = world.training_jobs.specs[f"{running(world)}-1"]
+    late = submit(world.here, "acme", request_of(world))
+    cancel(world.here, "acme", late.id)
+    apply(world.here, late.id, AttemptRefused(name=f"{late.id}-1", reason="cancelled", message=""))
+    world.training_jobs.create(replace(spec, name=f"{late.id}-1"))
+    repairs = reconcile(world.here)
+    world.run_queue()
+    assert (repairs.orphans_adopted, repairs.orphans_stopped) == (1, 0)
+    assert world.training_jobs.stopped == [f"{late.id}-1"]
+
+
+def test_a_training_job_of_no_attempt_is_stopped(world: World) -> None:
+    job_id = running(world)
+    spec = world.training_jobs.specs[f"{job_id}-1"]
+    world.training_jobs.create(replace(spec, name="ftjob-unknown-1"))
+    world.training_jobs.create(replace(spec, name=f"{job_id}-7"))
+    repairs = reconcile(world.here)
+    assert (repairs.orphans_adopted, repairs.orphans_stopped) == (0, 2)
+    assert world.training_jobs.stopped == ["ftjob-unknown-1", f"{job_id}-7"]
+
+
+def test_a_training_job_of_another_installation_of_the_account_is_left_alone(world: World) -> None:
+    job_id = running(world)
+    spec = world.training_jobs.specs[f"{job_id}-1"]
+    for name, environment in (("ftjob-theirs-1", {STAGE_VARIABLE: "prod"}), ("ftjob-strange-1", {})):
+        world.training_jobs.create(replace(spec, name=name, environment=environment))
+    assert reconcile(world.here).orphans_stopped == 0
+    assert world.training_jobs.stopped == []
+
+
+def test_a_running_attempt_is_no_orphan(world: World) -> None:
+    running(world)
+    repairs = reconcile(world.here)
+    assert (repairs.orphans_adopted, repairs.orphans_stopped, repairs.counts_corrected) == (0, 0, 0)
+
+
+def test_a_reservation_that_no_job_knows_of_is_given_back_once_nothing_moves(world: World) -> None:
+    job_id = running(world)
+    job = world.store.find_job(job_id)
+    assert job is not None
+    ((ledger, tally),) = world.store.ledgers(MONTH)
+    world.store.correct_ledger(ledger, tally, ledger.reserved + 1_000_000)
+    assert reconcile(world.here).counts_corrected == 0, "it moved a moment ago: the list of jobs may lag behind"
+    world.clock.now = NOW + QUIET + 60
+    assert reconcile(world.here).counts_corrected == 1
+    assert world.store.ledger("acme", MONTH, limit=0).reserved == job.reserved
+    assert reconcile(world.here).counts_corrected == 0
+
+
+def test_a_place_that_nobody_holds_is_given_back(world: World) -> None:
+    running(world)
+    held = {state.line: (state, tally) for state, tally in world.store.lines()}
+    state, tally = held["jobs of acme"]
+    world.store.correct_line(state, tally, held=20, waiting=3)
+    world.clock.now = NOW + QUIET + 60
+    assert reconcile(world.here).counts_corrected == 1
+    mended = {state.line: state for state, _ in world.store.lines()}["jobs of acme"]
+    assert (mended.held, mended.waiting) == (1, 0)
+
+
+def test_a_part_that_fails_does_not_keep_the_others_from_their_turn(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running(world)
+
+    def fail() -> object:
+        raise Unavailable("SageMaker does not answer.", code="aws_unavailable")
+
+    monkeypatch.setattr(world.training_jobs, "in_progress", fail)
+    ((ledger, tally),) = world.store.ledgers(MONTH)
+    world.store.correct_ledger(ledger, tally, 0)
+    world.clock.now = NOW + QUIET + 60
+    repairs = reconcile(world.here)
+    assert (repairs.orphans_adopted, repairs.counts_corrected) == (0, 1)
