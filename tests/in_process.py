@@ -190,5 +190,20 @@ def http_event(method: str, path: str, query: str, headers: dict[str, str], body
     }
 
 
+def sqs_record(message_id: str, body: str) -> dict[str, Any]:
+    """One message as Lambda hands it over."""
+    return {
+        "messageId": message_id,
+        "receiptHandle": "handle",
+        "body": body,
+        "attributes": {"ApproximateReceiveCount": "1"},
+        "messageAttributes": {},
+        "md5OfBody": "",
+        "eventSource": "aws:sqs",
+        "eventSourceARN": "arn:aws:sqs:us-east-1:123456789012:launch",
+        "awsRegion": "us-east-1",
+    }
+
+
 def _json(body: object) -> bytes:
     return b"" if body is None else json.dumps(body).encode()

@@ -187,6 +187,27 @@ def _show_other_tenants_jobs() -> None:
     memory.MemoryStore.get_job = lambda self, tenant, job_id: self.find_job(job_id)  # type: ignore[method-assign]
 
 
+def _keep_places_after_the_end() -> None:
+    def keep(draft: Draft, attempt: Any, billed: int) -> Any:
+        return settle(draft, attempt, billed).with_(held=attempt.held)
+
+    settle = Draft.settle
+    Draft.settle = keep  # type: ignore[method-assign]
+
+
+def _let_more_run_than_may() -> None:
+    changes.places = submit.places = lambda here, decision, **_: {}  # type: ignore[attr-defined]
+
+
+def _never_leave_the_line() -> None:
+    right = memory.MemoryStore._moved_line
+
+    def moved(self: Any, change: Any, places: int | None) -> Any:
+        return right(self, change.with_(waiting=0) if change.waiting < 0 else change, places)
+
+    memory.MemoryStore._moved_line = moved  # type: ignore[method-assign]
+
+
 def _pay_from_another_ledger() -> None:
     right = memory.MemoryStore._move
 
@@ -246,6 +267,9 @@ MUTANTS: dict[str, Patch] = {
     "cancel without stopping": _cancel_without_stopping,
     "leave a gap in the log": _skip_a_number_in_the_log,
     "show other tenants' jobs": _show_other_tenants_jobs,
+    "keep places after the end": _keep_places_after_the_end,
+    "let more run than may": _let_more_run_than_may,
+    "count those who have left a line": _never_leave_the_line,
     "book a micro-dollar too much": _pay_from_another_ledger,
     "resume what has ended": _resume_what_has_ended,
     "believe a refusal while the training job lives": _believe_a_refusal_while_the_training_job_lives,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,6 +12,9 @@ from functools import partial
 from random import Random
 from typing import Any
 
+import handlers.launch
+import handlers.training_changed
+import spotune.service.apart as parts
 from spotune.contracts.errors import SpotuneError
 from spotune.contracts.request import JobRequest
 from spotune.service.installation import install
@@ -23,7 +27,7 @@ from tests import tiny_model
 from tests.faults.checks import Watcher
 from tests.faults.nemesis import Killed
 from tests.faults.world import make_world
-from tests.in_process import Answer, Client
+from tests.in_process import Answer, Client, Context, sqs_record
 
 TENANTS = ("acme", "beta", "gamma")
 JOBS = 30
@@ -56,9 +60,12 @@ class Result:
 def simulate(seed: int, *, jobs: int = JOBS, to_the_end: bool = True) -> Result:
     """Run one history to its end, or to the first broken invariant. The same seed gives the same one."""
     logging.disable(logging.CRITICAL)
+    simulation = _Simulation(seed, jobs, to_the_end=to_the_end)
+    logger, parts.logger = parts.logger, simulation  # type: ignore[assignment]
     try:
-        return _Simulation(seed, jobs, to_the_end=to_the_end).run()
+        return simulation.run()
     finally:
+        parts.logger = logger
         logging.disable(logging.NOTSET)
 
 
@@ -110,8 +117,10 @@ class _Simulation:
             self._later(chance.uniform(0, STORM / 3), partial(self._submit, f"key-{number}", chance.choice(TENANTS)))
         for _ in range(self._wanted):
             self._later(chance.uniform(0, STORM), self._person_acts)
+            self._later(chance.uniform(0, STORM), self._person_looks)
         for _ in range(6):
             self._later(chance.uniform(0, STORM), self._shortage)
+            self._later(chance.uniform(0, STORM), self._poison)
         for at in range(int(STORM / RECONCILE_EVERY)):
             self._later(at * RECONCILE_EVERY + chance.uniform(0, RECONCILE_EVERY / 4), self._reconcile)
 
@@ -148,6 +157,10 @@ class _Simulation:
         self._watcher.look()
         if self._watcher.violations and not self._to_the_end:
             raise _Enough
+
+    def exception(self, *_: object) -> None:
+        """A part of the reconciler's pass failed, and was set apart."""
+        self._crashed(sys.exception() or RuntimeError("no exception"))
 
     def _crashed(self, error: BaseException) -> None:
         """Whatever is no refusal and no kill is a fault of ours."""
@@ -217,6 +230,8 @@ class _Simulation:
             answer = self._clients[tenant].call("POST", JOBS_URL, body, idempotency_key=key)
         except Killed:
             answer = Answer(502, "{}")
+        if answer.status == 500:
+            self._watcher.violations.append(f"a submission is answered {answer.raw}")
         if answer.status == 200:
             self._answered(key, tenant, str(answer.body["id"]))
         if tries > 1 and (answer.status >= 500 or self._world.nemesis.strikes("submitted again", 0.2)):
@@ -252,6 +267,29 @@ class _Simulation:
             return
         self._call(self._owners[job_id], "POST", f"{JOBS_URL}/{job_id}/{act}")
 
+    def _person_looks(self) -> None:
+        """At whatever the API shows, in whatever state it is."""
+        if not self._ids:
+            return
+        job_id = self._chance.choice(list(self._ids.values()))
+        looked = [f"{JOBS_URL}/{job_id}{tail}" for tail in ("", "/diagnosis", "/checkpoints", "/events")]
+        self._call(self._owners[job_id], "GET", self._chance.choice([*looked, JOBS_URL, "/v1/budget", "/v1/models"]))
+
+    def _poison(self) -> None:
+        """Messages and events that nobody sent: refused or ignored, and nothing else."""
+        self._world.nemesis.faults["poison message"] += 1
+        bodies = ["", "{", "[]", '{"job_id": 5}', '{"job_id": "ftjob-x", "entry_id": "ftjob-x#1#0"}']
+        records = [sqs_record(str(number), body) for number, body in enumerate(bodies)]
+        try:
+            refused = handlers.launch.handler({"Records": records}, Context())["batchItemFailures"]
+            for name in ("ftjob-x-1", "ftjob-", "-", "x" * 5000):
+                handlers.training_changed.handler({"detail": {"TrainingJobName": name}}, Context())
+        except Exception as error:
+            self._crashed(error)
+        else:
+            if len(refused) < len(bodies) - 1:
+                self._watcher.violations.append(f"poison was taken: {refused}")
+
     def _probe(self, stranger: str, job_id: str, act: str) -> None:
         for method, path in (("GET", job_id), ("POST", f"{job_id}/{act}"), ("GET", f"{job_id}/events")):
             status = self._call(stranger, method, f"{JOBS_URL}/{path}")
@@ -260,9 +298,12 @@ class _Simulation:
 
     def _call(self, tenant: str, method: str, path: str) -> int:
         try:
-            return self._clients[tenant].call(method, path).status
+            answer = self._clients[tenant].call(method, path)
         except Killed:
             return 502
+        if answer.status == 500:
+            self._watcher.violations.append(f"{method} {path} answers {answer.raw}")
+        return answer.status
 
     def _shortage(self) -> None:
         """A type's capacity or quota is gone for a while."""

@@ -13,7 +13,7 @@ from spotune.aws.memory import MemoryMarket, MemoryObjects, MemoryQueue
 from spotune.aws.training_jobs import TrainingJobs
 from spotune.contracts import layout
 from spotune.contracts.base import MICRO
-from spotune.contracts.training import REPORT_NAME
+from spotune.contracts.training import MANIFEST_NAME, REPORT_NAME, Manifest
 from spotune.local.double.clock import VirtualClock
 from spotune.local.double.faults import ServiceError
 from spotune.local.double.job import Request
@@ -57,9 +57,9 @@ class World:
         return self.double.virtual_clock
 
 
-def make_world(seed: int) -> World:
+def make_world(seed: int, nemesis: Nemesis | None = None) -> World:
     """A fresh installation with the tiny base model in it, and no fault yet."""
-    nemesis = Nemesis(Random(seed))
+    nemesis = nemesis or Nemesis(Random(seed))
     nemesis.calm = True
     events: list[str] = []
     objects = MemoryObjects()
@@ -164,16 +164,37 @@ def _script(seed: int, request: Request, nemesis: Nemesis) -> Script:
         failure='{"code": "bad_rows", "message": "line 3"}' if exit_code == 2 else "",
         interruptions=interruptions,
         restart_after=chance.choice([0.0, 60.0, 1800.0]),
-        save_interval=chance.choice([120.0, 300.0, 1800.0]),
+        save_interval=_save_interval(chance, nemesis),
         stop=chance.choice([5.0, 5.0, 110.0, float("inf")]),
     )
 
 
+def _save_interval(chance: Random, nemesis: Nemesis) -> float:
+    """Seconds of work that an interruption may cost; all of it where the sync has silently stopped."""
+    interval = chance.choice([120.0, 300.0, 1800.0])
+    if nemesis.calm or chance.random() >= 0.05:
+        return interval
+    nemesis.faults["checkpoint sync stopped"] += 1
+    return float("inf")
+
+
 def _changed(objects: MemoryObjects, nemesis: Nemesis, events: list[str], detail: dict[str, Any]) -> None:
     name = str(detail["TrainingJobName"])
+    _leave_a_checkpoint(objects, nemesis, name, detail["OutputDataConfig"]["S3OutputPath"])
     if detail["TrainingJobStatus"] == "Completed":
         body = report(job_id=name.rpartition("-")[0]).model_dump_json().encode()
         if nemesis.strikes("report truncated", 0.02):
             body = body[: len(body) // 2]
         objects.write(detail["ModelArtifacts"]["S3ModelArtifacts"] + REPORT_NAME, body)
     events.append(name)
+
+
+def _leave_a_checkpoint(objects: MemoryObjects, nemesis: Nemesis, name: str, output: str) -> None:
+    """A manifest in S3, perhaps cut off, as a kill in the middle of its upload leaves it."""
+    job_id, _, attempt = name.rpartition("-")
+    folder = layout.checkpoints_uri(output.removesuffix("output/"))
+    manifest = Manifest(job_id=job_id, step=int(attempt), created_at=0, tokens_seen=0, config_sha256="", files=())
+    body = manifest.model_dump_json().encode()
+    if nemesis.strikes("checkpoint truncated", 0.1):
+        body = body[: len(body) // 2]
+    objects.write(f"{folder}checkpoint-{attempt}/{MANIFEST_NAME}", body)
