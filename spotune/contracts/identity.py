@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from spotune.contracts.base import Contract, MicroUSD, Timestamp
 
@@ -12,8 +14,14 @@ Scope = Literal["read", "submit", "admin"]
 EVERY_SCOPE: tuple[Scope, ...] = ("read", "submit", "admin")
 
 
+MOST_REQUESTS_PER_MINUTE = 60_000
+"""That a key can be given: what one item of the store can count, 1,000 a second."""
+
+RequestsPerMinute = Annotated[int, Field(ge=1, le=MOST_REQUESTS_PER_MINUTE)]
+
+
 class ApiKey(Contract):
-    """A key as it is stored: by its SHA-256, never in clear."""
+    """A key as it is stored: by its SHA-256, never in clear. Or a principal that API Gateway has authenticated."""
 
     sha256: str
     tenant: str
@@ -23,6 +31,10 @@ class ApiKey(Contract):
     revoked_at: Timestamp | None = None
     monthly_limit: MicroUSD | None = None
     """What jobs submitted with it may spend in a calendar month (UTC), within the tenant's limit; None: no less."""
+    requests_per_minute: RequestsPerMinute | None = None
+    """None for what the installation allows."""
+    principal: str | None = None
+    """Who it is, where API Gateway says so: an IAM role or user, or `<issuer>#<subject>`. None for a bearer key."""
 
     @property
     def id(self) -> str:
@@ -32,6 +44,18 @@ class ApiKey(Contract):
     def allows(self, scope: Scope) -> bool:
         """True where the key may do this."""
         return scope in self.scopes or "admin" in self.scopes
+
+
+class KeyOrder(Contract):
+    """What the keys function is asked for: a key of a tenant, or that a principal may ask for one."""
+
+    tenant: str
+    name: str = "first"
+    principal: str | None = None
+    """ARN of an IAM role or user, or `<issuer>#<subject>`."""
+    scopes: Annotated[tuple[Scope, ...], Field(min_length=1)] | None = None
+    """None for all of them; a principal's have to be named."""
+    requests_per_minute: RequestsPerMinute | None = None
 
 
 class TenantLedger(Contract):

@@ -78,6 +78,16 @@ class Store(Protocol):
     def note_use(self, key: ApiKey, at: Timestamp) -> None:
         """Remember that a key was used. Apart from the key, so that it cannot undo a revocation."""
 
+    def count_request(self, key: ApiKey, until: int, *, limit: int) -> int | None:
+        """Count a request of a key in the window of time that ends at `until`; how many it has now, with this one.
+
+        None where it had `limit` already; then nothing was counted. Exact among any number of callers, but for a call
+        whose answer was lost: that one may be counted twice. Windows are forgotten some time after they have ended.
+
+        Raises:
+            Unavailable: the store does not answer; whether it was counted is not known.
+        """
+
     def put_file(self, record: FileRecord) -> None:
         """Write or replace a file's record. Raises `ValueError` where its id is another tenant's."""
 

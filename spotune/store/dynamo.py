@@ -57,15 +57,39 @@ class DynamoStore:
         """See `Store`."""
         found = self._listed(items.keys_of(tenant), None, MOST_KEYS, ascending=False)
         keys = [items.record_of(ApiKey, item) for item in found]
-        return tuple((key, self._last_use(key)) for key in keys)
+        noted = self._query(
+            None,
+            IndexName=items.BY_TENANT,
+            KeyConditionExpression="gsi1pk = :partition",
+            ExpressionAttributeValues={":partition": text(items.uses_of(tenant))},
+        )
+        uses = {item["gsi1sk"]["S"]: float(item["used_at"]["N"]) for item in noted}
+        return tuple((key, uses.get(key.sha256)) for key in keys)
 
     def note_use(self, key: ApiKey, at: Timestamp) -> None:
         """See `Store`."""
         call(self._client.put_item, TableName=self._table, Item=items.use_item(key, at))
 
-    def _last_use(self, key: ApiKey) -> Timestamp | None:
-        item = self._get(items.use_key(key.sha256))
-        return None if item is None else float(item["used_at"]["N"])
+    def count_request(self, key: ApiKey, until: int, *, limit: int) -> int | None:
+        """See `Store`."""
+        try:
+            counted = call(
+                self._client.update_item,
+                TableName=self._table,
+                Key=items.window_key(key.sha256, until),
+                UpdateExpression="ADD used :one SET tenant = :tenant, expires_at = :expires_at",
+                ConditionExpression="attribute_not_exists(used) OR used < :limit",
+                ExpressionAttributeValues={
+                    ":one": number(1),
+                    ":limit": number(limit),
+                    ":tenant": text(key.tenant),
+                    ":expires_at": number(until + items.WINDOW_KEPT_SECONDS),
+                },
+                ReturnValues="UPDATED_NEW",
+            )
+        except ConditionFailed:
+            return None
+        return int(counted["Attributes"]["used"]["N"])
 
     def put_file(self, record: FileRecord) -> None:
         """See `Store`."""

@@ -1,7 +1,7 @@
 """Items and keys of the table: the one place that spells them. See docs/store.md.
 
-Items are in the client's own form (`{"S": "text"}`). Every item has `pk`, `sk`, `tenant` and, but for the ledger, the
-record as `body`; jobs have `version`, and `writer`, the token of the transaction that wrote them last.
+Items are in the client's own form (`{"S": "text"}`). Every item has `pk`, `sk`, `tenant` and, but for what only counts,
+the record as `body`; jobs have `version`, and `writer`, the token of the transaction that wrote them last.
 """
 
 from __future__ import annotations
@@ -32,6 +32,13 @@ RUNS = "RUNS"
 LINES = "LINES"
 
 LAST_SEQUENCE = 9_999_999_999
+
+WINDOW_KEPT_SECONDS = 3600
+"""After its end a window of counted requests is left to the table's time to live: late clocks still find it."""
+
+
+REVOKED_KEPT_SECONDS = 90 * 86_400
+"""A key is listed so long after its revocation, and then forgotten: unknown keys open nothing either."""
 
 
 def text(value: str) -> dict[str, str]:
@@ -109,10 +116,18 @@ def keys_of(tenant: str) -> str:
     return f"KEYS#{tenant}"
 
 
+def uses_of(tenant: str) -> str:
+    """`gsi1pk` of the last uses of a tenant's API keys."""
+    return f"USES#{tenant}"
+
+
 def key_item(key: ApiKey) -> Item:
-    """An API key."""
+    """An API key. The table's time to live takes a revoked one away."""
     listed = _indexed("gsi1", keys_of(key.tenant), key.created_at, key.sha256)
-    return key_key(key.sha256) | _content(key, key.tenant) | listed
+    item = key_key(key.sha256) | _content(key, key.tenant) | listed
+    if key.revoked_at is None:
+        return item
+    return item | {"expires_at": number(int(key.revoked_at) + REVOKED_KEPT_SECONDS)}
 
 
 def use_key(sha256: str) -> Item:
@@ -122,7 +137,13 @@ def use_key(sha256: str) -> Item:
 
 def use_item(key: ApiKey, at: Timestamp) -> Item:
     """When an API key was used."""
-    return use_key(key.sha256) | {"tenant": text(key.tenant), "used_at": number(int(at))}
+    listed = {"gsi1pk": text(uses_of(key.tenant)), "gsi1sk": text(key.sha256)}
+    return use_key(key.sha256) | {"tenant": text(key.tenant), "used_at": number(int(at))} | listed
+
+
+def window_key(sha256: str, until: int) -> Item:
+    """The key of an API key's requests in the window that ends then."""
+    return {"pk": text(f"KEY#{sha256}"), "sk": text(f"RATE#{until}")}
 
 
 def file_item(record: FileRecord) -> Item:

@@ -25,6 +25,10 @@ from spotune.store.records import change_of, decode, encode, moment, owned_by_an
 R = TypeVar("R", FileRecord, JobRecord, FinishedRun)
 
 
+WINDOWS_KEPT = 10
+"""Of a key's counted requests: clocks are not so far apart."""
+
+
 class MemoryStore:
     """Fulfils `spotune.store.base.Store`. Safe among threads; lost with the process."""
 
@@ -32,6 +36,7 @@ class MemoryStore:
         self._lock = threading.RLock()
         self._keys: dict[str, bytes] = {}
         self._uses: dict[str, Timestamp] = {}
+        self._windows: dict[str, dict[int, int]] = {}
         self._files = _Shelf(FileRecord)
         self._jobs = _Shelf(JobRecord)
         self._runs = _Shelf(FinishedRun)
@@ -64,6 +69,18 @@ class MemoryStore:
         """See `Store`."""
         with self._lock:
             self._uses[key.sha256] = float(int(at))
+
+    def count_request(self, key: ApiKey, until: int, *, limit: int) -> int | None:
+        """See `Store`. Keeps each key's last windows only."""
+        with self._lock:
+            windows = self._windows.setdefault(key.sha256, {})
+            used = windows.get(until, 0)
+            if used >= limit:
+                return None
+            windows[until] = used + 1
+            for old in sorted(windows)[:-WINDOWS_KEPT]:
+                del windows[old]
+            return used + 1
 
     def put_file(self, record: FileRecord) -> None:
         """See `Store`."""

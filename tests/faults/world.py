@@ -33,7 +33,9 @@ SKEW = 60.0
 
 TIMING = Timing(capacity_retry=120, capacity_patience=1800)
 
-_STORE_WRITES = frozenset({"create_job", "commit", "complete_command", "put_file", "put_key", "delete_file"})
+_STORE_WRITES = frozenset(
+    {"create_job", "commit", "complete_command", "put_file", "put_key", "delete_file", "count_request"}
+)
 _OBJECT_WRITES = frozenset({"write", "delete"})
 
 

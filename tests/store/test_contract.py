@@ -614,6 +614,46 @@ class TestKeys:
         assert store.list_keys("acme") == ((found, NOW + 2),)
 
 
+class TestRequestWindows:
+    KEY = ApiKey(sha256="a" * 64, tenant="acme", name="ci", created_at=NOW)
+
+    def test_requests_are_counted_up_to_the_limit_and_no_further(self, store: Store) -> None:
+        counted = [store.count_request(self.KEY, 60, limit=3) for _ in range(5)]
+        assert counted == [1, 2, 3, None, None]
+        assert store.count_request(self.KEY, 60, limit=4) == 4
+
+    def test_each_window_and_each_key_is_counted_on_its_own(self, store: Store) -> None:
+        other = self.KEY.with_(sha256="b" * 64)
+        assert store.count_request(self.KEY, 60, limit=1) == 1
+        assert store.count_request(self.KEY, 120, limit=1) == 1
+        assert store.count_request(other, 60, limit=1) == 1
+        assert store.count_request(self.KEY, 60, limit=1) is None
+
+    def test_a_late_clock_still_finds_the_window_before(self, store: Store) -> None:
+        store.count_request(self.KEY, 60, limit=2)
+        store.count_request(self.KEY, 120, limit=2)
+        assert store.count_request(self.KEY, 60, limit=2) == 2
+        assert store.count_request(self.KEY, 60, limit=2) is None
+
+    def test_counting_leaves_keys_and_their_uses_alone(self, store: Store) -> None:
+        store.put_key(self.KEY)
+        store.note_use(self.KEY, NOW)
+        store.count_request(self.KEY, 60, limit=1)
+        assert store.find_key(self.KEY.sha256) == self.KEY
+        assert store.list_keys("acme") == ((self.KEY, NOW),)
+
+    def test_of_fifty_requests_at_once_exactly_as_many_as_allowed_are_counted(self, store: Store) -> None:
+        counts: list[int] = []
+
+        def count(i: int) -> str:
+            used = store.count_request(self.KEY, 60, limit=20)
+            counts.append(used or 0)
+            return "refused" if used is None else "counted"
+
+        assert race(count, 50, LimitReached) == {"counted": 20, "refused": 30}
+        assert sorted(counts)[30:] == list(range(1, 21))
+
+
 class TestRaces:
     def test_of_twenty_commits_on_one_version_exactly_one_wins(self, store: Store) -> None:
         record = created(store)
