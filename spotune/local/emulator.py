@@ -29,6 +29,8 @@ _WRITES = {
     "DynamoDB_20120810": "dynamodb",
     "AmazonSQS": "sqs",
 }
+_COUNTER = b"RATE#"
+"""In the sort key of a key's counted requests: every request updates one, and a kill may forget them."""
 _READS = ("Get", "BatchGet", "TransactGet", "Query", "Scan", "Describe", "List")
 
 _Message = MutableMapping[str, Any]
@@ -92,6 +94,9 @@ class SavedApp:
             await send({"type": "http.response.body", "body": b""})
             return
         service = _written_service(scope)
+        if service and _may_count(scope):
+            body = await _body(receive)
+            receive, service = _again(body, receive), None if _COUNTER in body else service
         await self._app(scope, receive, self._after_save(service, send) if service else send)
         if scope["type"] == "http" and scope["method"] in ("PUT", "POST"):
             self._release_bodies()
@@ -141,6 +146,29 @@ def _written_service(scope: _Message) -> str | None:
     target = next((value for name, value in scope["headers"] if name.lower() == b"x-amz-target"), b"").decode("latin-1")
     service, _, action = target.partition(".")
     return None if action.startswith(_READS) else _WRITES.get(service)
+
+
+def _may_count(scope: _Message) -> bool:
+    return (b"x-amz-target", b"DynamoDB_20120810.UpdateItem") in scope["headers"]
+
+
+async def _body(receive: _Receive) -> bytes:
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    return body
+
+
+def _again(body: bytes, receive: _Receive) -> _Receive:
+    """The body as one message, then whatever comes after it."""
+    waiting: list[_Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_again() -> _Message:
+        return waiting.pop() if waiting else await receive()
+
+    return receive_again
 
 
 def _save_service(name: str) -> None:
