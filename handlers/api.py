@@ -11,12 +11,14 @@ from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 
 from handlers import openapi
 from handlers.bodies import with_readable_body
+from handlers.doors import enter
 from handlers.problems import error_response, register
 from handlers.routes import accuracy, budget, files, jobs, keys, market, models
 from spotune.contracts.errors import NotFound, SpotuneError
 from spotune.contracts.identity import Scope
 from spotune.service.installation import installation
-from spotune.service.keys import authenticate, require
+from spotune.service.keys import require
+from spotune.service.rate import Allowance, count_request, require_room
 
 logger = Logger(service="api")
 app = APIGatewayHttpResolver(enable_validation=True)
@@ -45,20 +47,23 @@ def not_found(_: Exception) -> Response[str]:
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """Lambda's entry point. Who asks is settled before anything else is read."""
+    """Lambda's entry point. Who asks, how often and what for is settled before anything else is read."""
+    allowance = None
     try:
         if event.get("rawPath") not in OPEN:
-            headers = {name.lower(): value for name, value in event.get("headers", {}).items()}
-            key = authenticate(installation(), headers.get("authorization"))
-            require(key, _scope_of(event))
+            here = installation()
+            key, event = enter(here, event)
+            allowance = count_request(here, key)
+            require_room(key, allowance)
+            require(key, scope_of(event))
             app.append_context(tenant=key.tenant, key=key)
         event = with_readable_body(event)
     except SpotuneError as error:
-        return _bare(error)
-    return app.resolve(event, context)  # type: ignore[arg-type]
+        return _with_allowance(_bare(error), allowance)
+    return _with_allowance(app.resolve(event, context), allowance)  # type: ignore[arg-type]
 
 
-def _scope_of(event: dict[str, Any]) -> Scope:
+def scope_of(event: dict[str, Any]) -> Scope:
     """What a request needs: keys are for admins, looking is for readers, and all else changes something."""
     if str(event.get("rawPath", "")).startswith("/v1/keys"):
         return "admin"
@@ -66,9 +71,22 @@ def _scope_of(event: dict[str, Any]) -> Scope:
     return "read" if method in ("GET", "HEAD") or event.get("rawPath") in ASKING else "submit"
 
 
+def _with_allowance(answer: dict[str, Any], allowance: Allowance | None) -> dict[str, Any]:
+    """OpenAI's headers of what a key has left, on answers of every kind."""
+    if allowance is None:
+        return answer
+    told = {
+        "x-ratelimit-limit-requests": str(allowance.limit),
+        "x-ratelimit-remaining-requests": str(allowance.remaining),
+        "x-ratelimit-reset-requests": f"{allowance.reset}s",
+    }
+    return {**answer, "headers": {**answer.get("headers", {}), **told}}
+
+
 def _bare(error: SpotuneError) -> dict[str, Any]:
     response = error_response(error)
-    return {"statusCode": response.status_code, "headers": {"content-type": "application/json"}, "body": response.body}
+    headers = {"content-type": "application/json", **response.headers}
+    return {"statusCode": response.status_code, "headers": headers, "body": response.body}
 
 
 @cache

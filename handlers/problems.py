@@ -12,7 +12,7 @@ from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
-from spotune.contracts.errors import RequestRefused, SpotuneError
+from spotune.contracts.errors import RequestRefused, SpotuneError, TooManyRequests
 
 logger = Logger(service="api")
 
@@ -26,7 +26,11 @@ def register(app: APIGatewayHttpResolver) -> None:
 
 def error_response(error: SpotuneError) -> Response[str]:
     """The error object with its status."""
-    return Response(status_code=error.status, content_type="application/json", body=json.dumps(error.body()))
+    headers: dict[str, str | list[str]] = {}
+    if isinstance(error, TooManyRequests):
+        headers["retry-after"] = str(error.retry_after)
+    body = json.dumps(error.body())
+    return Response(status_code=error.status, content_type="application/json", body=body, headers=headers)
 
 
 def _invalid(error: RequestValidationError) -> Response[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import handlers.api
@@ -86,6 +86,7 @@ class Answer:
 
     status: int
     raw: str
+    headers: dict[str, str] = field(default_factory=dict)
 
     @property
     def body(self) -> Any:
@@ -120,14 +121,19 @@ class Client:
         if self.key is not None:
             sent["authorization"] = f"Bearer {self.key}"
         event = http_event(method, path, query, sent, raw if raw is not None else _json(body))
-        response = handlers.api.handler(event, Context())
-        return Answer(response["statusCode"], response["body"])
+        return answer_to(event)
 
     def upload(self, body: bytes, filename: str = "train.jsonl") -> str:
         """Upload a small file; its id."""
         answer = self.call("POST", "/v1/files", raw=form(body, filename), content_type=FORM)
         assert answer.status == 200, answer.raw
         return str(answer.body["id"])
+
+
+def answer_to(event: dict[str, Any]) -> Answer:
+    """What the API answers to an event."""
+    response = handlers.api.handler(event, Context())
+    return Answer(response["statusCode"], response["body"], {k.lower(): v for k, v in response["headers"].items()})
 
 
 FORM = "multipart/form-data; boundary=xyzzy"

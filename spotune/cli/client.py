@@ -39,6 +39,7 @@ from spotune.contracts.errors import (
     RequestRefused,
     SpotuneError,
     TooLarge,
+    TooManyRequests,
     Unavailable,
 )
 from spotune.contracts.files import UploadRequest
@@ -48,6 +49,10 @@ from spotune.contracts.request import JobRequest
 TIMEOUT = httpx.Timeout(60, connect=5)
 RETRY_AFTER = (0.2, 1.0)
 """Seconds before each further try of a call that may be repeated."""
+
+RATE_LIMIT_WAITS = 2
+"""Times that a call waits for its key's next minute. What the limit refused was not done, so any call may repeat."""
+LONGEST_RATE_LIMIT_WAIT = 60
 
 _ERRORS: Mapping[int, type[SpotuneError]] = {
     HTTPStatus.BAD_REQUEST: RequestRefused,
@@ -70,7 +75,7 @@ class Api:
     """One connection to the API.
 
     Reads, and creations that carry an idempotency key, are tried again where no answer came or a gateway answered;
-    anything else is sent once.
+    anything else is sent once. What the key's rate limit refuses is sent again when the answer says.
 
     Every method raises the `SpotuneError` that the API answered, or `Unavailable` where none answered.
     """
@@ -203,6 +208,7 @@ class Api:
 
     def _send(self, request: httpx.Request, *, repeat: bool = False) -> httpx.Response:
         pauses = list(RETRY_AFTER) if repeat else []
+        waits = RATE_LIMIT_WAITS
         while True:
             try:
                 response = self._http.send(request)
@@ -210,6 +216,10 @@ class Api:
                 if isinstance(error, httpx.ConnectError) or not pauses:
                     raise self._unreachable(error) from error
             else:
+                if response.status_code == HTTPStatus.TOO_MANY_REQUESTS and waits:
+                    waits -= 1
+                    self._sleep(_retry_after(response))
+                    continue
                 if response.status_code not in _GATEWAY_ERRORS or not pauses:
                     return _checked(response)
             self._sleep(pauses.pop(0))
@@ -241,7 +251,15 @@ def _checked(response: httpx.Response) -> httpx.Response:
             code="unexpected_answer",
             remedy="See `spotune logs` or the API's own logs." if kind is SpotuneError else "",
         ) from None
+    if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+        raise TooManyRequests(message, code=code, retry_after=_retry_after(response))
     raise kind(message, code=code, param=param, details=details)
+
+
+def _retry_after(response: httpx.Response) -> int:
+    """Seconds that the answer asks to wait; one where it does not say, as API Gateway's own throttling does not."""
+    asked = response.headers.get("retry-after", "")
+    return min(int(asked), LONGEST_RATE_LIMIT_WAIT) if asked.isdecimal() else 1
 
 
 def _read(kind: type[Known], response: httpx.Response) -> Known:

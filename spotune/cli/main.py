@@ -24,6 +24,7 @@ from spotune.contracts.errors import (
     RequestRefused,
     SpotuneError,
     TooLarge,
+    TooManyRequests,
 )
 from spotune.contracts.errors import Unavailable as NotAnswering
 
@@ -37,6 +38,7 @@ _EXIT_CODES: tuple[tuple[type[SpotuneError], int], ...] = (
     (NotAuthenticated, NOT_AUTHENTICATED),
     (NotAllowed, NOT_AUTHENTICATED),
     (NotAnswering, UNREACHABLE),
+    (TooManyRequests, UNREACHABLE),
 )
 _LISTED_FAULTS = 10
 

@@ -10,7 +10,7 @@ from spotune.contracts.base import MICRO, Contract, MicroUSD
 from spotune.contracts.dataset import DatasetReport
 from spotune.contracts.files import UploadPart
 from spotune.contracts.history import Corrections, FinishedRun
-from spotune.contracts.identity import Scope
+from spotune.contracts.identity import RequestsPerMinute, Scope
 from spotune.contracts.job import Attempt, JobError, ResolvedSetting, State
 from spotune.contracts.plan import Plan
 from spotune.contracts.receipt import Receipt
@@ -109,6 +109,9 @@ class KeyObject(Contract):
     """To the hour; None where it was never used."""
     monthly_limit: MicroUSD | None
     """What jobs submitted with it may spend in a calendar month, micro-dollars; None: what the tenant may."""
+    requests_per_minute: int
+    principal: str | None = None
+    """Whom it stands for, where it is no key but an IAM or JWT identity."""
 
 
 class NewKeyObject(KeyObject):
@@ -123,6 +126,8 @@ class KeyRequest(Contract):
     name: Annotated[str, Field(min_length=1, max_length=64)]
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1)] = ("read", "submit")
     monthly_limit_usd: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] | None = None
+    requests_per_minute: RequestsPerMinute | None = None
+    """None for as many as the key that makes it; never more."""
 
     @property
     def monthly_limit(self) -> MicroUSD | None:

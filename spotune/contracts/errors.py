@@ -88,6 +88,30 @@ class TooLarge(SpotuneError):
     type = "invalid_request_error"
 
 
+class TooManyRequests(SpotuneError):
+    """The key has made its requests of this minute; nothing was done (429).
+
+    Args:
+        retry_after: seconds after which the same call is taken. The others as for every error.
+    """
+
+    status = 429
+    type = "rate_limit_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str,
+        retry_after: int,
+        param: str | None = None,
+        remedy: str = "",
+        details: dict[str, object] | None = None,
+    ) -> None:
+        super().__init__(message, code=code, param=param, remedy=remedy, details=details)
+        self.retry_after = retry_after
+
+
 class Unavailable(SpotuneError):
     """Something we depend on does not answer; the same call may work later (503)."""
 

@@ -30,6 +30,10 @@ class Settings:
     """How many may run at a time in all."""
     jobs_per_tenant: int = 20
     region: str = "us-east-1"
+    requests_per_minute: int = 600
+    """Of a key that has no limit of its own."""
+    jwt_issuer: str = ""
+    """Whose tokens API Gateway verifies; empty where it takes none."""
     advisor_url: str = ""
     """Of the Spot Instance Advisor's feed; the public one where it is empty."""
 
@@ -53,6 +57,8 @@ class Settings:
             default_budget=round(float(environment["SPOTUNE_DEFAULT_BUDGET_USD"]) * MICRO),
             jobs=int(environment["SPOTUNE_JOBS"]),
             jobs_per_tenant=int(environment["SPOTUNE_JOBS_PER_TENANT"]),
+            requests_per_minute=int(environment["SPOTUNE_REQUESTS_PER_MINUTE"]),
+            jwt_issuer=environment.get("SPOTUNE_JWT_ISSUER", ""),
             region=environment.get("AWS_REGION", "us-east-1"),
             advisor_url=environment.get("SPOTUNE_ADVISOR_URL", ""),
         )

@@ -3,74 +3,74 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import logging
 import re
 import secrets
 
 from spotune.aws.base import AwsRefused
+from spotune.contracts.api import KeyRequest
 from spotune.contracts.base import MicroUSD, Timestamp
-from spotune.contracts.errors import NotAllowed, NotAuthenticated, NotFound, RequestRefused, Unavailable
+from spotune.contracts.errors import Conflict, NotAllowed, NotAuthenticated, NotFound, RequestRefused, Unavailable
 from spotune.contracts.identity import EVERY_SCOPE, ApiKey, Scope
+from spotune.service import rate
 from spotune.service.installation import Installation
 
 PREFIX = "sk-spotune-"
 NOTE_EVERY = 3600.0
 """Seconds between two notes of a key's use by one process."""
+MOST_OPEN_KEYS = 100
+"""That a tenant may have by the API. Two that are made at the same moment may pass it together."""
+MOST_KEYS = 1000
+"""That a tenant may have with those that were revoked; the store forgets such a key 90 days later."""
+LONGEST_NAME = 64
 _TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+_KEY = re.compile(PREFIX + r"[A-Za-z0-9_-]{20,100}")
 
 logger = logging.getLogger(__name__)
 _noted: dict[str, Timestamp] = {}
 
 
-def issue_key(here: Installation, tenant: str, name: str, scopes: tuple[Scope, ...] = EVERY_SCOPE) -> str:
-    """Make a key for a tenant. The answer is the only place where it stands in clear.
-
-    Raises:
-        RequestRefused: the tenant's name could not be part of an S3 key.
-    """
-    return make_key(here, tenant, name, scopes)[1]
-
-
-def make_key(
+def issue_key(
     here: Installation,
     tenant: str,
     name: str,
-    scopes: tuple[Scope, ...],
-    monthly_limit: MicroUSD | None = None,
-) -> tuple[ApiKey, str]:
-    """A key's record, and the key in clear.
-
-    Args:
-        monthly_limit: what jobs submitted with it may spend in a calendar month; None: what the tenant may.
+    scopes: tuple[Scope, ...] = EVERY_SCOPE,
+    requests_per_minute: int | None = None,
+) -> str:
+    """Make a key for a tenant, as the operator. The answer is the only place where it stands in clear.
 
     Raises:
-        RequestRefused: as `issue_key`, or a limit for a key that can make others.
+        RequestRefused: the tenant's name could not be part of an S3 key, or the key's name says nothing.
     """
-    if monthly_limit is not None and "admin" in scopes:
+    return _make_key(here, tenant, name, scopes, requests_per_minute)[1]
+
+
+def make_key(here: Installation, maker: ApiKey, request: KeyRequest) -> tuple[ApiKey, str]:
+    """A further key of its maker's tenant: its record, and the key in clear. It may ask no more often than its maker.
+
+    Raises:
+        RequestRefused: a rate above the maker's, a monthly limit for a key that can make others, or no real name.
+        Conflict: the tenant has too many keys.
+    """
+    if request.monthly_limit is not None and "admin" in request.scopes:
         raise RequestRefused(
             "A key with the scope admin can make further keys, so that a monthly limit would not bind it.",
             code="limit_of_admin_key",
             param="monthly_limit_usd",
             remedy="Leave the limit out, or give the key the scopes read and submit.",
         )
-    if not _TENANT.fullmatch(tenant):
+    asked, most = request.requests_per_minute, rate.requests_per_minute(here, maker)
+    if asked is not None and asked > most:
         raise RequestRefused(
-            f"Tenant name {tenant!r} is not of the form {_TENANT.pattern}.",
-            code="tenant_name_invalid",
-            param="tenant",
-            remedy="Use lower-case letters, digits and hyphens, 40 at most.",
+            f"{asked} requests a minute are more than the {most} of the key that asks.",
+            code="rate_limit_too_high",
+            param="requests_per_minute",
+            remedy="Ask for less, or have the operator make the key with the keys function.",
         )
-    clear = PREFIX + secrets.token_urlsafe(32)
-    key = ApiKey(
-        sha256=_hash(clear),
-        tenant=tenant,
-        name=name,
-        created_at=here.clock(),
-        scopes=scopes,
-        monthly_limit=monthly_limit,
-    )
-    here.store.put_key(key)
-    return key, clear
+    _require_place(here, maker.tenant)
+    allowed = asked or maker.requests_per_minute
+    return _make_key(here, maker.tenant, request.name, request.scopes, allowed, request.monthly_limit)
 
 
 def list_keys(here: Installation, tenant: str) -> tuple[tuple[ApiKey, Timestamp | None], ...]:
@@ -96,8 +96,10 @@ def key_of(here: Installation, tenant: str, key_id: str) -> tuple[ApiKey, Timest
     Raises:
         NotFound: the tenant has no such key.
     """
-    for key, used in here.store.list_keys(tenant):
-        if key.id == key_id:
+    for listed, used in here.store.list_keys(tenant):
+        # Read again: lists may lag, and a principal may have been mapped to another tenant since.
+        key = here.store.find_key(listed.sha256) if listed.id == key_id else None
+        if key is not None and key.tenant == tenant:
             return key, used
     raise NotFound(f"No API key {key_id!r}.", code="key_not_found", remedy="List yours with GET /v1/keys.")
 
@@ -105,7 +107,10 @@ def key_of(here: Installation, tenant: str, key_id: str) -> tuple[ApiKey, Timest
 def authenticate(here: Installation, authorization: str | None) -> ApiKey:
     """The key that an `Authorization: Bearer <key>` header holds.
 
-    The look-up is by the key's SHA-256, so its time tells nothing of the key.
+    No comparison here takes a time that tells of a key. The store is asked for the SHA-256 of what was sent: whoever
+    would guess a stored hash's first digits by the time that the look-up takes cannot choose keys whose hashes begin
+    so without trying as many as there are, and a hash that was guessed whole opens nothing, since the key before it is
+    still wanted. What is found is compared once more, in constant time, in case a store finds something else.
 
     Raises:
         NotAuthenticated: no header, another scheme, or a key that is not known or was revoked.
@@ -115,14 +120,14 @@ def authenticate(here: Installation, authorization: str | None) -> ApiKey:
         raise NotAuthenticated(
             "No API key was given.", code="missing_api_key", remedy="Send the header Authorization: Bearer <key>."
         )
-    found = here.store.find_key(_hash(key.strip()))
+    found = _find(here, key.strip())
     if found is None or found.revoked_at is not None:
         raise NotAuthenticated(
             "The API key is not known.",
             code="invalid_api_key",
             remedy="Check it for missing characters, or have a new one issued.",
         )
-    _note_use(here, found)
+    note_use(here, found)
     return found
 
 
@@ -140,8 +145,8 @@ def require(key: ApiKey, scope: Scope) -> None:
         )
 
 
-def _note_use(here: Installation, key: ApiKey) -> None:
-    """What is noted is for people: no request fails for it."""
+def note_use(here: Installation, key: ApiKey) -> None:
+    """Remember for people, about once an hour, that a key was used: no request fails for it."""
     now = here.clock()
     if now - _noted.get(key.sha256, 0.0) < NOTE_EVERY:
         return
@@ -150,6 +155,84 @@ def _note_use(here: Installation, key: ApiKey) -> None:
         here.store.note_use(key, now)
     except (Unavailable, AwsRefused) as error:
         logger.warning("the use of %s was not noted: %s", key.id, error)
+
+
+def valid_tenant(tenant: str) -> str:
+    """The tenant's name.
+
+    Raises:
+        RequestRefused: it could not be part of an S3 key.
+    """
+    if not _TENANT.fullmatch(tenant):
+        raise RequestRefused(
+            f"Tenant name {tenant!r} is not of the form {_TENANT.pattern}.",
+            code="tenant_name_invalid",
+            param="tenant",
+            remedy="Use lower-case letters, digits and hyphens, 40 at most.",
+        )
+    return tenant
+
+
+def clean_name(name: str) -> str:
+    """A key's name with single spaces for whatever no terminal should print.
+
+    Raises:
+        RequestRefused: nothing is left of it, or too much.
+    """
+    cleaned = " ".join("".join(letter if letter.isprintable() else " " for letter in name).split())
+    if not 0 < len(cleaned) <= LONGEST_NAME:
+        start = name[:LONGEST_NAME]
+        raise RequestRefused(
+            f"A key cannot be called {start!r}.",
+            code="key_name_invalid",
+            param="name",
+            remedy=f"Use 1 to {LONGEST_NAME} characters that can be printed.",
+        )
+    return cleaned
+
+
+def _make_key(
+    here: Installation,
+    tenant: str,
+    name: str,
+    scopes: tuple[Scope, ...],
+    requests_per_minute: int | None,
+    monthly_limit: MicroUSD | None = None,
+) -> tuple[ApiKey, str]:
+    clear = PREFIX + secrets.token_urlsafe(32)
+    key = ApiKey(
+        sha256=_hash(clear),
+        tenant=valid_tenant(tenant),
+        name=clean_name(name),
+        created_at=here.clock(),
+        scopes=scopes,
+        requests_per_minute=requests_per_minute,
+        monthly_limit=monthly_limit,
+    )
+    here.store.put_key(key)
+    return key, clear
+
+
+def _require_place(here: Installation, tenant: str) -> None:
+    kept = [key for key, _ in here.store.list_keys(tenant)]
+    open_keys = sum(key.revoked_at is None for key in kept)
+    if open_keys >= MOST_OPEN_KEYS or len(kept) >= MOST_KEYS:
+        revoked = len(kept) - open_keys
+        raise Conflict(
+            f"Your tenant has {open_keys} open and {revoked} revoked keys; it may have {MOST_OPEN_KEYS} open ones, "
+            f"{MOST_KEYS} in all.",
+            code="too_many_keys",
+            remedy="Revoke keys that nobody uses; revoked ones are forgotten after 90 days.",
+        )
+
+
+def _find(here: Installation, clear: str) -> ApiKey | None:
+    """What is spelt unlike any key of ours is not looked up: no header is too long, too strange or a principal's."""
+    if not _KEY.fullmatch(clear):
+        return None
+    sha256 = _hash(clear)
+    found = here.store.find_key(sha256)
+    return found if found is not None and hmac.compare_digest(found.sha256, sha256) and not found.principal else None
 
 
 def _hash(key: str) -> str:

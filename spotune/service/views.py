@@ -129,8 +129,8 @@ def tuned_model_object(job: JobRecord) -> ModelObject:
     )
 
 
-def key_object(key: ApiKey, used_at: Timestamp | None) -> KeyObject:
-    """An API key without its secret."""
+def key_object(key: ApiKey, used_at: Timestamp | None, allowed: int) -> KeyObject:
+    """An API key without its secret; `allowed` is its requests a minute."""
     return KeyObject(
         id=key.id,
         name=key.name,
@@ -139,6 +139,8 @@ def key_object(key: ApiKey, used_at: Timestamp | None) -> KeyObject:
         revoked_at=None if key.revoked_at is None else int(key.revoked_at),
         last_used_at=None if used_at is None else int(used_at),
         monthly_limit=key.monthly_limit,
+        requests_per_minute=allowed,
+        principal=key.principal,
     )
 
 

@@ -223,3 +223,44 @@ def test_events_come_from_the_source_that_the_deployment_names() -> None:
     rule = FUNCTIONS["TrainingChangedFunction"]["Events"]["StateChange"]["Properties"]["Pattern"]
     assert rule["source"] == [{"Ref": "EventSource"}]
     assert DOCUMENT["Parameters"]["EventSource"]["Default"] == "aws.sagemaker"
+
+
+def test_three_doors_lead_to_one_function_and_only_the_plain_one_lets_everybody_in() -> None:
+    routes = {body["RouteKey"]: body for body in of_type("AWS::ApiGatewayV2::Route").values()}
+    assert {key: body.get("AuthorizationType", "NONE") for key, body in routes.items()} == {
+        "ANY /{proxy+}": "NONE",
+        "ANY /iam/{proxy+}": "AWS_IAM",
+        "ANY /jwt/{proxy+}": "JWT",
+    }
+    assert {str(body["Target"]) for body in routes.values()} == {str({"Fn::Sub": "integrations/${ApiIntegration}"})}
+
+
+def test_tokens_are_taken_from_the_issuer_that_is_named_and_from_nobody_where_none_is() -> None:
+    authorizer = RESOURCES["JwtAuthorizer"]
+    assert authorizer["Properties"]["JwtConfiguration"] == {
+        "Issuer": {"Ref": "JwtIssuer"},
+        "Audience": {"Ref": "JwtAudience"},
+    }
+    assert RESOURCES["JwtRoute"]["Properties"]["AuthorizerId"] == {"Ref": "JwtAuthorizer"}
+    assert authorizer["Condition"] == RESOURCES["JwtRoute"]["Condition"] == "TakesTokens"
+    assert DOCUMENT["Conditions"] == {"TakesTokens": {"Fn::Not": [{"Fn::Equals": [{"Ref": "JwtIssuer"}, ""]}]}}
+    assert DOCUMENT["Parameters"]["JwtIssuer"]["Default"] == ""
+    variables = DOCUMENT["Globals"]["Function"]["Environment"]["Variables"]
+    assert variables["SPOTUNE_JWT_ISSUER"] == {"Ref": "JwtIssuer"}, "the handler checks against the same issuer"
+
+
+def test_a_key_has_a_limit_where_nothing_is_said() -> None:
+    from spotune.contracts.identity import MOST_REQUESTS_PER_MINUTE
+    from spotune.service.installation import Settings
+
+    limit = DOCUMENT["Parameters"]["RequestsPerMinute"]
+    assert (limit["MinValue"], limit["MaxValue"]) == (1, MOST_REQUESTS_PER_MINUTE)
+    variables = DOCUMENT["Globals"]["Function"]["Environment"]["Variables"]
+    assert variables["SPOTUNE_REQUESTS_PER_MINUTE"] == {"Ref": "RequestsPerMinute"}
+    values = dict.fromkeys(variables, "1") | {"SPOTUNE_REQUESTS_PER_MINUTE": str(limit["Default"])}
+    assert Settings.from_environment(values).requests_per_minute == 600
+
+
+def test_only_the_api_counts_requests_and_the_keys_function_still_only_puts() -> None:
+    assert "dynamodb:UpdateItem" in actions("ApiRole", "dynamodb")
+    assert actions("KeysRole", "dynamodb") == {"dynamodb:PutItem"}

@@ -1,0 +1,48 @@
+"""The function behind IAM's lock: first keys, and principals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from handlers import keys
+from tests.in_process import Client, World
+
+ROLE = "arn:aws:iam::123456789012:role/nightly"
+
+
+def test_a_tenant_s_first_key_may_do_all_of_it(world: World) -> None:
+    made = keys.handler({"tenant": "acme", "name": "first", "requests_per_minute": 5000}, None)
+    client = Client(made["key"])
+    (listed,) = client.call("GET", "/v1/keys").body["data"]
+    assert listed["scopes"] == ["read", "submit", "admin"]
+    assert listed["requests_per_minute"] == 5000
+
+
+def test_a_key_can_be_made_for_less(world: World) -> None:
+    made = keys.handler({"tenant": "acme", "scopes": ["read"]}, None)
+    assert Client(made["key"]).call("GET", "/v1/keys").status == 403
+
+
+@pytest.mark.parametrize(
+    ("order", "code", "param"),
+    [
+        ({}, "missing_field", "tenant"),
+        ({"tenant": "Acme Inc"}, "tenant_name_invalid", "tenant"),
+        ({"tenant": "acme/../globex"}, "tenant_name_invalid", "tenant"),
+        ({"tenant": "acme", "scopes": ["root"]}, "invalid_value", "scopes.0"),
+        ({"tenant": "acme", "scopes": []}, "invalid_value", "scopes"),
+        ({"tenant": "acme", "limit": 5}, "unknown_field", "limit"),
+        ({"tenant": "acme", "name": "\u202e\x07 "}, "key_name_invalid", "name"),
+        ({"tenant": "acme", "name": "x" * 65}, "key_name_invalid", "name"),
+        ({"tenant": "acme", "requests_per_minute": 0}, "invalid_value", "requests_per_minute"),
+        ({"tenant": "acme", "principal": ROLE}, "missing_field", "scopes"),
+        ({"tenant": "Acme", "principal": ROLE, "scopes": ["read"]}, "tenant_name_invalid", "tenant"),
+        ({"tenant": "acme", "principal": "ada", "scopes": ["read"]}, "principal_invalid", "principal"),
+    ],
+)
+def test_what_it_cannot_make_it_refuses_by_name(world: World, order: dict[str, Any], code: str, param: str) -> None:
+    error = keys.handler(order, None)["error"]
+    assert (error["code"], error["param"]) == (code, param)
+    assert world.store.list_keys("acme") == ()
