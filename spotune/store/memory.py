@@ -35,7 +35,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._keys: dict[str, bytes] = {}
-        self._uses: dict[str, Timestamp] = {}
+        self._uses: dict[tuple[str, str], Timestamp] = {}
         self._windows: dict[str, dict[int, int]] = {}
         self._files = _Shelf(FileRecord)
         self._jobs = _Shelf(JobRecord)
@@ -63,12 +63,12 @@ class MemoryStore:
         with self._lock:
             keys = [decode(ApiKey, body) for body in self._keys.values()]
             mine = sorted((key for key in keys if key.tenant == tenant), key=lambda key: (-key.created_at, key.sha256))
-            return tuple((key, self._uses.get(key.sha256)) for key in mine)
+            return tuple((key, self._uses.get((tenant, key.sha256))) for key in mine)
 
     def note_use(self, key: ApiKey, at: Timestamp) -> None:
         """See `Store`."""
         with self._lock:
-            self._uses[key.sha256] = float(int(at))
+            self._uses[key.tenant, key.sha256] = float(int(at))
 
     def count_request(self, key: ApiKey, until: int, *, limit: int) -> int | None:
         """See `Store`. Keeps each key's last windows only."""

@@ -613,6 +613,17 @@ class TestKeys:
         assert found.revoked_at == NOW + 1
         assert store.list_keys("acme") == ((found, NOW + 2),)
 
+    def test_a_principal_that_moves_to_another_tenant_leaves_its_last_use_behind(self, store: Store) -> None:
+        key = ApiKey(sha256="a" * 64, tenant="acme", name="ci", created_at=NOW, principal="arn:aws:iam::1:role/r")
+        store.put_key(key)
+        store.note_use(key, NOW + 50)
+        moved = key.with_(tenant="other")
+        store.put_key(moved)
+        assert store.list_keys("acme") == ()
+        assert store.list_keys("other") == ((moved, None),)
+        store.note_use(moved, NOW + 60)
+        assert store.list_keys("other") == ((moved, NOW + 60),)
+
 
 class TestRequestWindows:
     KEY = ApiKey(sha256="a" * 64, tenant="acme", name="ci", created_at=NOW)
