@@ -11,7 +11,7 @@ from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 
 from handlers import openapi
 from handlers.bodies import with_readable_body
-from handlers.doors import enter
+from handlers.callers import caller_of
 from handlers.problems import error_response, register
 from handlers.routes import accuracy, budget, files, jobs, keys, market, models
 from spotune.contracts.errors import NotFound, SpotuneError
@@ -52,7 +52,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     try:
         if event.get("rawPath") not in OPEN:
             here = installation()
-            key, event = enter(here, event)
+            key, event = caller_of(here, event)
             allowance = count_request(here, key)
             require_room(key, allowance)
             require(key, scope_of(event))

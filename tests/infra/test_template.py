@@ -225,7 +225,7 @@ def test_events_come_from_the_source_that_the_deployment_names() -> None:
     assert DOCUMENT["Parameters"]["EventSource"]["Default"] == "aws.sagemaker"
 
 
-def test_three_doors_lead_to_one_function_and_only_the_plain_one_lets_everybody_in() -> None:
+def test_three_routes_lead_to_one_function_and_only_the_plain_one_lets_everybody_in() -> None:
     routes = {body["RouteKey"]: body for body in of_type("AWS::ApiGatewayV2::Route").values()}
     assert {key: body.get("AuthorizationType", "NONE") for key, body in routes.items()} == {
         "ANY /{proxy+}": "NONE",

@@ -1,4 +1,4 @@
-"""Who asks, by signature and by token: from API Gateway's context alone, and never by a weaker door.
+"""Who asks, by signature and by token: from API Gateway's context alone, and never by anything weaker.
 
 The events have the shape of API Gateway's payload 2.0 for routes with AWS_IAM and JWT authorization.
 """
@@ -54,9 +54,9 @@ def by_token(**claims: object) -> dict[str, Any]:
 
 
 def on_route(event: dict[str, Any], method: str, path: str, body: object = None) -> dict[str, Any]:
-    """The same caller at another route of the same door."""
-    door = event["rawPath"].partition("/v1")[0]
-    sent = http_event(method, door + path, "", {"content-type": "application/json"}, json.dumps(body).encode())
+    """The same caller at another route."""
+    prefix = event["rawPath"].partition("/v1")[0]
+    sent = http_event(method, prefix + path, "", {"content-type": "application/json"}, json.dumps(body).encode())
     sent["requestContext"]["authorizer"] = event["requestContext"]["authorizer"]
     return sent
 
@@ -170,7 +170,7 @@ def test_without_an_issuer_no_token_opens_anything_and_none_can_be_mapped(world:
 
 
 @pytest.mark.parametrize("path", ["/iam", "/iam/", f"/iam{JOBS}", "/iam/openapi.json", "/jwt", f"/jwt{JOBS}", "/jwt/x"])
-def test_a_door_without_its_own_context_opens_to_no_key(client: Client, path: str) -> None:
+def test_a_path_without_its_own_context_opens_to_no_key(client: Client, path: str) -> None:
     mapped(ROLE)
     mapped(SUBJECT)
     assert refused(client.call("GET", path), "identity_missing")
@@ -197,7 +197,7 @@ def test_on_every_other_path_a_context_is_no_key(event: dict[str, Any], path: st
     assert refused(answer_to(event), "missing_api_key")
 
 
-def test_behind_a_door_there_is_no_second_one(client: Client) -> None:
+def test_one_beginning_is_taken_off_a_path_and_no_second_one(client: Client) -> None:
     mapped(ROLE)
     mapped(SUBJECT)
     for path in ("/jwt" + JOBS, "/iam" + JOBS, "/" + JOBS):
@@ -214,18 +214,18 @@ JSON = st.recursive(
 )
 
 
-@given(context=JSON, door=st.sampled_from(["/iam", "/jwt"]))
+@given(context=JSON, prefix=st.sampled_from(["/iam", "/jwt"]))
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_the_context_holds_it_is_nobody_and_never_a_fault_of_ours(
-    world: World, context: object, door: str
+    world: World, context: object, prefix: str
 ) -> None:
-    event = http_event("GET", door + JOBS, "", {}, b"")
+    event = http_event("GET", prefix + JOBS, "", {}, b"")
     event["requestContext"]["authorizer"] = context
     assert answer_to(event).status == 401
 
 
 @pytest.mark.parametrize("event", [by_signature(), by_token()], ids=["iam", "jwt"])
-def test_scopes_hold_behind_both_doors_on_every_route(event: dict[str, Any]) -> None:
+def test_scopes_hold_for_both_on_every_route(event: dict[str, Any]) -> None:
     mapped(ROLE, "read")
     mapped(SUBJECT, "read")
     opened = {

@@ -1,4 +1,4 @@
-"""The doors and the limits as they are deployed: routes, authorizers, the function and the table, over HTTP."""
+"""Callers and limits as they are deployed: routes, authorizers, the function and the table, over HTTP."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def code(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, str(answer.json()["error"]["code"])
 
 
-def test_the_iam_door_refuses_who_does_not_sign(stack: StackState) -> None:
+def test_who_does_not_sign_is_refused_below_iam(stack: StackState) -> None:
     assert httpx.get(f"{stack.api_url}/iam{JOBS}", timeout=60).status_code == 403
     bearer = {"authorization": f"Bearer {stack.api_key}"}
     assert code(httpx.get(f"{stack.api_url}/iam{JOBS}", headers=bearer, timeout=60)) == (401, "identity_missing")
@@ -70,7 +70,7 @@ def test_the_iam_door_refuses_who_does_not_sign(stack: StackState) -> None:
 
 
 def test_a_signed_request_of_a_mapped_user_asks_for_its_tenant_within_its_scopes(stack: StackState) -> None:
-    arn, credentials = user(stack, "door-reader")
+    arn, credentials = user(stack, "reader")
     assert code(signed(stack, f"/iam{JOBS}", credentials)) == (401, "identity_unknown")
     assert order(stack, tenant="local", principal=arn, name="reader", scopes=["read"])["principal"] == arn
     answer = signed(stack, f"/iam{JOBS}", credentials)
@@ -184,7 +184,7 @@ def trusting(stack: StackState, issuer: Issuer) -> Iterator[StackState]:
     deploy(JwtIssuer="", JwtAudience="")
 
 
-def test_the_jwt_door_takes_the_tokens_of_its_issuer_and_asks_for_the_tenant_that_is_mapped(
+def test_below_jwt_tokens_of_the_issuer_ask_for_the_tenant_that_their_subject_is_mapped_to(
     trusting: StackState, issuer: Issuer
 ) -> None:
     def ask(token: str, path: str = f"/jwt{JOBS}") -> httpx.Response:

@@ -1,11 +1,11 @@
-"""Who asks, by the door that a request came through.
+"""Who asks: by a key, by a signature or by a token, as the path's beginning says.
 
     /v1/...       a bearer key in the header Authorization
     /iam/v1/...   a signature that API Gateway has checked: requestContext.authorizer.iam
     /jwt/v1/...   a token that API Gateway has verified: requestContext.authorizer.jwt
 
-Only API Gateway writes `requestContext`. Behind /iam/ and /jwt/ no header is looked at, and no door falls back to
-another: without its own kind of context a request is nobody's.
+Only API Gateway writes `requestContext`. Behind /iam/ and /jwt/ no header is looked at, and none of the three falls
+back to another: without its own kind of context a request is nobody's.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from spotune.service.principals import authenticate_iam, authenticate_jwt
 Event = dict[str, Any]
 
 
-def enter(here: Installation, event: Event) -> tuple[ApiKey, Event]:
-    """Who asks, and the event as the routes know it, without the door in its path.
+def caller_of(here: Installation, event: Event) -> tuple[ApiKey, Event]:
+    """Who asks, and the event as the routes know it, without the path's beginning.
 
     Raises:
         NotAuthenticated: nobody, or nobody who is known.
     """
     path = str(event.get("rawPath", ""))
-    for door, who in _DOORS.items():
-        if path == door or path.startswith(f"{door}/"):
-            return who(here, event), _without(door, event)
+    for prefix, authenticated in _BY_CONTEXT.items():
+        if path == prefix or path.startswith(f"{prefix}/"):
+            return authenticated(here, event), _without(prefix, event)
     return authenticate(here, _authorization(event)), event
 
 
@@ -42,7 +42,7 @@ def _by_token(here: Installation, event: Event) -> ApiKey:
     return authenticate_jwt(here, _mapping(_mapping(_authorizer(event).get("jwt")).get("claims")))
 
 
-_DOORS: dict[str, Callable[[Installation, Event], ApiKey]] = {"/iam": _by_signature, "/jwt": _by_token}
+_BY_CONTEXT: dict[str, Callable[[Installation, Event], ApiKey]] = {"/iam": _by_signature, "/jwt": _by_token}
 
 
 def _authorizer(event: Event) -> Mapping[str, Any]:
@@ -53,8 +53,8 @@ def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _without(door: str, event: Event) -> Event:
-    path = str(event["rawPath"]).removeprefix(door) or "/"
+def _without(prefix: str, event: Event) -> Event:
+    path = str(event["rawPath"]).removeprefix(prefix) or "/"
     context = event["requestContext"]
     return {**event, "rawPath": path, "requestContext": {**context, "http": {**context["http"], "path": path}}}
 
