@@ -261,6 +261,17 @@ def test_a_principal_that_is_mapped_anew_belongs_to_the_other_tenant_alone(clien
     assert made["id"] in [key["id"] for key in stranger.call("GET", "/v1/keys").body["data"]]
 
 
+def test_a_list_that_lags_revokes_no_principal_that_has_moved_to_another_tenant(
+    world: World, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = mapped(ROLE)
+    lagging = world.store.list_keys("acme")
+    mapped(ROLE, tenant="globex")
+    monkeypatch.setattr(type(world.store), "list_keys", lambda self, tenant: lagging)
+    assert client.call("DELETE", f"/v1/keys/{made['id']}").status == 404
+    assert answer_to(by_signature()).status == 200
+
+
 def test_no_bearer_key_is_ever_taken_for_a_principal(world: World) -> None:
     mapped(ROLE)
     mapped(SUBJECT)
