@@ -50,8 +50,20 @@ NEEDS: dict[tuple[str, str], Scope] = {
 }
 """The scope of each route, as it was decided: a second opinion beside `handlers.api.scope_of`."""
 
-OF_ALL_TENANTS = frozenset({"find_key", "find_job", "active_jobs", "pending_commands", "get_command", "recent_runs"})
-"""The store's reads that know no tenant."""
+OF_ALL_TENANTS = frozenset(
+    {
+        "find_key",
+        "find_job",
+        "active_jobs",
+        "pending_commands",
+        "get_command",
+        "recent_runs",
+        "ledgers",
+        "lines",
+        "correct_line",
+    }
+)
+"""The store's methods that know no tenant: the control plane's own."""
 BY_THE_API = frozenset({"find_key", "recent_runs"})
 """Those of them that a request may reach: who asks, and the corrections that plans take from every finished run."""
 
@@ -155,7 +167,7 @@ def test_another_tenant_s_things_are_in_no_list_and_no_answer(
 
 def test_every_method_of_the_store_takes_a_tenant_or_a_record_that_has_one() -> None:
     methods = {name: method for name, method in vars(Store).items() if not name.startswith("_") and callable(method)}
-    owners = {"tenant", "key", "record", "decision", "before", "entry"}
+    owners = {"tenant", "key", "record", "decision", "before", "entry", "ledger"}
     without = {name for name, method in methods.items() if not owners & set(inspect.signature(method).parameters)}
     assert without == OF_ALL_TENANTS
 
