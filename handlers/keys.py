@@ -25,10 +25,10 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
 
 
 def _made(order: KeyOrder) -> dict[str, Any]:
-    here = installation()
+    here, limits = installation(), (order.requests_per_minute, order.monthly_limit)
     if order.principal is None:
         scopes = EVERY_SCOPE if order.scopes is None else order.scopes
-        return {"key": issue_key(here, order.tenant, order.name, scopes, order.requests_per_minute)}
+        return {"key": issue_key(here, order.tenant, order.name, scopes, *limits)}
     if order.scopes is None:
         raise RequestRefused(
             "A principal's scopes are not named.",
@@ -36,5 +36,5 @@ def _made(order: KeyOrder) -> dict[str, Any]:
             param="scopes",
             remedy="Give scopes: read, submit, admin, or some of them.",
         )
-    made = map_principal(here, order.tenant, order.principal, order.name, order.scopes, order.requests_per_minute)
+    made = map_principal(here, order.tenant, order.principal, order.name, order.scopes, *limits)
     return {"id": made.id, "tenant": made.tenant, "principal": made.principal}

@@ -6,11 +6,11 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import Field
 
-from spotune.contracts.base import MICRO, Contract, MicroUSD
+from spotune.contracts.base import Contract, MicroUSD
 from spotune.contracts.dataset import DatasetReport
 from spotune.contracts.files import UploadPart
 from spotune.contracts.history import Corrections, FinishedRun
-from spotune.contracts.identity import RequestsPerMinute, Scope
+from spotune.contracts.identity import MonthlyLimit, RequestsPerMinute, Scope
 from spotune.contracts.job import Attempt, JobError, ResolvedSetting, State
 from spotune.contracts.plan import Plan
 from spotune.contracts.receipt import Receipt
@@ -120,19 +120,13 @@ class NewKeyObject(KeyObject):
     key: str
 
 
-class KeyRequest(Contract):
+class KeyRequest(MonthlyLimit):
     """What is asked for when a key is made."""
 
     name: Annotated[str, Field(min_length=1, max_length=64)]
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1)] = ("read", "submit")
-    monthly_limit_usd: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] | None = None
     requests_per_minute: RequestsPerMinute | None = None
     """None for as many as the key that makes it; never more."""
-
-    @property
-    def monthly_limit(self) -> MicroUSD | None:
-        """In micro-dollars."""
-        return None if self.monthly_limit_usd is None else round(self.monthly_limit_usd * MICRO)
 
 
 class BudgetObject(Contract):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from spotune.contracts.base import Contract, MicroUSD, Timestamp
+from spotune.contracts.base import MICRO, Contract, MicroUSD, Timestamp
 
 Scope = Literal["read", "submit", "admin"]
 """What a key may do: look; submit and change jobs and files; make and revoke keys. `admin` may do all of it."""
@@ -46,7 +46,19 @@ class ApiKey(Contract):
         return scope in self.scopes or "admin" in self.scopes
 
 
-class KeyOrder(Contract):
+class MonthlyLimit(Contract):
+    """What jobs submitted by the one who is asked for may spend in a calendar month (UTC)."""
+
+    monthly_limit_usd: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] | None = None
+    """None for what the tenant may."""
+
+    @property
+    def monthly_limit(self) -> MicroUSD | None:
+        """In micro-dollars."""
+        return None if self.monthly_limit_usd is None else round(self.monthly_limit_usd * MICRO)
+
+
+class KeyOrder(MonthlyLimit):
     """What the keys function is asked for: a key of a tenant, or that a principal may ask for one."""
 
     tenant: str

@@ -37,13 +37,15 @@ def issue_key(
     name: str,
     scopes: tuple[Scope, ...] = EVERY_SCOPE,
     requests_per_minute: int | None = None,
+    monthly_limit: MicroUSD | None = None,
 ) -> str:
     """Make a key for a tenant, as the operator. The answer is the only place where it stands in clear.
 
     Raises:
-        RequestRefused: the tenant's name could not be part of an S3 key, or the key's name says nothing.
+        RequestRefused: the tenant's name could not be part of an S3 key, the key's name says nothing, or it has a
+            monthly limit and could make further keys.
     """
-    return _make_key(here, tenant, name, scopes, requests_per_minute)[1]
+    return _make_key(here, tenant, name, scopes, requests_per_minute, monthly_limit)[1]
 
 
 def make_key(here: Installation, maker: ApiKey, request: KeyRequest) -> tuple[ApiKey, str]:
@@ -53,13 +55,6 @@ def make_key(here: Installation, maker: ApiKey, request: KeyRequest) -> tuple[Ap
         RequestRefused: a rate above the maker's, a monthly limit for a key that can make others, or no real name.
         Conflict: the tenant has too many keys.
     """
-    if request.monthly_limit is not None and "admin" in request.scopes:
-        raise RequestRefused(
-            "A key with the scope admin can make further keys, so that a monthly limit would not bind it.",
-            code="limit_of_admin_key",
-            param="monthly_limit_usd",
-            remedy="Leave the limit out, or give the key the scopes read and submit.",
-        )
     asked, most = request.requests_per_minute, rate.requests_per_minute(here, maker)
     if asked is not None and asked > most:
         raise RequestRefused(
@@ -197,7 +192,7 @@ def _make_key(
     name: str,
     scopes: tuple[Scope, ...],
     requests_per_minute: int | None,
-    monthly_limit: MicroUSD | None = None,
+    monthly_limit: MicroUSD | None,
 ) -> tuple[ApiKey, str]:
     clear = PREFIX + secrets.token_urlsafe(32)
     key = ApiKey(
@@ -207,10 +202,26 @@ def _make_key(
         created_at=here.clock(),
         scopes=scopes,
         requests_per_minute=requests_per_minute,
-        monthly_limit=monthly_limit,
+        monthly_limit=binding(monthly_limit, scopes),
     )
     here.store.put_key(key)
     return key, clear
+
+
+def binding(monthly_limit: MicroUSD | None, scopes: tuple[Scope, ...]) -> MicroUSD | None:
+    """The limit, where it binds who has these scopes.
+
+    Raises:
+        RequestRefused: it would not.
+    """
+    if monthly_limit is not None and "admin" in scopes:
+        raise RequestRefused(
+            "A key with the scope admin can make further keys, so that a monthly limit would not bind it.",
+            code="limit_of_admin_key",
+            param="monthly_limit_usd",
+            remedy="Leave the limit out, or give the key the scopes read and submit.",
+        )
+    return monthly_limit
 
 
 def _require_place(here: Installation, tenant: str) -> None:

@@ -13,10 +13,11 @@ import hmac
 import re
 from collections.abc import Mapping
 
+from spotune.contracts.base import MicroUSD
 from spotune.contracts.errors import NotAuthenticated, RequestRefused
 from spotune.contracts.identity import ApiKey, Scope
 from spotune.service.installation import Installation
-from spotune.service.keys import clean_name, note_use, valid_tenant
+from spotune.service.keys import binding, clean_name, note_use, valid_tenant
 
 MOST_CHARACTERS = 512
 """Of a principal's name: an ARN, or an issuer with a subject of 255."""
@@ -39,11 +40,12 @@ def map_principal(
     name: str,
     scopes: tuple[Scope, ...],
     requests_per_minute: int | None = None,
+    monthly_limit: MicroUSD | None = None,
 ) -> ApiKey:
     """Let a principal ask for a tenant. A second time replaces the first: another tenant, other scopes, open again.
 
     Raises:
-        RequestRefused: the tenant or the principal is none that could ever ask.
+        RequestRefused: the tenant or the principal is none that could ever ask, or a limit that would not bind.
     """
     known = _iam_principal(principal) or _subject(here, principal)
     if known is None:
@@ -61,6 +63,7 @@ def map_principal(
         created_at=here.clock(),
         scopes=scopes,
         requests_per_minute=requests_per_minute,
+        monthly_limit=binding(monthly_limit, scopes),
         principal=known,
     )
     here.store.put_key(key)

@@ -25,6 +25,13 @@ def test_a_key_can_be_made_for_less(world: World) -> None:
     assert Client(made["key"]).call("GET", "/v1/keys").status == 403
 
 
+@pytest.mark.parametrize("order", [{}, {"principal": ROLE}])
+def test_what_it_makes_can_have_a_monthly_limit(world: World, order: dict[str, Any]) -> None:
+    keys.handler({"tenant": "acme", "scopes": ["submit"], "monthly_limit_usd": 5, **order}, None)
+    ((made, _),) = world.store.list_keys("acme")
+    assert made.monthly_limit == 5_000_000
+
+
 @pytest.mark.parametrize(
     ("order", "code", "param"),
     [
@@ -37,6 +44,12 @@ def test_a_key_can_be_made_for_less(world: World) -> None:
         ({"tenant": "acme", "name": "\u202e\x07 "}, "key_name_invalid", "name"),
         ({"tenant": "acme", "name": "x" * 65}, "key_name_invalid", "name"),
         ({"tenant": "acme", "requests_per_minute": 0}, "invalid_value", "requests_per_minute"),
+        ({"tenant": "acme", "monthly_limit_usd": 5}, "limit_of_admin_key", "monthly_limit_usd"),
+        (
+            {"tenant": "acme", "principal": ROLE, "scopes": ["admin"], "monthly_limit_usd": 5},
+            "limit_of_admin_key",
+            "monthly_limit_usd",
+        ),
         ({"tenant": "acme", "principal": ROLE}, "missing_field", "scopes"),
         ({"tenant": "Acme", "principal": ROLE, "scopes": ["read"]}, "tenant_name_invalid", "tenant"),
         ({"tenant": "acme", "principal": "ada", "scopes": ["read"]}, "principal_invalid", "principal"),
