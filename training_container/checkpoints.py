@@ -9,69 +9,29 @@ checkpoints/checkpoint-<step>/weights.safetensors   what is trained
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
-from spotune.contracts.base import Contract
-from spotune.contracts.training import MANIFEST_NAME, Manifest, ManifestFile, TrainingConfig
+from spotune.contracts.checkpoint import (
+    CHECKPOINT_PREFIX,
+    STATE_NAME,
+    Identity,
+    RunState,
+    StateFile,
+    differences,
+    newest_whole,
+)
+from spotune.contracts.training import MANIFEST_NAME, Manifest, ManifestFile
 from training_container.faults import TrainingFault
 from training_container.folders import replace_file, sync
 
-STATE_NAME = "state.json"
-_PREFIX = "checkpoint-"
 _PARTIAL = ".partial-"
-_RESUME_FIELDS = frozenset({"version", "job_id", "seed", "model", "method", "adapter", "data", "optimization"})
-
-
-class RunState(Contract):
-    """Where a run is. Together with weights and optimizer it is all that a resume needs: the order of the data and
-    the dropout of a step follow from seed and step."""
-
-    step: int = 0
-    tokens_seen: int = 0
-    train_seconds: float = 0.0
-    evaluated_step: int = -1
-    """The last step whose held-out loss is known; -1 for none."""
-    eval_loss: float | None = None
-    """At `evaluated_step`."""
-    best_step: int | None = None
-    """Where the lowest held-out loss so far was; None before the first evaluation."""
-    train_loss: float | None = None
-    peak_memory_bytes: int = 0
-    loss_scale: dict[str, float] = {}
-    """Of fp16's gradient scaler; empty in other precisions."""
-
-
-class Identity(Contract):
-    """What a resume must agree with: the config without hardware, limits, checkpointing and evaluation; the data."""
-
-    config: dict[str, Any]
-    data_sha256: str
-
-    @classmethod
-    def of(cls, config: TrainingConfig, data_sha256: str) -> Identity:
-        """The identity of a run."""
-        return cls(config=config.model_dump(mode="json", include=set(_RESUME_FIELDS)), data_sha256=data_sha256)
-
-    @property
-    def sha256(self) -> str:
-        """Of the canonical JSON; the manifest's `config_sha256`."""
-        return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
-
-
-class StateFile(Contract):
-    """`state.json`."""
-
-    identity: Identity
-    state: RunState
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +45,10 @@ class Checkpoint:
 class Checkpoints:
     """The checkpoints of one run in one folder. `skipped` lists the folders that did not verify, with the reason."""
 
-    def __init__(self, folder: Path, identity: Identity, *, keep: int) -> None:
+    def __init__(self, folder: Path, identity: Identity, *, job_id: str, keep: int) -> None:
         self._folder = folder
         self._identity = identity
+        self._job_id = job_id
         self._keep = keep
         self.skipped: tuple[str, ...] = ()
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,14 +57,10 @@ class Checkpoints:
         self._verified = self._verify_all()
 
     def newest(self) -> Checkpoint | None:
-        """The verified checkpoint of the highest step that can be gone on from.
-
-        A sync that was cut off can leave a checkpoint without the best one before it, which would be published in the
-        end; going on from an earlier one makes that best one again. Where there is no earlier one, work counts more.
-        """
-        steps = {found.manifest.step for found in self._verified}
-        whole = (found for found in reversed(self._verified) if state_of(found).best_step in steps | {None})
-        return next(whole, self._verified[-1] if self._verified else None)
+        """The verified checkpoint that a run goes on from."""
+        by_step = {found.manifest.step: found for found in self._verified}
+        state = newest_whole(map(state_of, reversed(self._verified)), by_step.__contains__)
+        return None if state is None else by_step[state.step]
 
     def best(self) -> Checkpoint | None:
         """The one with the lowest held-out loss, of equals the earliest, as far as it still verifies."""
@@ -120,7 +77,7 @@ class Checkpoints:
             OSError: the disk is full; earlier checkpoints are intact.
         """
         partial = self._folder / f"{_PARTIAL}{state.step}"
-        final = self._folder / f"{_PREFIX}{state.step}"
+        final = self._folder / f"{CHECKPOINT_PREFIX}{state.step}"
         partial.mkdir()
         try:
             write(partial)
@@ -146,19 +103,19 @@ class Checkpoints:
             TrainingFault: the newest one is another run's; the evidence lists the fields that differ.
         """
         newest = self.newest()
-        if newest is None or newest.manifest.config_sha256 == self._identity.sha256:
+        found = () if newest is None else differences(_state_file(newest).identity, self._identity)
+        if newest is None or not found:
             return
-        written = _state_file(newest).identity
         raise TrainingFault(
             "checkpoint_of_another_config",
             f"{newest.folder.name} was written by a run with another config or other data.",
-            evidence="; ".join(_differences(written.model_dump(), self._identity.model_dump())),
-            remedy="Submit the changed job as a new one; a job goes on only with what it began with.",
+            evidence="; ".join(found),
+            remedy="Retry it: the retry starts from the beginning. A job goes on only with what it began with.",
         )
 
     def _verify_all(self) -> list[Checkpoint]:
         found = []
-        for folder in self._folder.glob(f"{_PREFIX}*"):
+        for folder in self._folder.glob(f"{CHECKPOINT_PREFIX}*"):
             try:
                 found.append(Checkpoint(folder, verified_manifest(folder)))
             except ValueError as error:
@@ -168,7 +125,7 @@ class Checkpoints:
     def _manifest(self, folder: Path, state: RunState) -> Manifest:
         eval_loss = state.eval_loss if state.evaluated_step == state.step else None
         return Manifest(
-            job_id=self._identity.config["job_id"],
+            job_id=self._job_id,
             config_sha256=self._identity.sha256,
             step=state.step,
             tokens_seen=state.tokens_seen,
@@ -246,11 +203,3 @@ def _described(path: Path) -> ManifestFile:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """`field: old -> new` for each leaf that differs."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        names = sorted(old.keys() | new.keys())
-        return [line for name in names for line in _differences(old.get(name), new.get(name), f"{path}.{name}")]
-    return [] if old == new else [f"{path.strip('.')}: {old!r} -> {new!r}"]

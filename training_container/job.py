@@ -9,8 +9,9 @@ from typing import Any, Literal
 import torch
 
 from spotune.contracts.base import Contract
+from spotune.contracts.checkpoint import BASE_SCORES_NAME, Identity
 from spotune.contracts.training import ExitCode, SampleAnswer, Scores, TrainingReport
-from training_container.checkpoints import Checkpoints, Identity, loss_of
+from training_container.checkpoints import Checkpoints, loss_of
 from training_container.device import Machine, find_machine
 from training_container.evaluation import Evaluator
 from training_container.faults import Stopped
@@ -23,7 +24,6 @@ from training_container.rows import Corpus, load_corpus, load_tokenizer
 from training_container.stop import StopRequest
 from training_container.trainer import Trainer
 
-BASE_SCORES_NAME = "base_scores.json"
 SAMPLES = 5
 RESERVE_FACTOR = 1.25
 """Scoring the tuned model is expected to take at most this much longer than scoring the base did."""
@@ -89,7 +89,7 @@ def _prepare(inputs: Inputs, stop: StopRequest, clock: Clock, started: float) ->
     tokenizer = load_tokenizer(inputs.model)
     corpus = load_corpus(inputs, tokenizer)
     identity = Identity.of(config, corpus.sha256)
-    checkpoints = Checkpoints(inputs.folders.checkpoints, identity, keep=config.checkpoint.keep)
+    checkpoints = Checkpoints(inputs.folders.checkpoints, identity, job_id=config.job_id, keep=config.checkpoint.keep)
     checkpoints.check_identity()
     torch.manual_seed(config.seed)
     model = adapt(load_base(inputs.model, config, machine), config)

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 
 from spotune.contracts.base import Contract
+from spotune.contracts.checkpoint import HISTORY_NAME
 from spotune.contracts.training import Progress, Resume
 from training_container.folders import Folders, read_if_whole, replace_file
 
-HISTORY_NAME = "history.json"
 MIN_INTERVAL_SECONDS = 1.0
 """progress.json is written at most this often between changes of phase."""
 
@@ -77,14 +77,17 @@ class Reporter:
         print(json.dumps(values), flush=True)
 
     def resumed(self, step: int, train_seconds: float, skipped: tuple[str, ...]) -> None:
-        """Note that this process goes on at `step`, and what the process before it had done beyond that."""
-        if self.before is None:
+        """Note that this process goes on at `step`, and what the process before it had done beyond that.
+
+        A retry's first process goes on from another job's checkpoint: there is none before it in this folder.
+        """
+        if self.before is None and not step:
             return
-        history = self.history
+        history, before = self.history, self.before or Progress(phase="loading")
         self.history = history.with_(
             resumes=(*history.resumes, Resume(step=step, at=time.time(), skipped=skipped)),
-            lost_steps=history.lost_steps + max(0, self.before.step - step),
-            lost_seconds=history.lost_seconds + max(0.0, self.before.train_seconds - train_seconds),
+            lost_steps=history.lost_steps + max(0, before.step - step),
+            lost_seconds=history.lost_seconds + max(0.0, before.train_seconds - train_seconds),
         )
         self._write_history()
         self.update(resumed_from_step=step, step=step)

@@ -9,9 +9,10 @@ from typing import Any, Literal
 import torch
 from safetensors.torch import load_file, save_file
 
+from spotune.contracts.checkpoint import RunState
 from spotune.contracts.training import TrainingConfig
 from training_container.batches import DataOrder, collate, split, targets_in, tokens_in
-from training_container.checkpoints import Checkpoint, Checkpoints, RunState, state_of
+from training_container.checkpoints import Checkpoint, Checkpoints, state_of
 from training_container.device import Machine, fitting
 from training_container.evaluation import Evaluator
 from training_container.faults import TrainingFault

@@ -164,6 +164,7 @@ class Manifest(Contract):
     """`checkpoints/checkpoint-<step>/manifest.json`, written last. What does not verify does not exist."""
 
     job_id: str
+    """The job that wrote it; one that retries it may go on from a copy."""
     config_sha256: str
     """Of the fields that a resume must agree with (hardware and limits may differ)."""
     step: int

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from spotune.contracts.checkpoint import Identity, RunState
 from spotune.contracts.training import Manifest, TrainingConfig
 from tests.training_container.building import CONFIG
-from training_container.checkpoints import Checkpoints, Identity, RunState, verified_manifest
+from training_container.checkpoints import Checkpoints, verified_manifest
 
 pytestmark = pytest.mark.torch
 
@@ -27,7 +28,7 @@ def state(step: int, eval_loss: float | None = None) -> RunState:
 
 
 def saved(folder: Path, *states: RunState, keep: int = 2) -> Checkpoints:
-    checkpoints = Checkpoints(folder, IDENTITY, keep=keep)
+    checkpoints = Checkpoints(folder, IDENTITY, job_id="ftjob-1", keep=keep)
     for one in states:
         checkpoints.save(one, write)
     return checkpoints
@@ -58,7 +59,7 @@ def test_the_manifest_names_every_file_with_size_and_sha256(tmp_path: Path) -> N
 def test_a_harmed_checkpoint_does_not_exist(tmp_path: Path, harm: object, reason: str) -> None:
     saved(tmp_path, state(1), state(2))
     harm(tmp_path / "checkpoint-2")
-    checkpoints = Checkpoints(tmp_path, IDENTITY, keep=2)
+    checkpoints = Checkpoints(tmp_path, IDENTITY, job_id="ftjob-1", keep=2)
     newest = checkpoints.newest()
     assert newest is not None
     assert newest.manifest.step == 1
@@ -71,11 +72,11 @@ def test_a_checkpoint_without_the_best_one_before_it_is_not_gone_on_from(tmp_pat
     best_first = (state(1, 3.0).with_(best_step=1), state(2, 1.0).with_(best_step=2), state(3).with_(best_step=2))
     saved(tmp_path, *best_first, keep=3)
     shutil.rmtree(tmp_path / "checkpoint-2")
-    newest = Checkpoints(tmp_path, IDENTITY, keep=3).newest()
+    newest = Checkpoints(tmp_path, IDENTITY, job_id="ftjob-1", keep=3).newest()
     assert newest is not None
     assert newest.manifest.step == 1
     shutil.rmtree(tmp_path / "checkpoint-1")
-    last = Checkpoints(tmp_path, IDENTITY, keep=3).newest()
+    last = Checkpoints(tmp_path, IDENTITY, job_id="ftjob-1", keep=3).newest()
     assert last is not None
     assert last.manifest.step == 3
 
@@ -95,7 +96,7 @@ def test_a_save_that_meets_a_full_disk_leaves_the_earlier_checkpoints_alone(tmp_
     with pytest.raises(OSError, match="No space"):
         checkpoints.save(state(2), full)
     assert names(tmp_path) == ["checkpoint-1"]
-    assert Checkpoints(tmp_path, IDENTITY, keep=2).newest() is not None
+    assert Checkpoints(tmp_path, IDENTITY, job_id="ftjob-1", keep=2).newest() is not None
 
 
 def test_what_a_killed_save_left_behind_is_cleared_away(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def test_a_checkpoint_of_another_config_is_refused_with_the_fields_that_differ(r
     with pytest.raises(TrainingFault) as caught:
         train(folder)
     assert caught.value.code == "checkpoint_of_another_config"
-    assert caught.value.evidence == "config.optimization.learning_rate: 0.01 -> 0.5"
+    assert caught.value.evidence == "optimization.learning_rate: 0.01 -> 0.5"
 
 
 def test_another_micro_batch_or_time_limit_does_not_stop_a_resume(root: Root, train: Train) -> None:

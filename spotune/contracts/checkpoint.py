@@ -1,0 +1,126 @@
+"""What a checkpoint keeps of its run, and what must be equal for another run to go on from it.
+
+The container asks before it resumes; the service asks before it plans a retry. Both ask `differences`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from spotune.contracts.base import Contract, Fraction
+from spotune.contracts.training import TrainingConfig
+
+STATE_NAME = "state.json"
+BASE_SCORES_NAME = "base_scores.json"
+HISTORY_NAME = "history.json"
+CHECKPOINT_PREFIX = "checkpoint-"
+
+RESUME_FIELDS = frozenset({"version", "seed", "model", "method", "adapter", "data", "optimization"})
+"""Of the container's config, those that decide what is learnt. Machine, limits, intervals and evaluation may change."""
+
+
+class RunState(Contract):
+    """Where a run is. Together with weights and optimizer it is all that a resume needs: the order of the data and
+    the dropout of a step follow from seed and step."""
+
+    step: int = 0
+    tokens_seen: int = 0
+    train_seconds: float = 0.0
+    evaluated_step: int = -1
+    """The last step whose held-out loss is known; -1 for none."""
+    eval_loss: float | None = None
+    """At `evaluated_step`."""
+    best_step: int | None = None
+    """Where the lowest held-out loss so far was; None before the first evaluation."""
+    train_loss: float | None = None
+    peak_memory_bytes: int = 0
+    loss_scale: dict[str, float] = {}
+    """Of fp16's gradient scaler; empty in other precisions."""
+
+
+class Identity(Contract):
+    """What a resume must agree with: `RESUME_FIELDS` of the config, and the bytes of the data."""
+
+    config: dict[str, Any]
+    data_sha256: str
+
+    @classmethod
+    def of(cls, config: TrainingConfig, data_sha256: str) -> Identity:
+        """The identity of a run."""
+        return cls(config=config.model_dump(mode="json", include=set(RESUME_FIELDS)), data_sha256=data_sha256)
+
+    @property
+    def sha256(self) -> str:
+        """Of the canonical JSON; the manifest's `config_sha256`."""
+        return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
+
+
+class StateFile(Contract):
+    """`state.json`."""
+
+    identity: Identity
+    state: RunState
+
+
+class Resumption(Contract):
+    """What a retry takes over from the job before it."""
+
+    job_id: str
+    """The job whose checkpoint it is, or would have been."""
+    step: int = 0
+    """That training goes on from; 0: it starts from the beginning."""
+    total_steps: int = 0
+    """0 where the earlier job had not said."""
+    best_step: int | None = None
+    """The best checkpoint so far, which comes along."""
+    differences: tuple[str, ...] = ()
+    """Fields for whose sake the checkpoint does not serve, each as `field: old -> new`."""
+    message: str
+    """The same in words."""
+
+    @property
+    def used(self) -> bool:
+        """True where a checkpoint is gone on from."""
+        return self.step > 0
+
+    @property
+    def done(self) -> Fraction:
+        """Share of the optimizer steps that need not be taken again, as far as that is known."""
+        return min(self.step / self.total_steps, 1.0) if self.total_steps else 0.0
+
+
+def differences(written: Identity, wanted: Identity) -> tuple[str, ...]:
+    """What keeps a run from going on from a checkpoint, each as `field: old -> new`; nothing where it may.
+
+    Args:
+        written: the checkpoint's. One of an earlier version may hold further fields, which do not count.
+        wanted: the run's.
+    """
+    old, new = ({name: one.config.get(name) for name in RESUME_FIELDS} for one in (written, wanted))
+    data = _leaves(written.data_sha256, wanted.data_sha256, "data_sha256")
+    return (*_leaves(old, new, ""), *data)
+
+
+def newest_whole(newest_first: Iterable[RunState], there: Callable[[int], bool]) -> RunState | None:
+    """The checkpoint to go on from: the newest whose best one before it is there, too.
+
+    A sync that was cut off can leave a checkpoint without the best one before it, which would be published in the end;
+    going on from an earlier one makes that best one again. Where there is no earlier one, work counts more.
+    """
+    newest = None
+    for state in newest_first:
+        if state.best_step is None or there(state.best_step):
+            return state
+        newest = newest or state
+    return newest
+
+
+def _leaves(old: object, new: object, path: str) -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in sorted(old.keys() | new.keys()):
+            yield from _leaves(old.get(name), new.get(name), f"{path}.{name}".strip("."))
+    elif old != new:
+        yield f"{path}: {old!r} -> {new!r}"

@@ -1,0 +1,61 @@
+"""What a run may go on from: one rule for the container and the service."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spotune.contracts.checkpoint import RESUME_FIELDS, Identity, Resumption, RunState, differences, newest_whole
+from spotune.contracts.training import TrainingConfig
+from tests.factories import config
+
+DATA = "1" * 64
+WRITTEN = Identity.of(config(), DATA)
+
+
+def test_every_field_of_the_config_is_either_what_is_learnt_or_may_change() -> None:
+    free = {"job_id", "hardware", "checkpoint", "limits", "evaluation"}
+    assert set(TrainingConfig.model_fields) == RESUME_FIELDS | free
+    changed = config(
+        job_id="ftjob-other",
+        hardware=config().hardware.with_(micro_batch_size=1),
+        limits=config().limits.with_(max_runtime_seconds=1),
+        checkpoint=config().checkpoint.with_(interval_seconds=1),
+    )
+    assert differences(WRITTEN, Identity.of(changed, DATA)) == ()
+    assert Identity.of(changed, DATA).sha256 == WRITTEN.sha256
+
+
+def test_each_field_that_differs_is_named_with_both_values() -> None:
+    other = config(seed=8, optimization=config().optimization.with_(epochs=5), adapter=None)
+    found = differences(WRITTEN, Identity.of(other, "2" * 64))
+    assert "optimization.epochs: 2 -> 5" in found
+    assert "seed: 7 -> 8" in found
+    assert f"data_sha256: {DATA!r} -> {'2' * 64!r}" in found
+    assert any(line.startswith("adapter: {") and line.endswith("-> None") for line in found)
+    assert len(found) == 4
+
+
+def test_a_checkpoint_of_an_earlier_version_that_also_named_its_job_still_serves() -> None:
+    earlier = WRITTEN.with_(config={**WRITTEN.config, "job_id": "ftjob-abc"})
+    assert differences(earlier, WRITTEN) == ()
+
+
+def test_a_json_round_trip_changes_no_identity() -> None:
+    assert differences(Identity.model_validate_json(WRITTEN.model_dump_json()), WRITTEN) == ()
+
+
+@given(st.dictionaries(st.integers(1, 50), st.none() | st.integers(1, 50), max_size=8))
+def test_the_newest_is_chosen_whose_best_is_there_else_the_newest(best_steps: dict[int, int | None]) -> None:
+    states = [RunState(step=step, best_step=best) for step, best in sorted(best_steps.items(), reverse=True)]
+    chosen = newest_whole(iter(states), best_steps.__contains__)
+    whole = [state for state in states if state.best_step is None or state.best_step in best_steps]
+    assert chosen == next(iter(whole or states), None)
+
+
+def test_what_is_done_is_a_share_that_is_zero_where_the_total_is_unknown() -> None:
+    made = Resumption(job_id="ftjob-abc", message="", step=30, total_steps=40)
+    assert (made.used, made.done) == (True, 0.75)
+    assert made.with_(total_steps=0).done == 0
+    assert made.with_(step=90).done == 1
+    assert not made.with_(step=0).used
