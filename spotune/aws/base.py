@@ -128,6 +128,13 @@ class ObjectStore(Protocol):
     def write(self, uri: str, body: bytes) -> None:
         """Write or replace an object. Raises `ObjectMissing` where the bucket is."""
 
+    def copy(self, source_uri: str, target_uri: str) -> None:
+        """Write or replace an object with what another holds, of any size, without its bytes passing through here.
+
+        Raises:
+            ObjectMissing: there is no such source, it changed meanwhile, or the target's bucket is missing.
+        """
+
     def list(self, prefix_uri: str) -> Iterator[ObjectInfo]:
         """Every object whose key begins so, in the order of keys. Raises `ObjectMissing` where the bucket is."""
 

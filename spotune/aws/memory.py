@@ -66,6 +66,11 @@ class MemoryObjects:
             self._bodies[uri] = body
             self._infos[uri] = info
 
+    def copy(self, source_uri: str, target_uri: str) -> None:
+        """See `ObjectStore`."""
+        with self._lock:
+            self.write(target_uri, self.read(source_uri))
+
     def list(self, prefix_uri: str) -> Iterator[ObjectInfo]:
         """See `ObjectStore`."""
         _checked(prefix_uri)

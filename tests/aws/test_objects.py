@@ -84,6 +84,21 @@ class TestContract:
         objects.delete(uri)
         assert objects.head(uri) is None
 
+    def test_a_copy_is_the_same_object_elsewhere_and_replaces_what_was_there(
+        self, objects: ObjectStore, bucket: str
+    ) -> None:
+        source, target = f"s3://{bucket}/old/a b+c", f"s3://{bucket}/new/a b+c"
+        objects.write(source, b"whole")
+        objects.write(target, b"another")
+        objects.copy(source, target)
+        objects.copy(source, target)
+        assert objects.read(target) == objects.read(source) == b"whole"
+
+    def test_a_copy_of_what_is_not_there_is_missing_and_makes_nothing(self, objects: ObjectStore, bucket: str) -> None:
+        with pytest.raises(ObjectMissing):
+            objects.copy(f"s3://{bucket}/none", f"s3://{bucket}/target")
+        assert objects.head(f"s3://{bucket}/target") is None
+
     def test_an_upload_goes_on_after_a_part_was_lost(self, objects: ObjectStore, bucket: str) -> None:
         uri = f"s3://{bucket}/big"
         bodies = [bytes([i]) * PART for i in range(3)] + [b"tail"]
@@ -152,6 +167,25 @@ class TestS3:
         tracemalloc.stop()
         assert total == 40 * 1024**2
         assert peak < 4 * 1024**2
+
+    def test_a_large_copy_is_made_in_parts_by_s3_itself(self, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("spotune.aws.objects.COPY_PART_BYTES", PART)
+        objects, source, target = Objects(), f"s3://{bucket}/a", f"s3://{bucket}/b"
+        body = bytes(PART) + b"1" * PART + b"2"
+        objects.write(source, body)
+        asked: list[str] = []
+        events = client("s3").meta.events
+        events.register("before-call.s3", lambda model, **_: asked.append(model.name), unique_id="copies")
+        objects.copy(source, target)
+        events.unregister("before-call.s3", unique_id="copies")
+        assert asked.count("UploadPartCopy") == 3
+        assert not {"GetObject", "UploadPart", "PutObject"} & set(asked)
+        assert objects.read(target) == body
+
+    def test_a_copy_into_a_bucket_that_is_not_there_is_missing(self, bucket: str) -> None:
+        Objects().write(f"s3://{bucket}/a", b"1")
+        with pytest.raises(ObjectMissing):
+            Objects().copy(f"s3://{bucket}/a", "s3://bucket-that-is-not/a")
 
     def test_an_upload_demands_no_checksum_of_its_parts(self, bucket: str) -> None:
         """S3 refuses to complete an upload that was begun with a checksum algorithm, if its parts have none."""

@@ -36,7 +36,7 @@ TIMING = Timing(capacity_retry=120, capacity_patience=1800)
 _STORE_WRITES = frozenset(
     {"create_job", "commit", "complete_command", "put_file", "put_key", "delete_file", "count_request"}
 )
-_OBJECT_WRITES = frozenset({"write", "delete"})
+_OBJECT_WRITES = frozenset({"write", "delete", "copy"})
 
 
 @dataclass
