@@ -2,10 +2,12 @@
 
 from spotune.planner.architecture import Architecture, known_config, known_names, read_architecture
 from spotune.planner.catalog import load_catalog
-from spotune.planner.prepare import prepare
+from spotune.planner.prepare import NOTHING_DONE, Done, prepare
 
 __all__ = [
+    "NOTHING_DONE",
     "Architecture",
+    "Done",
     "MarketSnapshot",
     "known_config",
     "known_names",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from spotune.contracts.base import MicroUSD, Timestamp
 from spotune.contracts.dataset import DatasetReport
@@ -37,6 +38,19 @@ from spotune.planner.statement import max_runtime, price_of_choices, state_plan,
 NO_CORRECTIONS = Corrections()
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a checkpoint spares a run that goes on from it."""
+
+    share: float = 0.0
+    """Of the optimizer steps."""
+    base_scored: bool = False
+    """The base model's scores and answers are kept."""
+
+
+NOTHING_DONE = Done()
+
+
 def prepare(
     request: JobRequest,
     *,
@@ -50,6 +64,7 @@ def prepare(
     markets: Sequence[MarketSnapshot] = (),
     trainer: Trainer = PRESENT_TRAINER,
     corrections: Corrections = NO_CORRECTIONS,
+    done: Done = NOTHING_DONE,
 ) -> Prepared:
     """Resolve the settings, choose the cheapest plan within every constraint, and write the container's config.
 
@@ -60,6 +75,7 @@ def prepare(
             where there are none.
         trainer: what the container can carry out.
         corrections: what finished runs teach.
+        done: what need not be done; time and money are those of the rest.
 
     Raises:
         RequestRefused: a value that the model or the catalog does not know.
@@ -71,7 +87,7 @@ def prepare(
     architecture = read_architecture(architecture_config)
     limits = read_limits(request.constraints, cap, catalog, snapshots)
     settings = settle(request, architecture, training, validation)
-    job = _job(request, architecture, settings)
+    job = _job(request, architecture, settings, done)
     found = search(job, catalog, snapshots, limits, trainer, Corrector(corrections))
     if not found.feasible:
         raise refuse(found)
@@ -81,7 +97,7 @@ def prepare(
         *training.warnings,
         *settings.warnings,
         *warn(found, plan, chosen, snapshots, now),
-        *_price_of_choices(request, architecture, settings, found, snapshots, trainer),
+        *_price_of_choices(request, architecture, settings, found, snapshots, trainer, done),
     )
     return Prepared(
         training=training,
@@ -92,15 +108,16 @@ def prepare(
     )
 
 
-def _job(request: JobRequest, architecture: Architecture, settings: Settings) -> Job:
-    volume = settings.volume
+def _job(request: JobRequest, architecture: Architecture, settings: Settings, done: Done) -> Job:
+    volume, epochs = settings.volume, settings.epochs * (1 - done.share)
+    scorings = max(epochs, 1) + (0 if done.base_scored else 1)
     save_interval = request.training.save_interval_seconds
     return Job(
         workloads=tuple(workload(request, architecture, settings, method) for method in settings.methods),
         checkpointing=settings.checkpointing,
-        training_tokens=volume.tokens * settings.epochs,
-        evaluation_tokens=volume.evaluation_tokens * (1 + settings.epochs),
-        generated_examples=2 * request.training.generation_examples,
+        training_tokens=math.ceil(volume.tokens * epochs),
+        evaluation_tokens=math.ceil(volume.evaluation_tokens * scorings),
+        generated_examples=(1 if done.base_scored else 2) * request.training.generation_examples,
         publication_seconds=_publication_seconds(architecture),
         save_interval=None if save_interval == "auto" else save_interval,
     )
@@ -113,6 +130,7 @@ def _price_of_choices(
     found: Search,
     snapshots: Sequence[MarketSnapshot],
     trainer: Trainer,
+    done: Done,
 ) -> Iterator[str]:
     choices = _choices(request, found.feasible[0])
     if not choices:
@@ -122,7 +140,7 @@ def _price_of_choices(
     if training == request.training:
         free = replace(found, limits=limits)
     else:
-        job = _job(request.with_(training=training), architecture, replace(settings, checkpointing=CHECKPOINTING))
+        job = _job(request.with_(training=training), architecture, replace(settings, checkpointing=CHECKPOINTING), done)
         free = search(job, found.catalog, snapshots, limits, trainer, found.corrector)
     yield from price_of_choices(choices, found.feasible[0], free.feasible[0])
 

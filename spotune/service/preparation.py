@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 
 from spotune import planner
@@ -73,42 +74,71 @@ def size_of(here: Installation, *uris: str | None) -> int:
     return sum(_size(here, uri) for uri in uris if uri is not None)
 
 
-def prepare(
+@dataclass(frozen=True, slots=True)
+class CheckedFiles:
+    """A request's files, without faults as far as they were read."""
+
+    training: DatasetReport
+    validation: DatasetReport | None
+    whole: bool = True
+    """False where only their first bytes were read: a sha256 is then that of the head."""
+
+
+def check_files(
     here: Installation,
     request: JobRequest,
     *,
-    job_id: str,
     model: BaseModel,
     training_uri: str,
     validation_uri: str | None,
-    cap: MicroUSD,
     preview: bool = False,
-) -> Prepared:
-    """Check the files and make the plan.
+) -> CheckedFiles:
+    """Read a request's files.
 
     Args:
         preview: read only the first `IN_REQUEST_BYTES` of each file and scale what they show.
 
     Raises:
         DatasetRefused: a file has faults; all are in `details["reports"]`.
-        PlanRefused, RequestRefused: nothing meets the constraints, or the model cannot be planned for.
     """
     tokenizer = row_tokenizer(here, model.reference)
     limit = sequence_limit(request, model)
     training = _check(here, training_uri, tokenizer, limit, preview=preview)
     validation = _check(here, validation_uri, tokenizer, limit, preview=preview) if validation_uri else None
     _refuse_faults(request, training, validation)
+    return CheckedFiles(training, validation, whole=not preview)
+
+
+def make_plan(
+    here: Installation,
+    request: JobRequest,
+    files: CheckedFiles,
+    *,
+    job_id: str,
+    model: BaseModel,
+    cap: MicroUSD,
+    done: planner.Done = planner.NOTHING_DONE,
+) -> Prepared:
+    """Resolve the `auto`s and make the plan.
+
+    Args:
+        done: what an earlier job's checkpoint spares.
+
+    Raises:
+        PlanRefused, RequestRefused: nothing meets the constraints, or the model cannot be planned for.
+    """
     return planner.prepare(
         request,
         job_id=job_id,
         model=model.reference,
         architecture_config=model.architecture,
-        training=training,
-        validation=validation,
+        training=files.training,
+        validation=files.validation,
         cap=cap,
         now=here.clock(),
         markets=(current_market(here),),
         corrections=current_corrections(here),
+        done=done,
     )
 
 

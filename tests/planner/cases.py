@@ -8,7 +8,7 @@ from spotune.contracts.history import Corrections
 from spotune.contracts.job import ModelReference
 from spotune.contracts.market import MarketSnapshot
 from spotune.contracts.request import JobRequest, Method
-from spotune.planner import known_config, prepare, read_architecture
+from spotune.planner import NOTHING_DONE, Done, known_config, prepare, read_architecture
 from spotune.planner.catalog import PRICES_AS_OF
 from spotune.planner.layouts import PRESENT_TRAINER, SPREADS, Trainer
 from spotune.planner.prepare import NO_CORRECTIONS
@@ -56,6 +56,7 @@ def plan_for(
     corrections: Corrections = NO_CORRECTIONS,
     config: dict[str, object] | None = None,
     choice: dict[str, object] | None = None,
+    done: Done = NOTHING_DONE,
     **request: object,
 ) -> Prepared:
     body = JobRequest.model_validate({"model": model, "training_file": "file-1", "training": choice or {}, **request})
@@ -71,6 +72,7 @@ def plan_for(
         markets=markets or ((market,) if market is not None else ()),
         trainer=trainer,
         corrections=corrections,
+        done=done,
     )
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from spotune.contracts.errors import PlanRefused, RequestRefused
 from spotune.contracts.market import Quotas
 from spotune.contracts.money import longest_runtime
-from spotune.planner import load_catalog
+from spotune.planner import Done, load_catalog
 from tests.planner.cases import DOLLAR, LARGE, NOW, SMALL, dataset, plan_for
 
 WEEK = 7 * 24 * 3600
@@ -360,3 +360,41 @@ def test_an_empty_catalog_is_a_refusal(monkeypatch):
     monkeypatch.setattr(module, "load_catalog", lambda: empty)
     with pytest.raises(PlanRefused, match="The catalog is empty"):
         plan_for()
+
+
+@given(share=st.floats(0, 1), scored=st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_what_is_done_already_is_not_paid_again_and_changes_nothing_that_is_learnt(share, scored):
+    """The method has to be given: the search may prefer another one for a shorter run."""
+    lora = {"type": "lora"}
+    whole = plan_for(LARGE, training=HOUSE, adapter=lora)
+    rest = plan_for(LARGE, training=HOUSE, adapter=lora, done=Done(share=share, base_scored=scored))
+    assert rest.plan.chosen.cost.mid <= whole.plan.chosen.cost.mid
+    assert rest.config.optimization == whole.config.optimization
+
+
+def test_a_run_of_which_all_steps_are_done_still_starts_scores_and_publishes():
+    chosen = plan_for(LARGE, training=HOUSE, done=Done(share=1.0, base_scored=True)).plan.chosen
+    assert chosen.billed_hours.mid * 3600 > chosen.start_seconds + 60
+
+
+def test_half_of_the_steps_take_half_of_the_training_time():
+    choice = {"constraints": {"instance_types": ["ml.g5.xlarge"], "market": "on_demand"}}
+    hours = [
+        plan_for(LARGE, training=HOUSE, done=Done(share=share, base_scored=True), **choice).plan.chosen.billed_hours.mid
+        for share in (0.0, 0.25, 0.5)
+    ]
+    assert hours[0] - hours[1] == pytest.approx(hours[1] - hours[2], rel=0.02)
+
+
+def test_a_deadline_that_the_whole_run_misses_is_met_by_the_rest():
+    constraints = {"finish_within_hours": 3}
+    with pytest.raises(PlanRefused):
+        plan_for(LARGE, training=HOUSE, constraints={**constraints, "instance_types": ["ml.g5.xlarge"]})
+    rest = plan_for(
+        LARGE,
+        training=HOUSE,
+        constraints={**constraints, "instance_types": ["ml.g5.xlarge"]},
+        done=Done(share=0.9, base_scored=True),
+    )
+    assert rest.plan.chosen.instance_type == "ml.g5.xlarge"
