@@ -9,6 +9,8 @@ from aws_lambda_powertools.event_handler import APIGatewayHttpResolver
 
 from spotune.contracts.files import UploadRequest
 
+_REFERENCE = "#/components/schemas/"
+
 
 def document(app: APIGatewayHttpResolver) -> str:
     """The document as JSON."""
@@ -16,12 +18,42 @@ def document(app: APIGatewayHttpResolver) -> str:
     made.setdefault("components", {})["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     made["security"] = [{"key": []}]
     made["paths"]["/v1/files"]["post"]["requestBody"] = _upload_body()
+    retry = made["paths"]["/v1/fine_tuning/jobs/{job_id}/retry"]["post"]
+    retry["requestBody"] = _changes_body(made["components"]["schemas"])
     models = made["paths"].pop("/v1/models/.+")
     models["get"]["parameters"] = [
         {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}, "description": "Its name."}
     ]
     made["paths"]["/v1/models/{model}"] = models
     return json.dumps(made)
+
+
+def _changes_body(schemas: dict[str, Any]) -> dict[str, Any]:
+    """A retry's body: a request of which every field may be left out, and null means its default."""
+    schema = {"$ref": _REFERENCE + _add_changes_of("JobRequest", schemas)}
+    return {"required": False, "content": {"application/json": {"schema": schema}}}
+
+
+def _add_changes_of(name: str, schemas: dict[str, Any]) -> str:
+    """Add the partial form of a schema, and of the groups in it; its name."""
+    partial = f"{name}Changes"
+    if partial not in schemas:
+        whole = {field: value for field, value in schemas[name].items() if field not in ("required", "properties")}
+        fields = schemas[name]["properties"].items()
+        properties = {field: {"anyOf": [*_partial_forms(one, schemas), {"type": "null"}]} for field, one in fields}
+        schemas[partial] = {**whole, "title": partial, "properties": properties}
+    return partial
+
+
+def _partial_forms(schema: dict[str, Any], schemas: dict[str, Any]) -> list[dict[str, Any]]:
+    forms = schema.get("anyOf", [{key: value for key, value in schema.items() if key != "default"}])
+    return [
+        {"$ref": _REFERENCE + _add_changes_of(form["$ref"].removeprefix(_REFERENCE), schemas)}
+        if "$ref" in form
+        else form
+        for form in forms
+        if form != {"type": "null"}
+    ]
 
 
 def _upload_body() -> dict[str, Any]:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
-from pydantic import ValidationError
 
-from spotune.contracts.errors import RequestRefused, SpotuneError, TooManyRequests
+from spotune.contracts.errors import SpotuneError, TooManyRequests
+from spotune.contracts.refusal import refusal
 
 logger = Logger(service="api")
 
@@ -34,39 +32,7 @@ def error_response(error: SpotuneError) -> Response[str]:
 
 
 def _invalid(error: RequestValidationError) -> Response[str]:
-    return error_response(refusal(error))
-
-
-def refusal(error: RequestValidationError | ValidationError) -> RequestRefused:
-    """What is wrong with a body, each field by its name."""
-    faults = [_fault(one) for one in error.errors()]
-    first = faults[0]
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return RequestRefused(
-        f"{first['message']}{more}",
-        code=first["code"],
-        param=first["param"] or None,
-        remedy="See /openapi.json for what the field takes.",
-        details={"faults": faults} if more else None,
-    )
-
-
-def _fault(one: Mapping[str, Any]) -> dict[str, str]:
-    where = _dotted(one.get("loc", ()))
-    what = f"Field `{where}`" if where else "The body"
-    kind = str(one.get("type", "invalid"))
-    if kind == "extra_forbidden":
-        return {"param": where, "code": "unknown_field", "message": f"Unknown field `{where}`."}
-    if kind == "missing":
-        return {"param": where, "code": "missing_field", "message": f"{what} is required."}
-    if kind.startswith("json"):
-        return {"param": "", "code": "json_invalid", "message": f"The body is not JSON: {one.get('msg')}."}
-    return {"param": where, "code": "invalid_value", "message": f"{what}: {one.get('msg')}."}
-
-
-def _dotted(loc: Sequence[object]) -> str:
-    parts = [str(part) for part in loc if part not in ("body", "query", "path")]
-    return ".".join(parts)
+    return error_response(refusal(error.errors()))
 
 
 def _unforeseen(error: Exception) -> Response[str]:

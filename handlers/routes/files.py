@@ -10,11 +10,11 @@ from pydantic import ValidationError
 
 from handlers.bodies import JSON
 from handlers.multipart import read_form
-from handlers.problems import refusal
 from handlers.routes.paging import After, list_object
 from spotune.contracts.api import DeletedObject, FileObject, ListObject, UploadObject
 from spotune.contracts.errors import RequestRefused
 from spotune.contracts.files import UploadRequest
+from spotune.contracts.refusal import refusal
 from spotune.service import files, views
 from spotune.service.installation import installation
 
@@ -43,7 +43,7 @@ def _upload_request(body: str) -> UploadRequest:
     try:
         return UploadRequest.model_validate_json(body)
     except ValidationError as error:
-        raise refusal(error) from None
+        raise refusal(error.errors()) from None
 
 
 @router.get("/v1/files", tags=["files"], summary="List files")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from aws_lambda_powertools.event_handler.api_gateway import Router
 from aws_lambda_powertools.event_handler.openapi.params import Body, Query
@@ -12,7 +12,7 @@ from spotune.contracts.api import CheckpointObject, EventObject, JobObject, List
 from spotune.contracts.diagnosis import Diagnosis
 from spotune.contracts.errors import RequestRefused
 from spotune.contracts.request import JobRequest, PlanRequest
-from spotune.service import control, registry, submit, views
+from spotune.service import control, registry, retry, submit, views
 from spotune.service.diagnosis import explain
 from spotune.service.installation import installation
 from spotune.service.observation import progress_of
@@ -77,6 +77,18 @@ def pause(job_id: str) -> JobObject:
 def resume(job_id: str) -> JobObject:
     """From its newest checkpoint."""
     return views.job_object(control.resume(installation(), router.context["tenant"], job_id))
+
+
+@router.post(JOBS + "/<job_id>/retry", tags=["jobs"], summary="Do a failed or cancelled job again, changed")
+def retry_job(job_id: str, changes: Annotated[dict[str, Any] | None, Body()] = None) -> JobObject | PlanObject:
+    """A new job, from the old one's checkpoint where the changes allow it. The body changes the old request's fields;
+    null sets one back to its default."""
+    here, tenant = installation(), router.context["tenant"]
+    request = retry.changed_request(here, tenant, job_id, changes or {})
+    if request.dry_run:
+        return views.plan_object(retry.plan_retry(here, tenant, job_id, request))
+    key = router.current_event.headers.get("idempotency-key")
+    return views.job_object(retry.retry(here, tenant, job_id, request, key, key=router.context["key"]))
 
 
 @router.get(JOBS + "/<job_id>/diagnosis", tags=["jobs"], summary="Why a job is where it is, and what to do")

@@ -7,6 +7,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 from pydantic import Field
 
 from spotune.contracts.base import Contract, MicroUSD
+from spotune.contracts.checkpoint import Resumption
 from spotune.contracts.dataset import DatasetReport
 from spotune.contracts.files import UploadPart
 from spotune.contracts.history import Corrections, FinishedRun
@@ -167,6 +168,9 @@ class JobDetails(Contract):
     state: State
     waiting_for: str
     tenant: str
+    retry_of: str | None
+    resumption: Resumption | None
+    """What a retry takes over from the job before it; None before its files are checked."""
     plan: Plan | None
     settings: tuple[ResolvedSetting, ...]
     attempts: tuple[Attempt, ...]
@@ -267,6 +271,8 @@ class PlanObject(Contract):
     settings: tuple[ResolvedSetting, ...]
     dataset: DatasetPair
     config: TrainingConfig
+    resumption: Resumption | None = None
+    """Of a retry: whether the earlier job's checkpoint would be used, and why not."""
 
 
 FileObject.model_rebuild()

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from spotune.contracts.base import Contract, Seconds, Timestamp
+from spotune.contracts.checkpoint import Resumption
 from spotune.contracts.dataset import DatasetReport
 from spotune.contracts.job import JobError, ResolvedSetting
 from spotune.contracts.plan import Plan
@@ -22,6 +23,8 @@ class Prepared(Contract):
     settings: tuple[ResolvedSetting, ...]
     config: TrainingConfig
     plan: Plan
+    resumption: Resumption | None = None
+    """Of a retry; the plan then counts what is left to do."""
 
 
 class Refused(Contract):
@@ -45,8 +48,9 @@ class AttemptRefused(Contract):
 
     kind: Literal["attempt_refused"] = "attempt_refused"
     name: str
-    reason: Literal["quota", "capacity", "invalid", "not_permitted", "cancelled"]
-    """`cancelled`: the job was cancelled before the training job was created."""
+    reason: Literal["quota", "capacity", "invalid", "not_permitted", "checkpoint_gone", "cancelled"]
+    """`checkpoint_gone`: what a retry goes on from cannot be copied any more. `cancelled`: the job was cancelled before
+    the training job was created."""
     message: str
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from spotune.contracts.base import Contract, MicroUSD, Seconds, Timestamp
+from spotune.contracts.checkpoint import Resumption
 from spotune.contracts.dataset import DatasetReport
 from spotune.contracts.history import FinishedRun
 from spotune.contracts.lines import LineChange
@@ -135,6 +136,10 @@ class JobRecord(Contract):
     updated_at: Timestamp
     finished_at: Timestamp | None = None
     deadline: Timestamp | None = None
+    retry_of: str | None = None
+    """The job that this one does again, with changed settings."""
+    resumption: Resumption | None = None
+    """What it takes over from that one; None before it is prepared."""
     model: ModelReference
     training_uri: str
     validation_uri: str | None = None

@@ -34,6 +34,11 @@ def checkpoints_uri(job_folder: str) -> str:
     return f"{job_folder}checkpoints/"
 
 
+def checkpoint_uri(job_folder: str, step: int) -> str:
+    """One checkpoint's folder."""
+    return f"{checkpoints_uri(job_folder)}checkpoint-{step}/"
+
+
 def output_uri(job_folder: str) -> str:
     """SageMaker's S3OutputPath for every attempt of the job."""
     return f"{job_folder}output/"

@@ -10,6 +10,8 @@ so that the store writes both in one transaction.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from spotune.contracts.base import Timestamp, dollars
 from spotune.contracts.events import (
     AttemptAccepted,
@@ -38,7 +40,7 @@ NO_INSTANCE = frozenset({"", "Starting", "Pending", "Interrupted", "LaunchingMLI
 def open_job(job: JobRecord, now: Timestamp) -> Decision:
     """The first decision of a job whose dataset is still to be read."""
     draft = Draft(job, now)
-    draft.say("Job created; its files are being checked.")
+    draft.say(f"Job created{_retry_words(job)}; its files are being checked.")
     draft.command(CheckDataset())
     return draft.decision()
 
@@ -46,7 +48,7 @@ def open_job(job: JobRecord, now: Timestamp) -> Decision:
 def open_prepared(job: JobRecord, prepared: Prepared, now: Timestamp, *, full_line: str = "") -> Decision:
     """The first decision of a job whose dataset was read within the request; `full_line` as in `decide`."""
     draft = Draft(job, now, full_line=full_line)
-    draft.say("Job created.")
+    draft.say(f"Job created{_retry_words(job)}.")
     _prepared(draft, prepared)
     return draft.decision()
 
@@ -93,11 +95,17 @@ def _prepared(draft: Draft, event: Prepared) -> bool:
         settings=event.settings,
         config=event.config,
         plan=event.plan,
+        resumption=event.resumption,
     )
     draft.say(
         f"Files checked: {event.training.rows} training rows"
         + (f", {event.validation.rows} validation rows." if event.validation else ".")
     )
+    if event.resumption is not None:
+        level: Literal["info", "warn"] = "info" if event.resumption.used else "warn"
+        draft.say(
+            event.resumption.message, level=level, **event.resumption.model_dump(mode="json", exclude={"message"})
+        )
     chosen = event.plan.chosen
     draft.say(
         f"Planned: {chosen.instance_count} x {chosen.instance_type} ({chosen.gpu}), {chosen.market.replace('_', '-')}, "
@@ -106,6 +114,10 @@ def _prepared(draft: Draft, event: Prepared) -> bool:
     )
     begin_attempt(draft, rung=0)
     return True
+
+
+def _retry_words(job: JobRecord) -> str:
+    return f": a retry of {job.retry_of}" if job.retry_of else ""
 
 
 def _refused(draft: Draft, event: Refused) -> bool:
@@ -142,17 +154,28 @@ def _attempt_refused(draft: Draft, event: AttemptRefused) -> bool:
         _wait_or_climb(draft, attempt, event)
     else:
         _close(draft, attempt.with_(outcome="internal"))
-        error = JobError(
-            code="permission_missing" if event.reason == "not_permitted" else "training_job_invalid",
-            message="SageMaker refused the training job.",
-            evidence=event.message,
-            remedy="Grant the named action to the launch function's role."
-            if event.reason == "not_permitted"
-            else "This is a fault of Spotune's or of the installation's settings; report it with the evidence.",
-        )
+        error = _never_ran(event)
         draft.say(f"{error.message} {event.message}", level="error")
         draft.finish("failed", error)
     return True
+
+
+def _never_ran(event: AttemptRefused) -> JobError:
+    if event.reason == "checkpoint_gone":
+        return JobError(
+            code="checkpoint_gone",
+            message="The checkpoint that this retry goes on from is not there any more.",
+            evidence=event.message,
+            remedy="Retry the job: what is left of the checkpoints is looked at anew.",
+        )
+    return JobError(
+        code="permission_missing" if event.reason == "not_permitted" else "training_job_invalid",
+        message="SageMaker refused the training job.",
+        evidence=event.message,
+        remedy="Grant the named action to the launch function's role."
+        if event.reason == "not_permitted"
+        else "This is a fault of Spotune's or of the installation's settings; report it with the evidence.",
+    )
 
 
 def _close(draft: Draft, attempt: Attempt) -> None:

@@ -40,14 +40,16 @@ def finished_run(job: JobRecord) -> FinishedRun | None:
 def _actual(job: JobRecord, stays: tuple[Stay, ...]) -> Actual:
     paused = any(attempt.stop_asked == "pause" for attempt in job.attempts)
     report, finished = job.report, job.finished_at or job.created_at
+    # The report of a retry counts the earlier job's steps too, perhaps of another machine: they say nothing of its own.
+    own = None if job.resumption is not None and job.resumption.used else report
     return Actual(
         cost=job.billed,
         billed_hours=sum(stay.training_seconds for stay in stays) / 3600,
         wall_hours=None if paused else (finished - job.created_at) / 3600,
         interruptions=sum(stay.interruptions for stay in stays),
-        work_lost_hours=report and report.lost_seconds / 3600,
-        tokens_per_second=report.tokens_seen / report.train_seconds if report and report.train_seconds else None,
-        peak_memory_bytes=report and report.peak_memory_bytes,
+        work_lost_hours=own and own.lost_seconds / 3600,
+        tokens_per_second=own.tokens_seen / own.train_seconds if own and own.train_seconds else None,
+        peak_memory_bytes=own and own.peak_memory_bytes,
         start_seconds=report and _start_seconds(report, stays[-1]),
         device=report.device if report else "",
     )

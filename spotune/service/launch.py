@@ -13,6 +13,7 @@ from spotune.lifecycle.rungs import plan_of
 from spotune.service.changes import apply
 from spotune.service.installation import Installation
 from spotune.service.observation import observe
+from spotune.service.resumption import carry_over
 from spotune.service.submit import check_recorded
 
 logger = logging.getLogger(__name__)
@@ -51,10 +52,26 @@ def start_attempt(here: Installation, job: JobRecord, attempt: Attempt) -> None:
     if here.training_jobs.describe(attempt.name) is not None:
         _adopt(here, job.id, attempt.name)
         return
-    if job.terminal or attempt.stop_asked:
+    job, attempt = _with_checkpoint(here, job, attempt)
+    if job.terminal or attempt.stop_asked or attempt.outcome is not None:
         apply(here, job.id, AttemptRefused(name=attempt.name, reason="cancelled", message="stopped before launch"))
         return
     _create(here, job, attempt)
+
+
+def _with_checkpoint(here: Installation, job: JobRecord, attempt: Attempt) -> tuple[JobRecord, Attempt]:
+    """Before a retry's first attempt: copy what it goes on from. The job as it is then: copying may take minutes."""
+    taken = job.resumption
+    if attempt.number > 1 or taken is None or not taken.used or job.terminal or attempt.stop_asked:
+        return job, attempt
+    try:
+        carry_over(here, job, taken)
+    except ObjectMissing as gone:
+        apply(here, job.id, AttemptRefused(name=attempt.name, reason="checkpoint_gone", message=str(gone)))
+    except AwsRefused as refused:
+        apply(here, job.id, AttemptRefused(name=attempt.name, reason="not_permitted", message=str(refused)))
+    now = here.store.find_job(job.id) or job
+    return now, now.attempts[attempt.number - 1]
 
 
 def _create(here: Installation, job: JobRecord, attempt: Attempt) -> None:

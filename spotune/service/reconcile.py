@@ -7,7 +7,7 @@ from functools import partial
 
 from spotune.contracts.base import Seconds
 from spotune.contracts.events import Refused, RungDue
-from spotune.contracts.job import JobError, JobRecord, OutboxEntry
+from spotune.contracts.job import CheckDataset, JobError, JobRecord, OutboxEntry, StartAttempt
 from spotune.service.apart import apart
 from spotune.service.audit import audit
 from spotune.service.changes import apply, queue_commands
@@ -82,9 +82,20 @@ def _queue_lost_commands(here: Installation) -> int:
 
 
 def _is_lost(here: Installation, entry: OutboxEntry) -> bool:
-    """True where no delivery can be at work on a command: reading a large file takes one many minutes."""
+    """True where no delivery can be at work on a command: reading or copying a large file takes one many minutes."""
     age = here.clock() - entry.created_at
-    return entry.command.kind != "check_dataset" or COMMAND_AGE <= age % CHECK_DELIVERY < COMMAND_AGE + PASS
+    return not _takes_long(here, entry) or COMMAND_AGE <= age % CHECK_DELIVERY < COMMAND_AGE + PASS
+
+
+def _takes_long(here: Installation, entry: OutboxEntry) -> bool:
+    """True for a check of files, and for the first start of a retry that takes a checkpoint along."""
+    match entry.command:
+        case CheckDataset():
+            return True
+        case StartAttempt(number=1):
+            job = here.store.find_job(entry.job_id)
+            return job is not None and job.resumption is not None and job.resumption.used
+    return False
 
 
 def _look(here: Installation, job_id: str) -> bool:

@@ -11,12 +11,21 @@ from spotune.contracts.identity import ApiKey
 from spotune.contracts.job import Decision, JobError, JobRecord, PayingKey
 from spotune.contracts.request import JobRequest
 from spotune.lifecycle import open_job, open_prepared
+from spotune.planner import NOTHING_DONE, Done
 from spotune.service.base_models import BaseModel, base_model
 from spotune.service.changes import apply, limit_message, queue_commands
 from spotune.service.identifiers import job_id
 from spotune.service.installation import Installation
 from spotune.service.limits import places
-from spotune.service.preparation import IN_REQUEST_BYTES, FilesRefused, prepare, resolve_file, size_of
+from spotune.service.preparation import (
+    IN_REQUEST_BYTES,
+    FilesRefused,
+    check_files,
+    make_plan,
+    resolve_file,
+    size_of,
+)
+from spotune.service.resumption import prepare_retry
 from spotune.store.base import LimitReached, LineFull
 
 
@@ -27,34 +36,38 @@ def submit(
     idempotency_key: str | None = None,
     *,
     key: ApiKey | None = None,
+    retry_of: JobRecord | None = None,
 ) -> JobRecord:
     """Check, plan, reserve and record a job, and order its first attempt, or let it stand in line for that.
 
     The same idempotency key gives the same job however often it comes; nothing is started twice. What the job spends
     counts against the monthly limit of the API key that it was submitted with, where that has one.
 
+    Args:
+        retry_of: the job that this one does again; it goes on from that one's checkpoint where it may.
+
     Raises:
         SpotuneError: refused; nothing was recorded, reserved or started.
-        Conflict: the key was used for another body.
+        Conflict: the key was used for another body, or the job to retry has not failed.
     """
     new_id = job_id(here.settings.stage, tenant, idempotency_key)
-    digest = request_sha256(request)
+    digest = request_sha256(request, "" if retry_of is None else retry_of.id)
     earlier = here.store.get_job(tenant, new_id) if idempotency_key is not None else None
     if earlier is not None:
         return _same_request(earlier, digest)
     model = base_model(here, request.model)
-    job = _new_job(here, tenant, request, new_id, digest, model).with_(key=_paying(key))
+    job = _new_job(here, tenant, request, new_id, digest, model, retry_of).with_(key=_paying(key))
     return _record(here, job, _prepared_in_request(here, job, model))
 
 
-def plan(here: Installation, tenant: str, request: JobRequest) -> Prepared:
+def plan(here: Installation, tenant: str, request: JobRequest, *, retry_of: JobRecord | None = None) -> Prepared:
     """What `submit` would do; nothing is recorded, reserved or started.
 
     Raises:
         SpotuneError: as `submit` would.
     """
     model = base_model(here, request.model)
-    job = _new_job(here, tenant, request, job_id(here.settings.stage, tenant, None), "", model)
+    job = _new_job(here, tenant, request, job_id(here.settings.stage, tenant, None), "", model, retry_of)
     return _prepare(here, job, model, preview=True)
 
 
@@ -70,14 +83,22 @@ def check_recorded(here: Installation, job: JobRecord) -> None:
         apply(here, job.id, prepared)
 
 
-def request_sha256(request: JobRequest) -> str:
-    """What makes two requests the same."""
-    return hashlib.sha256(request.model_dump_json().encode()).hexdigest()
+def request_sha256(request: JobRequest, retry_of: str = "") -> str:
+    """What makes two requests the same. `retry_of` is the id of the job that is retried."""
+    return hashlib.sha256((retry_of + request.model_dump_json()).encode()).hexdigest()
 
 
 def _new_job(
-    here: Installation, tenant: str, request: JobRequest, new_id: str, digest: str, model: BaseModel
+    here: Installation,
+    tenant: str,
+    request: JobRequest,
+    new_id: str,
+    digest: str,
+    model: BaseModel,
+    retry_of: JobRecord | None,
 ) -> JobRecord:
+    if retry_of is not None:
+        _check_may_be_retried(retry_of)
     now = here.clock()
     validation = request.validation_file
     return JobRecord(
@@ -89,11 +110,33 @@ def _new_job(
         created_at=now,
         updated_at=now,
         deadline=_deadline(request, now),
+        retry_of=None if retry_of is None else retry_of.id,
         model=model.reference,
         training_uri=resolve_file(here, tenant, request.training_file, "training_file"),
         validation_uri=resolve_file(here, tenant, validation, "validation_file") if validation else None,
         cap=request.constraints.budget or here.settings.default_budget,
     )
+
+
+def _check_may_be_retried(job: JobRecord) -> None:
+    remedies = {
+        "succeeded": "Submit a new job to train once more.",
+        "paused": f"Let it go on with POST /v1/fine_tuning/jobs/{job.id}/resume, or cancel it first.",
+    }
+    if job.state not in ("failed", "cancelled"):
+        raise Conflict(
+            f"Job {job.id} is {job.state}, so it cannot be retried.",
+            code="wrong_state",
+            param="fine_tuning_job_id",
+            remedy=remedies.get(job.state, "Cancel it first, or wait for its end."),
+        )
+    if job.open:
+        raise Conflict(
+            f"Job {job.id} is {job.state}, but its last training job has not ended yet.",
+            code="training_job_lives",
+            param="fine_tuning_job_id",
+            remedy="Try again in a few minutes: it is being stopped.",
+        )
 
 
 def _deadline(request: JobRequest, now: Timestamp) -> Timestamp | None:
@@ -115,16 +158,22 @@ def _prepared_in_request(here: Installation, job: JobRecord, model: BaseModel) -
 
 
 def _prepare(here: Installation, job: JobRecord, model: BaseModel, *, preview: bool = False) -> Prepared:
-    return prepare(
+    files = check_files(
         here,
         job.request,
-        job_id=job.id,
         model=model,
         training_uri=job.training_uri,
         validation_uri=job.validation_uri,
-        cap=job.cap,
         preview=preview,
     )
+
+    def plan_of(request: JobRequest, done: Done) -> Prepared:
+        return make_plan(here, request, files, job_id=job.id, model=model, cap=job.cap, done=done)
+
+    earlier = here.store.get_job(job.tenant, job.retry_of) if job.retry_of is not None else None
+    if earlier is None:
+        return plan_of(job.request, NOTHING_DONE)
+    return prepare_retry(here, job.request, earlier, files, plan_of)
 
 
 def _record(here: Installation, job: JobRecord, prepared: Prepared | None, full_line: str = "") -> JobRecord:

@@ -151,6 +151,7 @@ def plan_object(prepared: Prepared) -> PlanObject:
         settings=prepared.settings,
         dataset=DatasetPair(training=prepared.training, validation=prepared.validation),
         config=prepared.config,
+        resumption=prepared.resumption,
     )
 
 
@@ -159,6 +160,8 @@ def _details(job: JobRecord, progress: Progress | None) -> JobDetails:
         state=job.state,
         waiting_for=job.waiting_for,
         tenant=job.tenant,
+        retry_of=job.retry_of,
+        resumption=job.resumption,
         plan=job.plan,
         settings=job.settings,
         attempts=job.attempts,

@@ -108,6 +108,11 @@ def test_only_the_launcher_starts_training_and_hands_a_role_to_sagemaker_alone()
     assert passes["LaunchRole"]["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
 
 
+def test_the_launcher_writes_a_jobs_config_and_its_first_checkpoint_alone() -> None:
+    written = [r for s in statements("LaunchRole") if "s3:PutObject" in listed(s["Action"]) for r in [s["Resource"]]]
+    assert {r["Fn::Sub"].partition("/*/jobs/*/")[2] for r in written} == {"checkpoints/*", "config/*"}
+
+
 def test_whoever_only_looks_at_jobs_writes_no_object_and_starts_no_job() -> None:
     for role in ("ReconcileRole", "TrainingChangedRole"):
         assert actions(role, "s3") == {"s3:GetObject", "s3:ListBucket"}

@@ -1,5 +1,6 @@
 import pytest
 
+from spotune.contracts.checkpoint import Resumption
 from spotune.contracts.events import CancelRequested
 from spotune.lifecycle import decide, finished_run
 from tests.factories import NOW, ON_DEMAND_PRICE, job, observed, plan, prepared, report
@@ -82,3 +83,13 @@ def test_the_wall_time_of_a_paused_job_is_not_compared():
     run = ended().job
     paused = run.with_(attempts=tuple(one.with_(stop_asked="pause") for one in run.attempts))
     assert finished_run(paused).actual.wall_hours is None
+
+
+def test_the_speed_and_memory_of_a_retry_that_went_on_are_not_compared():
+    """Its report counts the earlier job's steps, which another machine may have taken."""
+    run = ended().job
+    fresh = run.with_(resumption=Resumption(job_id="ftjob-old", message="From the beginning."))
+    assert finished_run(fresh).actual == finished_run(run).actual
+    went_on = finished_run(fresh.with_(resumption=fresh.resumption.with_(step=4))).actual
+    assert (went_on.tokens_per_second, went_on.peak_memory_bytes, went_on.work_lost_hours) == (None, None, None)
+    assert went_on.cost == finished_run(run).actual.cost
