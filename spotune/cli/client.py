@@ -129,6 +129,15 @@ class Api:
         """Let a paused job go on."""
         return _read(JobObject, self._send(self._post(f"fine_tuning/jobs/{job_id}/resume")))
 
+    def retry(self, job_id: str, changes: Mapping[str, object]) -> JobObject:
+        """Do a failed or cancelled job again with these fields changed. The same call again gives the same retry."""
+        return _read(JobObject, self._send(self._post(f"fine_tuning/jobs/{job_id}/retry", dict(changes)), repeat=True))
+
+    def plan_retry(self, job_id: str, changes: Mapping[str, object]) -> PlanObject:
+        """What the retry would take; nothing is recorded or started."""
+        body = {**changes, "dry_run": True}
+        return _read(PlanObject, self._send(self._post(f"fine_tuning/jobs/{job_id}/retry", body), repeat=True))
+
     def create_key(self, request: KeyRequest) -> NewKeyObject:
         """Make an API key; it is in the answer in clear, and nowhere else."""
         return _read(NewKeyObject, self._send(self._post("keys", request.model_dump(mode="json"))))

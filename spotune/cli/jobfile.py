@@ -52,12 +52,12 @@ def read_draft(path: Path | None, overrides: Mapping[str, object]) -> Draft:
             or a path leads nowhere.
     """
     source = JobFile("the flags", {}, {}, Path.cwd()) if path is None else read_job_file(path)
-    body = _merge(source.body, overrides)
+    body = merge(source.body, overrides)
     try:
         request = JobRequest.model_validate(body)
     except ValidationError as error:
         raise _refused(source, body, error) from None
-    return Draft(request, dict(_local_files(request, source.folder)))
+    return Draft(request, local_files({name: getattr(request, name) for name in FILE_FIELDS}, source.folder))
 
 
 def read_job_file(path: Path) -> JobFile:
@@ -152,7 +152,12 @@ def _named_twice(path: Path, name: str, line: int | None) -> RequestRefused:
     )
 
 
-def _merge(body: Body, overrides: Mapping[str, object]) -> Body:
+def merge(body: Body, overrides: Mapping[str, object]) -> Body:
+    """A body with dotted fields put into it.
+
+    Raises:
+        RequestRefused: a dotted name leads into a value.
+    """
     merged = json.loads(json.dumps(body, default=str))
     for dotted, value in overrides.items():
         *groups, last = dotted.split(".")
@@ -231,15 +236,20 @@ def _fields_of(model: type[BaseModel], groups: Location) -> list[str]:
     return list(model.model_fields)
 
 
-def _local_files(request: JobRequest, folder: Path) -> Iterator[tuple[str, Path]]:
-    """Paths start from the job file's folder, else from where the command runs."""
+def local_files(fields: Mapping[str, object], folder: Path) -> dict[str, Path]:
+    """The files on this machine among a request's fields. Paths start from this folder, else from where one is.
+
+    Raises:
+        RequestRefused: a path leads nowhere.
+    """
+    files: dict[str, Path] = {}
     for name in FILE_FIELDS:
-        value = getattr(request, name)
-        if value is None or "://" in value:
+        value = fields.get(name)
+        if not isinstance(value, str) or "://" in value:
             continue
         path = next((place for place in (folder / value, Path(value)) if place.is_file()), None)
         if path is not None:
-            yield name, path.absolute()
+            files[name] = path.absolute()
         elif not value.startswith("file-"):
             raise RequestRefused(
                 f"{name}: there is no file {value!r} in {folder} or here.",
@@ -247,3 +257,4 @@ def _local_files(request: JobRequest, folder: Path) -> Iterator[tuple[str, Path]
                 param=name,
                 remedy="Give a path that exists, a file id (file-...) or an s3:// URI.",
             )
+    return files

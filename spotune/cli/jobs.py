@@ -1,4 +1,4 @@
-"""`submit, list, show, watch, logs, cancel`: jobs through the API."""
+"""`submit, retry, list, show, watch, logs, cancel`: jobs through the API."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 from spotune.cli import render, words
 from spotune.cli.client import Api
 from spotune.cli.connection import find_connection
-from spotune.cli.jobfile import Draft, parse_assignments, read_draft
+from spotune.cli.jobfile import Draft, local_files, merge, parse_assignments, read_draft
 from spotune.cli.screen import JsonOption, Screen
 from spotune.cli.upload import upload
 from spotune.cli.watch import POLL_SECONDS, TERMINAL, EventReader, event_words, follow, view_for
@@ -157,6 +157,36 @@ def resume(job_id: JobArgument, json: JsonOption = False) -> None:
     screen.say(f"Follow it: spotune watch {job.id}")
 
 
+def retry(
+    job_id: JobArgument,
+    assignments: SetOption = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Watch it until it ends.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take; start nothing.")] = False,
+    json: JsonOption = False,
+) -> int:
+    """Do a failed or cancelled job again, with changed fields, as a new job.
+
+    It goes on from the old job's checkpoint where the changes allow that, and says so; FIELD=null sets a field back to
+    its default. The same retry twice is one job.
+    """
+    screen = Screen(machine=json)
+    with Api(find_connection()) as api:
+        changes = _with_uploads_in(api, merge({}, parse_assignments(assignments or ())), screen)
+        if dry_run:
+            answer = api.plan_retry(job_id, changes)
+            screen.emit(answer.model_dump(mode="json"))
+            screen.show(render.plan(answer, now=time.time()))
+            return 0
+        job = api.retry(job_id, changes)
+        if wait:
+            screen.say(f"Submitted {job.id}, a retry of {job_id}.")
+            return _watch(api, job.id, screen)
+    screen.emit(job.model_dump(mode="json"))
+    screen.show(render.job(job, now=time.time()))
+    screen.say(f"\nNext: spotune watch {job.id}")
+    return 0
+
+
 def draft_of(
     file: Path | None,
     model: str | None,
@@ -191,6 +221,11 @@ def draft_of(
 def with_uploads(api: Api, draft: Draft, screen: Screen) -> JobRequest:
     """The request with the local files that it names uploaded."""
     return draft.with_ids({name: upload(api, path, screen).id for name, path in draft.files.items()})
+
+
+def _with_uploads_in(api: Api, changes: dict[str, object], screen: Screen) -> dict[str, object]:
+    files = local_files(changes, Path.cwd())
+    return {**changes, **{name: upload(api, path, screen).id for name, path in files.items()}}
 
 
 def _watch(api: Api, job_id: str, screen: Screen) -> int:

@@ -101,6 +101,10 @@ def job_rows(answer: JobObject, *, now: float) -> list[Row]:
         ("created", f"{words.clock_time(answer.created_at)} ({words.age(now - answer.created_at)} ago)"),
         ("money", _money_words(answer)),
     ]
+    if details.retry_of is not None:
+        rows.append(("retry of", details.retry_of))
+    if details.resumption is not None:
+        rows.append(("checkpoint", details.resumption.message))
     if details.plan is not None:
         rows.append(("planned", f"{words.machines(details.plan.chosen)}, {words.money(details.plan.chosen.cost)}"))
     if details.progress is not None and not details.report:

@@ -148,11 +148,11 @@ def _too_little(job: JobRecord, what_ran_out: str, seconds: Seconds) -> JobError
             message=f"{dollars(job.cap - job.billed)} of the {dollars(job.cap)} cap are left, "
             f"which buys {seconds} s: too little for another attempt.",
             param="constraints.budget_usd",
-            remedy="Submit the job again with a higher constraints.budget_usd.",
+            remedy="Retry it with a higher constraints.budget_usd: it goes on from its checkpoint.",
         )
     return JobError(
         code="deadline_missed",
         message=f"{seconds} s are left before the deadline: too little for another attempt.",
         param="constraints.finish_within_hours",
-        remedy="Submit the job again with a later constraints.finish_within_hours.",
+        remedy="Retry it with a later constraints.finish_within_hours: it goes on from its checkpoint.",
     )

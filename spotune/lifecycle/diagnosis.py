@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from spotune.contracts.base import Timestamp, dollars
+from spotune.contracts.base import MICRO, Timestamp, dollars
 from spotune.contracts.diagnosis import Cause, Diagnosis
 from spotune.contracts.job import Attempt, JobError, JobRecord
 from spotune.contracts.market import quota_name
@@ -27,6 +27,7 @@ _CAUSES: dict[str, Cause] = {
     "capacity_wait_over": "capacity",
     "loss_not_finite": "loss_not_finite",
     "checkpoint_of_another_config": "checkpoint_invalid",
+    "checkpoint_gone": "checkpoint_invalid",
     "base_model_unavailable": "model_unavailable",
     "model_incomplete": "model_unavailable",
     "model_unreadable": "model_unavailable",
@@ -69,26 +70,72 @@ def diagnose(job: JobRecord, newest_checkpoint: Timestamp | None, now: Timestamp
 def _failed(job: JobRecord, error: JobError) -> Diagnosis:
     cause = _cause_of(job, error)
     evidence = [f"{error.code}: {error.message}", *([error.evidence] if error.evidence else [])]
-    remedy, command = error.remedy, f"spotune logs {job.id}"
+    remedy = error.remedy
     if cause == "out_of_memory":
         evidence += _memory_evidence(job)
         roomier = _roomier(job)
         if roomier is not None:
             remedy = f"{remedy} The nearest that has more room: {roomier.instance_type} ({roomier.gpu})."
-            command = f"spotune submit ... --set constraints.instance_types='[\"{roomier.instance_type}\"]'"
     elif cause == "bad_data":
         evidence += _bad_rows(job)
-        command = f"spotune data check FILE --model {job.model.name}"
     elif cause == "interrupted_too_often":
         evidence.append(f"{_interruptions(job)} interruptions; {_expected(job):.2f} were expected.")
-        remedy = "Submit it with constraints.market on_demand, or with a type whose bucket in `spotune catalog` is low."
-        command = "spotune submit ... --set constraints.market=on_demand"
+        remedy = "Retry it with constraints.market on_demand, or with a type whose bucket in `spotune catalog` is low."
     elif cause in ("money_ran_out", "time_ran_out"):
         evidence.append(f"{dollars(job.billed)} of {dollars(job.cap)} billed; {_trained(job)} s on instances.")
-        command = f"spotune show {job.id}"
     return Diagnosis(
-        job_id=job.id, cause=cause, message=error.message, evidence=tuple(evidence), remedy=remedy, command=command
+        job_id=job.id,
+        cause=cause,
+        message=error.message,
+        evidence=tuple(evidence),
+        remedy=remedy,
+        command=_command(job, cause),
     )
+
+
+def _command(job: JobRecord, cause: Cause) -> str:
+    """What carries the remedy out, where one command can; else what shows more."""
+    match cause:
+        case "bad_data":
+            return f"spotune data check FILE --model {job.model.name}"
+        case "out_of_memory":
+            return _more_room(job)
+        case "interrupted_too_often" | "capacity":
+            return _retry(job, "constraints.market=on_demand")
+        case "money_ran_out":
+            return _more_money(job)
+        case "time_ran_out":
+            return _more_time(job)
+        case "loss_not_finite" if job.config is not None:
+            return _retry(job, f"training.learning_rate={job.config.optimization.learning_rate / 2:g}")
+        case "missing_permission" | "checkpoint_invalid":
+            return _retry(job)
+    return f"spotune logs {job.id}"
+
+
+def _more_room(job: JobRecord) -> str:
+    """A larger card goes on from the checkpoint; shorter rows begin anew."""
+    if (roomier := _roomier(job)) is not None:
+        return _retry(job, f"constraints.instance_types='[\"{roomier.instance_type}\"]'")
+    if job.config is None:
+        return f"spotune logs {job.id}"
+    return _retry(job, f"training.max_sequence_length={job.config.data.max_sequence_length // 2}")
+
+
+def _more_money(job: JobRecord) -> str:
+    """A tenant's limit is raised elsewhere; then the same is asked for again."""
+    if job.error is not None and job.error.code == "monthly_limit_reached":
+        return _retry(job)
+    return _retry(job, f"constraints.budget_usd={2 * job.cap / MICRO:g}")
+
+
+def _more_time(job: JobRecord) -> str:
+    hours = job.request.constraints.finish_within_hours
+    return _retry(job) if hours is None else _retry(job, f"constraints.finish_within_hours={2 * hours:g}")
+
+
+def _retry(job: JobRecord, change: str = "") -> str:
+    return f"spotune retry {job.id}" + (f" --set {change}" if change else "")
 
 
 def _cause_of(job: JobRecord, error: JobError) -> Cause:
@@ -187,7 +234,10 @@ def _ended_by_a_person(job: JobRecord) -> Diagnosis:
         job_id=job.id,
         cause="paused" if paused else "cancelled",
         message="The job was paused; its checkpoints are kept." if paused else "The job was cancelled.",
-        remedy=f"Resume it with POST /v1/fine_tuning/jobs/{job.id}/resume." if paused else "",
+        remedy=f"Resume it with POST /v1/fine_tuning/jobs/{job.id}/resume."
+        if paused
+        else "Retry it: it goes on from its newest checkpoint where the settings allow it.",
+        command=f"spotune resume {job.id}" if paused else _retry(job),
     )
 
 

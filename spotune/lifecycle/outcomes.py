@@ -43,7 +43,7 @@ def _stopped(attempt: Attempt, seen: TrainingObserved) -> tuple[Outcome, JobErro
         return "stopped_max_runtime", JobError(
             code="time_or_money_ran_out",
             message=f"The attempt reached its {attempt.max_runtime} s before it could publish.",
-            remedy="Submit the job again with a higher constraints.budget_usd; its checkpoints are kept.",
+            remedy="Retry it with a higher constraints.budget_usd: it goes on from its checkpoint.",
         )
     return "stopped_by_user", None
 
