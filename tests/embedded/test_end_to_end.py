@@ -21,6 +21,17 @@ from tests.tiny_model import chat_rows
 pytestmark = [pytest.mark.embedded, pytest.mark.torch]
 
 
+EPOCHS = 60
+"""Long enough to be stopped on the way."""
+
+
+@pytest.fixture(scope="module")
+def straight(trainable: StackState) -> Any:
+    """A job that ran to its end undisturbed."""
+    sdk = openai.OpenAI(base_url=f"{trainable.api_url}/v1", api_key=trainable.api_key, max_retries=0)
+    return finished(sdk, submit(sdk, EPOCHS))
+
+
 def submit(sdk: openai.OpenAI, epochs: int, **extra: object) -> str:
     uploaded = sdk.files.create(file=("train.jsonl", chat_rows(64)), purpose="fine-tune")
     job = sdk.fine_tuning.jobs.create(
@@ -45,6 +56,29 @@ def details(job: Any) -> dict[str, Any]:
 
 def checkpoints(sdk: openai.OpenAI, job_id: str) -> list[Any]:
     return list(sdk.fine_tuning.jobs.checkpoints.list(job_id, limit=1).data)
+
+
+def wait_for_checkpoint(sdk: openai.OpenAI, job_id: str, step: int) -> None:
+    def reached() -> bool | None:
+        job = sdk.fine_tuning.jobs.retrieve(job_id)
+        assert job.status not in ("succeeded", "failed"), "it ended before it could be stopped"
+        # Not by progress.json: it is written every 20 s, and so may be seen when the last step is over.
+        return True if any(one.step_number >= step for one in checkpoints(sdk, job.id)) else None
+
+    wait_for(reached, f"a checkpoint of step {step}")
+
+
+def keys_below(stack: StackState, job_id: str) -> dict[str, str]:
+    """What lies in a job's folder in S3, with its ETags."""
+    s3 = client("s3", stack.emulator_url)
+    (bucket,) = (one["Name"] for one in s3.list_buckets()["Buckets"] if "artifacts" in one["Name"])
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    found = (one for page in pages for one in page.get("Contents", []))
+    return {one["Key"]: one["ETag"] for one in found if f"/{job_id}/" in one["Key"]}
+
+
+def forecast_hours(job: Any) -> float:
+    return float(details(job)["plan"]["chosen"]["billed_hours"]["mid"])
 
 
 def finished(sdk: openai.OpenAI, job_id: str) -> Any:
@@ -87,24 +121,17 @@ def test_a_job_trains_for_real_and_its_money_is_settled(trainable: StackState, s
     assert not [factor for factor in accuracy["corrections"]["factors"] if factor["quantity"] in ("speed", "memory")]
 
 
-def test_an_interruption_at_any_step_changes_no_bit_of_the_weights(trainable: StackState, sdk: openai.OpenAI) -> None:
-    epochs = 60
+def test_an_interruption_at_any_step_changes_no_bit_of_the_weights(
+    trainable: StackState, sdk: openai.OpenAI, straight: Any
+) -> None:
     step = random.randint(1, 300)
     print(f"interrupting once a checkpoint of step {step} or later is in S3")
-    interrupted_id = submit(sdk, epochs)
+    interrupted_id = submit(sdk, EPOCHS)
     name = f"{interrupted_id}-1"
-
-    def reached() -> bool | None:
-        job = sdk.fine_tuning.jobs.retrieve(interrupted_id)
-        assert job.status not in ("succeeded", "failed"), "it ended before it could be interrupted"
-        # Not by progress.json: it is written every 20 s, and so may be seen when the last step is over.
-        return True if any(one.step_number >= step for one in checkpoints(sdk, job.id)) else None
-
-    wait_for(reached, f"a checkpoint of step {step}")
+    wait_for_checkpoint(sdk, interrupted_id, step)
     door = f"{trainable.double_url}/_double/interrupt"
     httpx.post(door, json={"TrainingJobName": name, "restart_after_seconds": 0.5}).raise_for_status()
     interrupted = finished(sdk, interrupted_id)
-    straight = finished(sdk, submit(sdk, epochs))
 
     assert (interrupted.status, straight.status) == ("succeeded", "succeeded")
     assert details(interrupted)["attempts"][0]["interruptions"] == 1
@@ -113,11 +140,37 @@ def test_an_interruption_at_any_step_changes_no_bit_of_the_weights(trainable: St
     assert adapter_sha256(trainable, interrupted) == adapter_sha256(trainable, straight)
 
 
-def test_a_running_job_is_cancelled_and_nothing_stays_reserved(trainable: StackState, sdk: openai.OpenAI) -> None:
-    job_id = submit(sdk, epochs=60)
-    wait_for(lambda: True if sdk.fine_tuning.jobs.retrieve(job_id).status == "running" else None, "the start")
+def test_a_job_cancelled_on_its_way_is_retried_from_its_checkpoint_to_the_same_weights(
+    trainable: StackState, sdk: openai.OpenAI, straight: Any
+) -> None:
+    job_id = submit(sdk, EPOCHS)
+    wait_for_checkpoint(sdk, job_id, 20)
     sdk.fine_tuning.jobs.cancel(job_id)
     job = finished(sdk, job_id)
     assert job.status == "cancelled"
     assert details(job)["money"]["reserved"] == 0
     assert details(job)["attempts"][0]["billable_seconds"] > 0
+    left = keys_below(trainable, job_id)
+
+    headers = {"Authorization": f"Bearer {trainable.api_key}"}
+    answer = httpx.post(
+        f"{trainable.api_url}/v1/fine_tuning/jobs/{job_id}/retry",
+        json={"constraints": {"budget_usd": 6}, "training": {"save_interval_seconds": 3}},
+        headers=headers,
+        timeout=30,
+    )
+    assert answer.status_code == 200, answer.text
+    resumption = answer.json()["spotune"]["resumption"]
+    newest = checkpoints(sdk, job_id)[0].step_number
+    assert (resumption["job_id"], resumption["step"]) == (job_id, newest)
+    assert newest >= 20
+
+    retried = finished(sdk, answer.json()["id"])
+    assert retried.status == "succeeded", (retried.error, details(retried)["error"])
+    report = TrainingReport.model_validate(details(retried)["report"])
+    assert [resume.step for resume in report.resumes] == [newest]
+    assert report.lost_steps == 0
+    assert report.base == TrainingReport.model_validate(details(straight)["report"]).base
+    assert adapter_sha256(trainable, retried) == adapter_sha256(trainable, straight)
+    assert keys_below(trainable, job_id) == left
+    assert forecast_hours(retried) <= forecast_hours(job)

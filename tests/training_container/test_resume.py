@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -158,6 +159,27 @@ def test_a_checkpoint_of_another_config_is_refused_with_the_fields_that_differ(r
         train(folder)
     assert caught.value.code == "checkpoint_of_another_config"
     assert caught.value.evidence == "optimization.learning_rate: 0.01 -> 0.5"
+
+
+def test_another_job_goes_on_from_a_copy_of_the_newest_checkpoint_and_the_best(root: Root, train: Train) -> None:
+    """What a retry begins with: no progress.json, and a config that names another job."""
+    whole, stopped, retry = root("whole"), root("stopped"), root("retry", job_id="ftjob-2")
+    train(whole)
+    train(stopped, stop=StopAtStep(12))
+    source, target = stopped / "checkpoints", retry / "checkpoints"
+    newest = max(source.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    state = json.loads((newest / "state.json").read_text())["state"]
+    for step in {state["step"], state["best_step"]} - {None}:
+        shutil.copytree(source / f"checkpoint-{step}", target / f"checkpoint-{step}")
+    for name in ("base_scores.json", "history.json"):
+        shutil.copy(source / name, target / name)
+    assert train(retry) == ExitCode.PUBLISHED
+    assert_same(weights(retry), weights(whole))
+    report = report_of(retry)
+    assert report.job_id == "ftjob-2"
+    assert [resume.step for resume in report.resumes] == [state["step"]]
+    assert (report.lost_steps, report.base) == (0, report_of(whole).base)
+    assert Progress.model_validate_json(Folders(retry).progress.read_bytes()).resumed_from_step == state["step"]
 
 
 def test_another_micro_batch_or_time_limit_does_not_stop_a_resume(root: Root, train: Train) -> None:
