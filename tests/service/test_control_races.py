@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from itertools import product
+from typing import Any
 
 import pytest
 
@@ -72,10 +73,10 @@ class Story:
         commit = self.world.store.commit
         waiting = [second]
 
-        def commit_late(job: JobRecord, decision: Decision, *, limit: int) -> tuple[OutboxEntry, ...]:
+        def commit_late(job: JobRecord, decision: Decision, **rules: Any) -> tuple[OutboxEntry, ...]:
             if waiting:
                 self.act(waiting.pop())
-            return commit(job, decision, limit=limit)
+            return commit(job, decision, **rules)
 
         with monkeypatch.context() as racing:
             racing.setattr(self.world.store, "commit", commit_late)
