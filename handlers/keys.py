@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from handlers.problems import refusal
 from spotune.contracts.errors import RequestRefused, SpotuneError
 from spotune.contracts.identity import EVERY_SCOPE, KeyOrder
+from spotune.contracts.refusal import refusal
 from spotune.service.installation import installation
 from spotune.service.keys import issue_key
 from spotune.service.principals import map_principal
@@ -19,7 +19,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     try:
         return _made(KeyOrder.model_validate(event))
     except ValidationError as error:
-        return refusal(error).body()
+        return refusal(error.errors()).body()
     except SpotuneError as error:
         return error.body()
 

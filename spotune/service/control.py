@@ -71,7 +71,7 @@ def resume(here: Installation, tenant: str, job_id: str) -> JobRecord:
     job = job_of(here, tenant, job_id)
     if job.state != "paused":
         pausing = job.attempt is not None and job.attempt.stop_asked == "pause" and not job.terminal
-        raise _wrong_state(job, "resumed", "It is being stopped: resume it once it is paused." if pausing else "")
+        raise _wrong_state(job, "resumed", pausing=pausing)
     resumed = _change(here, job, ResumeRequested())
     if resumed.state == "paused":
         raise Conflict(
@@ -86,10 +86,12 @@ def _change(here: Installation, job: JobRecord, event: Event) -> JobRecord:
     return apply(here, job.id, event) or job
 
 
-def _wrong_state(job: JobRecord, what: str, remedy: str = "") -> Conflict:
+def _wrong_state(job: JobRecord, what: str, *, pausing: bool = False) -> Conflict:
     return Conflict(
         f"Job {job.id} is {job.state}, so it cannot be {what}.",
         code="wrong_state",
         param="fine_tuning_job_id",
-        remedy=remedy or f"See it with GET /v1/fine_tuning/jobs/{job.id}.",
+        remedy="It is being stopped: resume it once it is paused."
+        if pausing
+        else f"See it with GET /v1/fine_tuning/jobs/{job.id}.",
     )

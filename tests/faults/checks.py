@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from math import ceil
 
+from spotune.contracts import layout
 from spotune.contracts.job import JobRecord, State, held_places
 from spotune.contracts.lines import EVERYBODY, is_quota_line
 from spotune.local.double.job import Job
@@ -26,6 +27,9 @@ _RANK: dict[State, int] = {
     "cancelled": 2,
 }
 """Attempts repeat the states between; what was checked is never unchecked, and what has ended stays as it ended."""
+
+
+CHECKPOINT_FILES = ("manifest.json", "optimizer.pt", "state.json", "weights.safetensors")
 
 
 class Watcher:
@@ -60,6 +64,7 @@ class Watcher:
             self.violations += [f"{job.id}: {words}" for words in self._gaps(job)]
         known = {job.id for job in self._jobs()}
         self.violations += [f"{one}: training jobs of no submission" for one in trained if one not in known]
+        self.violations += [f"{job.id}: {words}" for job in self._jobs() for words in self._not_copied(job)]
         self._ledgers_are_the_sums_of_their_jobs()
 
     def jobs(self) -> list[JobRecord]:
@@ -84,6 +89,16 @@ class Watcher:
             self.violations.append(
                 f"{tenant}: {ledger.reserved} reserved and {ledger.billed} billed of {MONTHLY_LIMIT}"
             )
+
+    def _not_copied(self, job: JobRecord) -> Iterator[str]:
+        """A retry that goes on from a checkpoint has all of it before anything trains."""
+        began = any(one.name.rpartition("-")[0] == job.id for one in self._world.double.jobs())
+        if job.resumption is None or not job.resumption.used or not began:
+            return
+        folder = layout.checkpoints_uri(layout.job_uri("artifacts", job.tenant, job.id))
+        for name in (f"checkpoint-{step}/{file}" for step in (20, 40) for file in CHECKPOINT_FILES):
+            if self._world.objects.head(folder + name) is None:
+                yield f"trained without {name} of {job.resumption.job_id}"
 
     def _gaps(self, job: JobRecord) -> Iterator[str]:
         log = self._world.store.list_log(job.tenant, job.id, after=0, limit=10_000).items

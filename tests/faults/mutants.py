@@ -24,6 +24,7 @@ import spotune.lifecycle.rungs as rungs
 import spotune.service.changes as changes
 import spotune.service.control as control
 import spotune.service.launch as launch
+import spotune.service.resumption as resumption
 import spotune.service.submit as submit
 import spotune.store.memory as memory
 import tests.faults.simulation as simulation
@@ -250,7 +251,23 @@ def _believe_a_refusal_while_the_training_job_lives() -> None:
     launch.start_attempt = start
 
 
+def _retry_without_the_checkpoint() -> None:
+    launch.carry_over = lambda here, job, taken: None
+
+
+def _copy_the_manifest_first() -> None:
+    def copy(here: Any, source: str, target: str, there: Any) -> None:
+        if here.objects.head(target + "manifest.json") is None:
+            here.objects.copy(source + "manifest.json", target + "manifest.json")
+            right(here, source, target, there)
+
+    right = resumption._copy_checkpoint
+    resumption._copy_checkpoint = copy
+
+
 MUTANTS: dict[str, Patch] = {
+    "start a retry without its checkpoint": _retry_without_the_checkpoint,
+    "copy a checkpoint's manifest first": _copy_the_manifest_first,
     "skip the version guard": _skip_the_version_guard,
     "settle an attempt twice": _settle_twice,
     "look at an ended attempt again": _look_at_an_ended_attempt_again,

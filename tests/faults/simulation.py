@@ -256,16 +256,29 @@ class _Simulation:
         return self._requests[key][1].model_dump(mode="json", exclude_unset=True)
 
     def _person_acts(self) -> None:
-        """Cancel, pause or resume a job; or try to with another tenant's."""
+        """Cancel, pause, resume or retry a job; or try to with another tenant's."""
         if not self._ids:
             return
         job_id = self._chance.choice(list(self._ids.values()))
-        act = self._chance.choice(["cancel", "pause", "pause", "resume", "resume"])
+        act = self._chance.choice(["cancel", "pause", "pause", "resume", "resume", "retry", "retry"])
         if self._world.nemesis.strikes("another tenant's id probed", 0.2):
             stranger = self._chance.choice([one for one in TENANTS if one != self._owners[job_id]])
             self._probe(stranger, job_id, act)
             return
+        if act == "retry":
+            ended = [job.id for job in self._watcher.jobs() if job.state in ("failed", "cancelled")]
+            known = [one for one in ended if one in self._owners]
+            self._retry(self._chance.choice(known or [job_id]), self._chance.choice(["", "changed"]))
+            return
         self._call(self._owners[job_id], "POST", f"{JOBS_URL}/{job_id}/{act}")
+
+    def _retry(self, job_id: str, suffix: str) -> None:
+        """The same changes are the same retry, whatever became of the answer."""
+        owner, changes = self._owners[job_id], {"suffix": suffix} if suffix else {}
+        with suppress(Killed):
+            answer = self._clients[owner].call("POST", f"{JOBS_URL}/{job_id}/retry", changes)
+            if answer.status == 200:
+                self._answered(f"retry of {job_id} {suffix}", owner, str(answer.body["id"]))
 
     def _person_looks(self) -> None:
         """At whatever the API shows, in whatever state it is."""

@@ -22,6 +22,7 @@ from spotune.local.double.settings import Timing
 from spotune.service.installation import Installation, Settings
 from spotune.store.memory import MemoryStore
 from tests import tiny_model
+from tests.checkpoints import leave_checkpoint, leave_notes
 from tests.factories import report
 from tests.faults.nemesis import Faulty, Nemesis, after_call, before_call
 
@@ -68,7 +69,7 @@ def make_world(seed: int, nemesis: Nemesis | None = None) -> World:
     double = ScriptedDouble(
         lambda request: _script(seed, request, nemesis),
         timing=TIMING,
-        publish=lambda arn, detail: _changed(objects, nemesis, events, detail),
+        publish=lambda arn, detail: _changed(objects, store, nemesis, events, detail),
     )
     clock = double.virtual_clock
     objects._clock = clock.now
@@ -180,9 +181,16 @@ def _save_interval(chance: Random, nemesis: Nemesis) -> float:
     return float("inf")
 
 
-def _changed(objects: MemoryObjects, nemesis: Nemesis, events: list[str], detail: dict[str, Any]) -> None:
+def _changed(
+    objects: MemoryObjects, store: MemoryStore, nemesis: Nemesis, events: list[str], detail: dict[str, Any]
+) -> None:
     name = str(detail["TrainingJobName"])
     _leave_a_checkpoint(objects, nemesis, name, detail["OutputDataConfig"]["S3OutputPath"])
+    job = store.find_job(name.rpartition("-")[0])
+    if detail["TrainingJobStatus"] in ("Failed", "Stopped") and job is not None:
+        leave_checkpoint(objects, job, 40, best_step=20)
+        leave_checkpoint(objects, job, 20, best_step=20)
+        leave_notes(objects, job, step=45, total_steps=100)
     if detail["TrainingJobStatus"] == "Completed":
         body = report(job_id=name.rpartition("-")[0]).model_dump_json().encode()
         if nemesis.strikes("report truncated", 0.02):
