@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
-PATIENCE = 120
-"""Seconds that any single step of a tiny job may take on a slow machine."""
+PATIENCE = 300
+"""Seconds that any single step of a tiny job may take on a slow machine that has much else to do."""
 
 
 def wait_for(look: Callable[[], T | None], what: str, patience: float = PATIENCE) -> T:
