@@ -7,14 +7,12 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
+from handlers.logs import logger
 from spotune.contracts.errors import RequestRefused, SpotuneError, TooManyRequests
-
-logger = Logger(service="api")
 
 
 def register(app: APIGatewayHttpResolver) -> None:

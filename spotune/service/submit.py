@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 
 from spotune.contracts.base import Timestamp
 from spotune.contracts.errors import Conflict, RequestRefused, SpotuneError, Unavailable, VersionConflict
@@ -10,7 +11,8 @@ from spotune.contracts.events import Prepared, Refused
 from spotune.contracts.identity import ApiKey
 from spotune.contracts.job import Decision, JobError, JobRecord, PayingKey
 from spotune.contracts.request import JobRequest
-from spotune.lifecycle import open_job, open_prepared
+from spotune.contracts.subject import know_job
+from spotune.lifecycle import measure_decision, open_job, open_prepared
 from spotune.service.base_models import BaseModel, base_model
 from spotune.service.changes import apply, limit_message, queue_commands
 from spotune.service.identifiers import job_id
@@ -18,6 +20,8 @@ from spotune.service.installation import Installation
 from spotune.service.limits import places
 from spotune.service.preparation import IN_REQUEST_BYTES, FilesRefused, prepare, resolve_file, size_of
 from spotune.store.base import LimitReached, LineFull
+
+logger = logging.getLogger(__name__)
 
 
 def submit(
@@ -41,9 +45,11 @@ def submit(
     digest = request_sha256(request)
     earlier = here.store.get_job(tenant, new_id) if idempotency_key is not None else None
     if earlier is not None:
+        know_job(earlier)
         return _same_request(earlier, digest)
     model = base_model(here, request.model)
     job = _new_job(here, tenant, request, new_id, digest, model).with_(key=_paying(key))
+    know_job(job)
     return _record(here, job, _prepared_in_request(here, job, model))
 
 
@@ -143,6 +149,9 @@ def _record(here: Installation, job: JobRecord, prepared: Prepared | None, full_
             param="constraints.budget_usd",
             remedy="Give a lower constraints.budget_usd, or have the limit raised.",
         ) from None
+    know_job(decision.job)
+    here.metrics.send(measure_decision(None, decision))
+    logger.info("submitted, now %s", decision.job.state)
     queue_commands(here, entries)
     return decision.job
 
