@@ -47,7 +47,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "ForecastHoursRatio": Metric("None", "Hours on instances over the forecast's middle, of a completed job."),
         "Jobs": Metric("Count", "Jobs in each state that is not terminal, at a pass.", by="state", total=False),
         "OldestQueuedSeconds": Metric(
-            "Seconds", "Age of the oldest job that waits for its first attempt, or for more."
+            "Seconds", "Longest wait of a job in validating or queued, since its submission or its last work."
         ),
         "OldestCommandSeconds": Metric(
             "Seconds", "Age of the oldest command that was not run within a minute; 0 where there is none."

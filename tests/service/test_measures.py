@@ -6,13 +6,18 @@ from collections import Counter
 
 import pytest
 
+from spotune.contracts import layout
 from spotune.contracts.errors import Unavailable
+from spotune.contracts.job import JobRecord
+from spotune.contracts.measures import METRICS
 from spotune.contracts.request import JobRequest
+from spotune.contracts.training import Failure
 from spotune.service.installation import install
 from spotune.service.observation import observe
 from spotune.service.reconcile import reconcile
 from spotune.service.submit import submit
 from tests import tiny_model
+from tests.factories import report
 from tests.in_process import World, client_of, world
 
 
@@ -25,7 +30,9 @@ def here() -> World:
 
 def submitted(here: World, key: str | None = None) -> str:
     file_id = client_of(here.here, "acme").upload(tiny_model.chat_rows(30))
-    request = JobRequest(model=tiny_model.NAME, training_file=file_id)
+    request = JobRequest.model_validate(
+        {"model": tiny_model.NAME, "training_file": file_id, "constraints": {"budget_usd": 2}}
+    )
     return submit(here.here, "acme", request, key).id
 
 
@@ -82,3 +89,34 @@ def test_a_job_that_cannot_be_looked_at_is_counted(here: World, monkeypatch: pyt
     monkeypatch.setattr(here.store, "find_job", broken)
     reconcile(here.here)
     assert {one.name: one.value for one in here.metrics.sent}["PartsFailed"] == 1
+
+
+def trained(here: World, job: JobRecord, **changes: object) -> None:
+    """Let the first attempt of a job run for two hours, with one interruption, and end."""
+    here.run_queue()
+    name = f"{job.id}-1"
+    here.training_jobs.observe(name, secondary_status="Training", started_at=here.clock() + 60, interruptions=1)
+    observe(here.here, name)
+    here.clock.now += 7200
+    here.training_jobs.observe(name, training_seconds=7000, billable_seconds=7000, **changes)
+    observe(here.here, name)
+
+
+def record_of(here: World, job_id: str) -> JobRecord:
+    found = here.store.find_job(job_id)
+    assert found is not None
+    return found
+
+
+def test_every_metric_of_the_table_is_sent_and_no_other(here: World) -> None:
+    good, bad = record_of(here, submitted(here, "good")), record_of(here, submitted(here, "bad"))
+    assert good.plan is not None
+    folder = layout.job_uri("artifacts", good.tenant, good.id)
+    left = report(job_id=good.id, device=f"NVIDIA {good.plan.chosen.gpu}")
+    output = layout.model_output_uri(folder, f"{good.id}-1")
+    here.objects.write(output + "report.json", left.model_dump_json().encode())
+    trained(here, good, status="Completed", secondary_status="Completed")
+    failure = Failure(code="out_of_memory", message="It does not fit.")
+    trained(here, bad, status="Failed", secondary_status="Failed", failure=failure, exit_code=2, failure_reason="x")
+    reconcile(here.here)
+    assert set(names(here)) == set(METRICS)
