@@ -6,7 +6,7 @@ from spotune.contracts.dataset import Fault
 from spotune.contracts.events import AttemptRefused
 from spotune.contracts.job import JobError
 from spotune.lifecycle import decide, diagnose
-from tests.factories import NOW, config, dataset, job, observed, plan, prepared
+from tests.factories import NOW, config, dataset, job, observed, plan, prepared, request
 from tests.lifecycle.test_finished import running
 
 
@@ -46,7 +46,28 @@ def test_out_of_memory_has_the_forecast_and_the_nearest_card_that_is_larger():
     assert seen.cause == "out_of_memory"
     assert any(words.startswith("Forecast:") for words in seen.evidence)
     assert "ml.g6e.xlarge (L40S)" in seen.remedy
-    assert "ml.g6e.xlarge" in seen.command
+    assert seen.command == "spotune retry ftjob-abc --set constraints.instance_types='[\"ml.g6e.xlarge\"]'"
+
+
+@pytest.mark.parametrize(
+    ("code", "change"),
+    [
+        ("out_of_memory", "training.max_sequence_length=128"),
+        ("budget_exhausted", "constraints.budget_usd=10"),
+        ("time_or_money_ran_out", "constraints.budget_usd=10"),
+        ("deadline_missed", "constraints.finish_within_hours=8"),
+        ("capacity_wait_over", "constraints.market=on_demand"),
+        ("loss_not_finite", "training.learning_rate=0.0005"),
+    ],
+)
+def test_where_a_changed_setting_mends_it_the_command_is_a_retry_with_that(code, change):
+    asked = request(constraints={"finish_within_hours": 4})
+    assert diagnose(failed(code, request=asked), None, NOW).command == f"spotune retry ftjob-abc --set {change}"
+
+
+@pytest.mark.parametrize("code", ["permission_missing", "checkpoint_gone", "monthly_limit_reached"])
+def test_what_was_mended_elsewhere_is_retried_as_it_was(code):
+    assert diagnose(failed(code), None, NOW).command == "spotune retry ftjob-abc"
 
 
 def test_bad_rows_are_named_by_line():
@@ -92,4 +113,6 @@ def test_a_job_that_has_just_started_is_well_without_a_checkpoint():
 def test_every_state_has_a_diagnosis():
     causes = [diagnose(running().with_(state=state), None, NOW).cause for state in ("paused", "cancelled", "succeeded")]
     assert causes == ["paused", "cancelled", "well"]
+    assert diagnose(running().with_(state="paused"), None, NOW).command == "spotune resume ftjob-abc"
+    assert diagnose(running().with_(state="cancelled"), None, NOW).command == "spotune retry ftjob-abc"
     assert all(one != other for one, other in pairwise(causes))
