@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from benchmarks.api import JOBS, ROWS
-from benchmarks.report import Figure, finish, milliseconds, percentile
+from benchmarks.report import Figure, finish, log_elsewhere, milliseconds, percentile
 from spotune.contracts.job import Decision
 from spotune.lifecycle import decide, open_prepared
 from spotune.service.installation import install
@@ -27,6 +27,7 @@ DECISIONS = 5_000
 
 def main() -> None:
     """Measure everything and print it."""
+    log_elsewhere()
     finish("control", [*submitting(), deciding(), *many_jobs()])
 
 
