@@ -27,7 +27,9 @@ VALUES = {
     ("TimeToStart", "market"): frozenset(get_args(Market)),
     ("Spend", "market"): frozenset(get_args(Market)),
     ("Jobs", "state"): frozenset(OPEN_STATES),
-    ("Repairs", "kind"): frozenset({"commands_queued", "jobs_changed"}),
+    ("Repairs", "kind"): frozenset(
+        {"commands_queued", "jobs_changed", "orphans_adopted", "orphans_stopped", "counts_corrected"}
+    ),
 }
 """What a dimension beside `stage` can be."""
 

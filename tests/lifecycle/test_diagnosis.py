@@ -65,7 +65,7 @@ def test_where_a_changed_setting_mends_it_the_command_is_a_retry_with_that(code,
     assert diagnose(failed(code, request=asked), None, NOW).command == f"spotune retry ftjob-abc --set {change}"
 
 
-@pytest.mark.parametrize("code", ["permission_missing", "checkpoint_gone", "monthly_limit_reached"])
+@pytest.mark.parametrize("code", ["permission_missing", "monthly_limit_reached"])
 def test_what_was_mended_elsewhere_is_retried_as_it_was(code):
     assert diagnose(failed(code), None, NOW).command == "spotune retry ftjob-abc"
 
