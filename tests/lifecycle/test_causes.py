@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from spotune.aws.training_jobs import observed
 from spotune.contracts.diagnosis import Cause
 from spotune.contracts.training import ExitCode
 from spotune.data.faults import REMEDIES
-from spotune.lifecycle import diagnose
+from spotune.lifecycle import decide, diagnose
 from spotune.lifecycle.causes import CAUSES
-from tests.explained import container_failed, ended, explained
-from tests.factories import NOW
+from tests.explained import container_failed, description, ended, explained
+from tests.factories import NOW, job, prepared
 from training_container.faults import failure_of
 
 ERRORS = Path(__file__).parents[2] / "docs" / "errors.py"
@@ -123,3 +124,16 @@ def test_the_trainers_own_fault_is_tried_again_and_then_internal() -> None:
 def test_every_code_of_the_table_is_one_that_the_code_gives() -> None:
     page = runpy.run_path(str(ERRORS), run_name="errors_page")
     assert set(CAUSES) <= {entry.code for entry in page["entries"]()} | set(REMEDIES)
+
+
+def test_a_time_limit_that_interruptions_ate_is_laid_to_them() -> None:
+    away, back = {"Status": "Interrupted"}, {"Status": "Training"}
+    seen = {
+        **description("ftjob-abc-1", "", "Stopped", "MaxRuntimeExceeded"),
+        "SecondaryStatusTransitions": [{"Status": "Starting"}, *[away, back] * 5],
+    }
+    record = decide(decide(job(), prepared(), NOW).job, observed(seen), NOW + 600).job  # type: ignore[union-attr]
+    told = diagnose(record, None, NOW)
+    assert told.cause == "interrupted_too_often"
+    assert "5 interruptions; 0.10 were expected." in told.evidence
+    assert told.command == "spotune retry ftjob-abc --set constraints.market=on_demand"
