@@ -246,7 +246,7 @@ def test_tokens_are_taken_from_the_issuer_that_is_named_and_from_nobody_where_no
     }
     assert RESOURCES["JwtRoute"]["Properties"]["AuthorizerId"] == {"Ref": "JwtAuthorizer"}
     assert authorizer["Condition"] == RESOURCES["JwtRoute"]["Condition"] == "TakesTokens"
-    assert DOCUMENT["Conditions"] == {"TakesTokens": {"Fn::Not": [{"Fn::Equals": [{"Ref": "JwtIssuer"}, ""]}]}}
+    assert DOCUMENT["Conditions"]["TakesTokens"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "JwtIssuer"}, ""]}]}
     assert DOCUMENT["Parameters"]["JwtIssuer"]["Default"] == ""
     variables = DOCUMENT["Globals"]["Function"]["Environment"]["Variables"]
     assert variables["SPOTUNE_JWT_ISSUER"] == {"Ref": "JwtIssuer"}, "the handler checks against the same issuer"
