@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.report import Figure, finish, milliseconds, p50_p95
+from benchmarks.report import Figure, finish, log_elsewhere, milliseconds, p50_p95
 from spotune.local import bundle, stack
 from spotune.local.models import add_base_model
 from spotune.local.state import StackState
@@ -42,6 +42,7 @@ print(time.process_time() - start)
 
 def main() -> None:
     """Measure everything and print it."""
+    log_elsewhere()
     with tempfile.TemporaryDirectory(prefix="spotune-bench-") as folder:
         built = bundle.build(Path(folder) / "cache")
         unpacked = Path(folder) / "bundle"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from benchmarks.api import JOBS, ROWS
-from benchmarks.report import Figure, finish, milliseconds, percentile
+from benchmarks.report import Figure, finish, log_elsewhere, milliseconds, percentile
 from spotune.contracts.job import Decision
 from spotune.lifecycle import decide, open_prepared
-from spotune.service.installation import Installation, install
+from spotune.service.installation import install
 from spotune.service.reconcile import reconcile
 from spotune.store.memory import MemoryStore
 from tests import tiny_model
@@ -26,6 +27,7 @@ DECISIONS = 5_000
 
 def main() -> None:
     """Measure everything and print it."""
+    log_elsewhere()
     finish("control", [*submitting(), deciding(), *many_jobs()])
 
 
@@ -89,10 +91,7 @@ def _fill(store: MemoryStore, record: Any, count: int, name: str) -> None:
 def _reads(made: World) -> int:
     """Reads of single jobs in one pass of the reconciler."""
     counted = _Counting(made.store)
-    here = made.here
-    reconcile(
-        Installation(here.settings, counted, here.objects, here.training_jobs, here.queue, here.market, here.clock)  # type: ignore[arg-type]
-    )
+    reconcile(replace(made.here, store=counted))  # type: ignore[arg-type]
     return counted.calls["find_job"]
 
 

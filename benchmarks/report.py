@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import os
 import platform
 import statistics
@@ -31,6 +33,15 @@ class Figure:
     def met(self) -> bool:
         """True where there is no bar, or the value is within it."""
         return self.bar is None or self.value <= self.bar
+
+
+def log_elsewhere() -> None:
+    """The handlers' log lines are written as ever, and not into the table."""
+    from handlers.logs import logger
+
+    handler = logger.registered_handler
+    if isinstance(handler, logging.StreamHandler):
+        handler.setStream(io.StringIO())
 
 
 def percentile(values: Sequence[float], share: float) -> float:

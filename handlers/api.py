@@ -6,21 +6,21 @@ from functools import cache
 from http import HTTPStatus
 from typing import Any
 
-from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 
 from handlers import openapi
 from handlers.bodies import with_readable_body
 from handlers.callers import caller_of
+from handlers.logs import invocation
 from handlers.problems import error_response, register
 from handlers.routes import accuracy, budget, files, jobs, keys, market, models
 from spotune.contracts.errors import NotFound, SpotuneError
 from spotune.contracts.identity import Scope
+from spotune.contracts.subject import know
 from spotune.service.installation import installation
 from spotune.service.keys import require
 from spotune.service.rate import Allowance, count_request, require_room
 
-logger = Logger(service="api")
 app = APIGatewayHttpResolver(enable_validation=True)
 for resource in (accuracy, budget, files, jobs, keys, market, models):
     app.include_router(resource.router)
@@ -46,6 +46,7 @@ def not_found(_: Exception) -> Response[str]:
     )
 
 
+@invocation("api")
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """Lambda's entry point. Who asks, how often and what for is settled before anything else is read."""
     allowance = None
@@ -53,6 +54,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
         if event.get("rawPath") not in OPEN:
             here = installation()
             key, event = caller_of(here, event)
+            know(tenant=key.tenant)
             allowance = count_request(here, key)
             require_room(key, allowance)
             require(key, scope_of(event))

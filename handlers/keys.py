@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from handlers.logs import invocation
 from spotune.contracts.errors import RequestRefused, SpotuneError
 from spotune.contracts.identity import EVERY_SCOPE, KeyOrder
 from spotune.contracts.refusal import refusal
@@ -14,6 +15,7 @@ from spotune.service.keys import issue_key
 from spotune.service.principals import map_principal
 
 
+@invocation("keys")
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """Lambda's entry point: a `KeyOrder` in; `{"key"}` out, `{"id", "tenant", "principal"}`, or the error object."""
     try:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from http import HTTPStatus
 
-from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
 
+from handlers.logs import logger
 from spotune.contracts.errors import SpotuneError, TooManyRequests
 from spotune.contracts.refusal import refusal
-
-logger = Logger(service="api")
 
 
 def register(app: APIGatewayHttpResolver) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from aws_lambda_powertools import Logger
-
+from handlers.logs import invocation, logger
 from spotune.service.installation import installation
 from spotune.service.reconcile import reconcile
 
-logger = Logger(service="reconcile")
 
-
+@invocation("reconcile")
 def handler(event: dict[str, Any], context: object) -> dict[str, int]:
     """Lambda's entry point; answers what was repaired."""
     repairs = asdict(reconcile(installation()))

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from aws_lambda_powertools import Logger
-
+from handlers.logs import invocation, logger
 from spotune.service.installation import installation
 from spotune.service.market import refresh
 
-logger = Logger(service="refresh_market")
 
-
+@invocation("refresh_market")
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """Lambda's entry point; answers how old each source's values are, and why one failed."""
     snapshot = refresh(installation())

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from aws_lambda_powertools import Logger
-
+from handlers.logs import invocation, logger
 from spotune.service.installation import installation
 from spotune.service.observation import observe
 
-logger = Logger(service="training_changed")
 
-
+@invocation("training_changed")
 def handler(event: dict[str, Any], context: object) -> None:
     """Lambda's entry point for EventBridge's `SageMaker Training Job State Change`."""
     name = event["detail"]["TrainingJobName"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import handlers.api
-from spotune.aws.memory import MemoryMarket, MemoryObjects, MemoryQueue, MemoryTrainingJobs
+from spotune.aws.memory import MemoryMarket, MemoryMetrics, MemoryObjects, MemoryQueue, MemoryTrainingJobs
 from spotune.contracts import layout
 from spotune.contracts.base import MICRO
 from spotune.service.installation import Installation, Settings
@@ -39,6 +39,7 @@ class World:
     training_jobs: MemoryTrainingJobs
     queue: MemoryQueue
     market: MemoryMarket
+    metrics: MemoryMetrics
     clock: Clock
 
     def run_queue(self) -> int:
@@ -72,12 +73,12 @@ def world(
     clock = Clock()
     store, objects, queue = MemoryStore(), MemoryObjects(clock), MemoryQueue()
     training_jobs = MemoryTrainingJobs()
-    market = MemoryMarket()
-    here = Installation(settings, store, objects, training_jobs, queue, market, clock)
+    market, metrics = MemoryMarket(), MemoryMetrics()
+    here = Installation(settings, store, objects, training_jobs, queue, market, metrics, clock)
     folder = layout.base_model_uri("models", tiny_model.NAME)
     for name, body in tiny_model.files().items():
         objects.write(folder + name, body)
-    return World(here, store, objects, training_jobs, queue, market, clock)
+    return World(here, store, objects, training_jobs, queue, market, metrics, clock)
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,12 @@ def _channel_file(folders: Folders, name: str) -> Path:
 def _model_folder(folders: Folders) -> Path:
     folder = folders.channel("model")
     if not (folder / "config.json").is_file():
-        raise _missing_channel("model", folder / "config.json")
+        raise TrainingFault(
+            "model_missing",
+            "The channel model holds no model.",
+            evidence=f"nothing at {folder / 'config.json'}",
+            remedy="Add the base model again; its folder in the models bucket is empty or was cut short.",
+        )
     return folder
 
 

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 from spotune.contracts.base import MicroUSD, Seconds, Timestamp
 from spotune.contracts.events import TrainingObserved
 from spotune.contracts.market import Quotas
+from spotune.contracts.measures import Measurement
 from spotune.contracts.request import Market
 
 MIN_PART_BYTES = 8 * 1024**2
@@ -190,6 +191,13 @@ class MessageQueue(Protocol):
 
     def send(self, body: Mapping[str, object]) -> None:
         """Send one message, as JSON."""
+
+
+class MetricSink(Protocol):
+    """Where measurements go. It never raises and never waits: work does not fail for being measured."""
+
+    def send(self, measurements: Iterable[Measurement]) -> None:
+        """Send them, with job, tenant and attempt of the present work as properties."""
 
 
 def part_bytes(total: int) -> int:

@@ -15,6 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 
 from spotune.aws.base import AwsRefused
+from spotune.aws.tracing import trace
 from spotune.contracts.errors import Unavailable
 
 _BUSY = frozenset(
@@ -58,7 +59,9 @@ def client(service: str, region: str | None = None) -> Any:
     import boto3  # here, since it costs a third of a second that not every process needs
 
     with _making:  # boto3's default session is not safe among threads
-        return boto3.client(service, region_name=region, config=_S3_CONFIG if service == "s3" else _CONFIG)
+        made = boto3.client(service, region_name=region, config=_S3_CONFIG if service == "s3" else _CONFIG)
+    trace(made)
+    return made
 
 
 def call(operation: Callable[..., dict[str, Any]], **arguments: object) -> dict[str, Any]:

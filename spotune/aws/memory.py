@@ -25,6 +25,7 @@ from spotune.contracts.errors import Unavailable
 from spotune.contracts.events import TrainingObserved
 from spotune.contracts.layout import split_uri
 from spotune.contracts.market import Quotas
+from spotune.contracts.measures import Measurement
 
 CHUNK_BYTES = 64 * 1024
 
@@ -207,6 +208,17 @@ class MemoryQueue:
     def take(self) -> list[dict[str, object]]:
         """All messages, taken off the queue."""
         return [self.messages.popleft() for _ in range(len(self.messages))]
+
+
+class MemoryMetrics:
+    """Fulfils `MetricSink`. `sent` holds every measurement, in order."""
+
+    def __init__(self) -> None:
+        self.sent: list[Measurement] = []
+
+    def send(self, measurements: Iterable[Measurement]) -> None:
+        """See `MetricSink`."""
+        self.sent += measurements
 
 
 def _checked(uri: str) -> str:

@@ -19,9 +19,14 @@ MICRO = 1_000_000
 
 
 class Contract(BaseModel):
-    """Base of whatever crosses a boundary: unknown fields are refused, values do not change."""
+    """Base of whatever crosses a boundary: unknown fields are refused, values do not change.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, protected_namespaces=())
+    What does not validate is named by its field alone: its value may be a row of a dataset, and the message is logged.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, defer_build=True, protected_namespaces=(), hide_input_in_errors=True
+    )
 
     def with_(self, **changes: object) -> Self:
         """A copy with these fields replaced, validated anew."""

@@ -2,87 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 
 from spotune.contracts.base import MICRO, Timestamp, dollars
 from spotune.contracts.diagnosis import Cause, Diagnosis
-from spotune.contracts.job import Attempt, JobError, JobRecord
+from spotune.contracts.job import Attempt, JobError, JobRecord, LogEvent
 from spotune.contracts.market import quota_name
 from spotune.contracts.plan import Candidate
+from spotune.lifecycle.causes import cause_of, expected, interruptions
 
 STALLED_INTERVALS = 3
 """Save intervals without a new checkpoint in S3 after which its upload is taken to hang."""
-OFTEN = 3.0
-"""Interruptions beyond this multiple of the forecast, and two, are what ate time or money."""
 
-_CAUSES: dict[str, Cause] = {
-    "out_of_memory": "out_of_memory",
-    "no_trainable_rows": "no_loss_mask",
-    "no_held_out_rows": "no_loss_mask",
-    "template_refused_row": "no_loss_mask",
-    "tokenizer_missing": "no_loss_mask",
-    "no_assistant_tokens": "no_loss_mask",
-    "permission_missing": "missing_permission",
-    "capacity": "capacity",
-    "capacity_wait_over": "capacity",
-    "loss_not_finite": "loss_not_finite",
-    "checkpoint_of_another_config": "checkpoint_invalid",
-    "checkpoint_gone": "checkpoint_invalid",
-    "base_model_unavailable": "model_unavailable",
-    "model_incomplete": "model_unavailable",
-    "model_unreadable": "model_unavailable",
-    "model_without_weights": "model_unavailable",
-    "pickled_weights": "model_unavailable",
-    "deadline_missed": "time_ran_out",
-    "check_timed_out": "bad_data",
-    "dataset_faults": "bad_data",
-    "budget_exhausted": "money_ran_out",
-    "time_or_money_ran_out": "money_ran_out",
-    "monthly_limit_reached": "money_ran_out",
-    "runtime_too_short": "money_ran_out",
-    "report_missing": "internal",
-    "internal": "internal",
-    "training_job_invalid": "internal",
-}
-"""By an error's code. A code of the data room means bad rows, any other one settings that do not go together."""
+_IN_USE = re.compile(r"this process has ([\d.]+) (GiB|MiB) memory in use")
+"""CUDA's own words where its memory ends."""
 
 
-def diagnose(job: JobRecord, newest_checkpoint: Timestamp | None, now: Timestamp) -> Diagnosis:
+def diagnose(
+    job: JobRecord,
+    newest_checkpoint: Timestamp | None,
+    now: Timestamp,
+    *,
+    damaged: Sequence[str] = (),
+    peak_memory: int | None = None,
+    log: Sequence[LogEvent] = (),
+) -> Diagnosis:
     """The cause of the job's state.
 
     Args:
         newest_checkpoint: when the newest complete checkpoint in S3 was made; None where there is none.
+        damaged: checkpoints in S3 that are newer than that one and do not verify, each with what is wrong.
+        peak_memory: bytes on a GPU that the container last told of.
+        log: lines of the job's log, newest first.
     """
+    said = tuple(_said(job, log))
     if job.error is not None:
-        return _failed(job, job.error)
+        return _failed(job, job.error, (*damaged, *said), peak_memory)
     if job.waiting_for.startswith("quota"):
-        return _short_of_quota(job)
+        return _short_of_quota(job, said)
+    if damaged and not job.terminal:
+        return _checkpoint_damaged(job, damaged)
     if job.waiting_for.startswith("capacity") or job.state == "interrupted":
-        return _waiting_for_capacity(job)
+        return _waiting_for_capacity(job, said)
     if _stalled(job, newest_checkpoint, now):
         return _sync_stalled(job, newest_checkpoint, now)
     if job.state in ("paused", "cancelled"):
         return _ended_by_a_person(job)
-    said = f"waiting for {job.waiting_for}" if job.waiting_for else job.state
-    return Diagnosis(job_id=job.id, cause="well", message=f"Nothing is wrong: the job is {said}.")
+    doing = f"waiting for {job.waiting_for}" if job.waiting_for else job.state
+    return Diagnosis(job_id=job.id, cause="well", message=f"Nothing is wrong: the job is {doing}.")
 
 
-def _failed(job: JobRecord, error: JobError) -> Diagnosis:
-    cause = _cause_of(job, error)
+def _said(job: JobRecord, log: Sequence[LogEvent]) -> Iterator[str]:
+    """The newest line of the log that warns of something, where the error does not say the same."""
+    known = job.error.message if job.error is not None else ""
+    warning = next((line for line in log if line.level != "info" and line.message != known), None)
+    if warning is not None:
+        yield f"Log line {warning.sequence}: {warning.message}"
+
+
+def _failed(job: JobRecord, error: JobError, seen: Sequence[str], peak_memory: int | None) -> Diagnosis:
+    cause = cause_of(job, error)
     evidence = [f"{error.code}: {error.message}", *([error.evidence] if error.evidence else [])]
     remedy = error.remedy
     if cause == "out_of_memory":
-        evidence += _memory_evidence(job)
+        evidence += _memory_evidence(job, error, peak_memory)
         roomier = _roomier(job)
         if roomier is not None:
             remedy = f"{remedy} The nearest that has more room: {roomier.instance_type} ({roomier.gpu})."
     elif cause == "bad_data":
         evidence += _bad_rows(job)
     elif cause == "interrupted_too_often":
-        evidence.append(f"{_interruptions(job)} interruptions; {_expected(job):.2f} were expected.")
+        evidence.append(f"{interruptions(job)} interruptions; {expected(job):.2f} were expected.")
         remedy = "Retry it with constraints.market on_demand, or with a type whose bucket in `spotune catalog` is low."
     elif cause in ("money_ran_out", "time_ran_out"):
         evidence.append(f"{dollars(job.billed)} of {dollars(job.cap)} billed; {_trained(job)} s on instances.")
+    evidence += seen
     return Diagnosis(
         job_id=job.id,
         cause=cause,
@@ -138,26 +133,19 @@ def _retry(job: JobRecord, change: str = "") -> str:
     return f"spotune retry {job.id}" + (f" --set {change}" if change else "")
 
 
-def _cause_of(job: JobRecord, error: JobError) -> Cause:
-    cause = _CAUSES.get(error.code)
-    if cause in ("money_ran_out", "time_ran_out") and _interruptions(job) > OFTEN * _expected(job) + 2:
-        return "interrupted_too_often"
-    if cause is not None:
-        return cause
-    reports = (job.training, job.validation)
-    return "bad_data" if any(report is not None and not report.ok for report in reports) else "settings_invalid"
-
-
-def _memory_evidence(job: JobRecord) -> Iterator[str]:
-    if job.plan is None:
-        return
-    memory = job.plan.chosen.memory
-    yield (
-        f"Forecast: {memory.mid / 2**30:.1f} GiB, 95 % under {memory.p95 / 2**30:.1f}, of {memory.usable / 2**30:.1f} "
-        f"usable on {job.plan.chosen.gpu}."
-    )
-    if job.report is not None:
-        yield f"Peak: {job.report.peak_memory_bytes / 2**30:.1f} GiB."
+def _memory_evidence(job: JobRecord, error: JobError, peak_memory: int | None) -> Iterator[str]:
+    """The forecast beside what was in use: CUDA's words of the moment, else the container's last figure."""
+    if job.plan is not None:
+        memory = job.plan.chosen.memory
+        yield (
+            f"Forecast: {memory.mid / 2**30:.1f} GiB, 95 % under {memory.p95 / 2**30:.1f}, "
+            f"of {memory.usable / 2**30:.1f} usable on {job.plan.chosen.gpu}."
+        )
+    in_use = _IN_USE.search(error.evidence)
+    if in_use is not None:
+        yield f"Peak: {in_use[1]} {in_use[2]} in use when it failed."
+    elif peak_memory:
+        yield f"Peak: {peak_memory / 2**30:.1f} GiB before it failed."
 
 
 def _roomier(job: JobRecord) -> Candidate | None:
@@ -175,27 +163,53 @@ def _bad_rows(job: JobRecord) -> Iterator[str]:
             yield f"{report.uri if report else ''} line {fault.line}, {fault.field or 'row'}: {fault.message}"
 
 
-def _short_of_quota(job: JobRecord) -> Diagnosis:
+def _short_of_quota(job: JobRecord, said: Sequence[str]) -> Diagnosis:
+    """With what a request for more has to say: service, name, value and region; its code is looked up by the name."""
     attempt = job.attempt
     name = quota_name(attempt.instance_type, attempt.market) if attempt is not None else ""
     count = attempt.instance_count if attempt is not None else 1
+    region = (job.plan.chosen.region if job.plan is not None else "") or "us-east-1"
+    aws = f"--region {region} --service-code sagemaker"
     return Diagnosis(
         job_id=job.id,
         cause="quota",
         message=f"SageMaker's quota {name!r} is used up or zero; the job waits and is ordered again by itself.",
-        evidence=(f"Waiting for {job.waiting_for}.", f"Service code sagemaker, quota name {name}, needed {count}."),
-        remedy="Ask for more in the Service Quotas console, or allow other instance types.",
-        command=f"aws service-quotas list-service-quotas --service-code sagemaker "
-        f"--query \"Quotas[?QuotaName=='{name}']\"",
+        evidence=(
+            f"Waiting for {job.waiting_for}.",
+            f"To ask for: service code sagemaker, quota name {name}, region {region}, at least {count}.",
+            *said,
+        ),
+        remedy="Ask for more with the command below, or at "
+        f"https://{region}.console.aws.amazon.com/servicequotas/home/services/sagemaker/quotas, "
+        "or allow other instance types.",
+        command=f"aws service-quotas request-service-quota-increase {aws} --desired-value {count} --quota-code "
+        f'"$(aws service-quotas list-service-quotas {aws} '
+        f'--query "Quotas[?QuotaName==\'{name}\'].QuotaCode" --output text)"',
     )
 
 
-def _waiting_for_capacity(job: JobRecord) -> Diagnosis:
+def _checkpoint_damaged(job: JobRecord, damaged: Sequence[str]) -> Diagnosis:
+    return Diagnosis(
+        job_id=job.id,
+        cause="checkpoint_invalid",
+        message="The newest checkpoint in S3 does not verify: an interruption now would go back to the one before it.",
+        evidence=tuple(damaged),
+        remedy="Nothing need be done: what does not verify is never resumed from, and the next save makes a new one. "
+        "If that one is damaged too, pause the job and resume it.",
+        command=f"spotune watch {job.id}",
+    )
+
+
+def _waiting_for_capacity(job: JobRecord, said: Sequence[str]) -> Diagnosis:
     return Diagnosis(
         job_id=job.id,
         cause="capacity",
         message="There is no capacity now; SageMaker looks again, and the ladder goes on when its time comes.",
-        evidence=(f"Waiting for {job.waiting_for or 'an instance after an interruption'}.", *_last_status(job.attempt)),
+        evidence=(
+            f"Waiting for {job.waiting_for or 'an instance after an interruption'}.",
+            *_last_status(job.attempt),
+            *said,
+        ),
         remedy="Wait, or allow more instance types or the on-demand market.",
         command=f"spotune watch {job.id}",
     )
@@ -239,14 +253,6 @@ def _ended_by_a_person(job: JobRecord) -> Diagnosis:
         else "Retry it: it goes on from its newest checkpoint where the settings allow it.",
         command=f"spotune resume {job.id}" if paused else _retry(job),
     )
-
-
-def _interruptions(job: JobRecord) -> int:
-    return sum(attempt.interruptions for attempt in job.attempts)
-
-
-def _expected(job: JobRecord) -> float:
-    return job.plan.chosen.interruptions if job.plan is not None else 0.0
 
 
 def _trained(job: JobRecord) -> int:

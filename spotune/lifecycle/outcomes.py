@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 from spotune.contracts.events import TrainingObserved
 from spotune.contracts.job import Attempt, JobError, Outcome
 from spotune.contracts.training import ExitCode
 
+PERMISSION_MARKS = ("AccessDenied", "Access Denied", "insufficient permissions", "permissions are incorrect")
+"""In SageMaker's words where the training role may not read, write or pull what it is told to."""
+MISSING_MARKS = ("NoSuchKey", "NoSuchBucket", "matched no files", "Not Found", "does not exist", "illegal char")
+"""In SageMaker's words where a channel cannot be downloaded however often it is tried."""
+_BASE_MODEL = re.compile(r"s3://[^/\s]+/base/")
+"""A base model's folder: see spotune.contracts.layout."""
+KILLED = 137
+"""128 + SIGKILL: the kernel ends a process so where the host's memory ends; SageMaker's own stops are told apart."""
 CAPACITY_MARKS = ("CapacityError", "insufficient capacity", "InsufficientInstanceCapacity", "Unable to provision")
 
 
@@ -59,9 +69,51 @@ def _failed(seen: TrainingObserved) -> tuple[Outcome, JobError | None]:
             remedy=seen.failure.remedy,
             evidence=seen.failure.evidence,
         )
+    if seen.failure is None:
+        return _without_words_of_the_containers(evidence, seen.exit_code)
     return "internal", JobError(
-        code=seen.failure.code if seen.failure else "internal",
-        message=seen.failure.message if seen.failure else "The training job failed.",
-        evidence=evidence,
-        remedy=seen.failure.remedy if seen.failure else "Look at the container's log: spotune logs JOB.",
+        code=seen.failure.code, message=seen.failure.message, evidence=evidence, remedy=seen.failure.remedy
+    )
+
+
+def _without_words_of_the_containers(reason: str, exit_code: int | None) -> tuple[Outcome, JobError]:
+    """What SageMaker itself says of an end that the container did not explain."""
+    if reason.startswith("ClientError") and any(mark in reason for mark in PERMISSION_MARKS):
+        return "user_error", JobError(
+            code="permission_missing",
+            message="SageMaker may not read, write or pull what the training job needs.",
+            evidence=reason,
+            remedy="Grant the training role what the evidence names (TrainingRole in infra/template.yaml).",
+        )
+    if reason.startswith("ClientError") and "download" in reason.lower():
+        outcome: Outcome = "user_error" if any(mark in reason for mark in MISSING_MARKS) else "internal"
+        return outcome, _download_failed(reason)
+    if exit_code == KILLED:
+        return "internal", JobError(
+            code="process_killed",
+            message="The training process was killed, as it is where the machine's own memory ends.",
+            evidence=reason,
+            remedy="Allow an instance type with more memory, or lower training.max_sequence_length.",
+        )
+    return "internal", JobError(
+        code="internal",
+        message="The training job failed.",
+        evidence=reason,
+        remedy="Look at the container's log: spotune logs JOB.",
+    )
+
+
+def _download_failed(reason: str) -> JobError:
+    if _BASE_MODEL.search(reason):
+        return JobError(
+            code="model_download_failed",
+            message="SageMaker could not download the base model.",
+            evidence=reason,
+            remedy="Add the base model again; the evidence names what is missing.",
+        )
+    return JobError(
+        code="data_download_failed",
+        message="SageMaker could not download the job's files.",
+        evidence=reason,
+        remedy="Upload the file that the evidence names again, and submit the job with it.",
     )

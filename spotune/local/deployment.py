@@ -88,10 +88,11 @@ def deploy(deployment: Deployment, emulator_url: str) -> dict[str, str]:
         stacks.delete_stack(StackName=STACK)
         _await_end(stacks)
         status = None
-    _upload(deployment.bundle, emulator_url)
+    _upload((deployment.bundle, deployment.template), emulator_url)
     request = {
         "StackName": STACK,
-        "TemplateBody": deployment.template.read_text(),
+        # By its address, as deployments to AWS send it: a request takes 51,200 bytes of template, an object a megabyte.
+        "TemplateURL": f"{emulator_url}/{CODE_BUCKET}/{deployment.template.name}",
         "Parameters": [{"ParameterKey": k, "ParameterValue": v} for k, v in deployment.parameters.items()],
         "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
     }
@@ -142,14 +143,15 @@ def client(service: str, endpoint: str) -> Any:
     )
 
 
-def _upload(bundle: Path, emulator_url: str) -> None:
+def _upload(files: tuple[Path, ...], emulator_url: str) -> None:
+    """Put the files into the code bucket, and whatever else is there away."""
     objects = client("s3", emulator_url)
     objects.create_bucket(Bucket=CODE_BUCKET)
     held = [entry["Key"] for entry in objects.list_objects_v2(Bucket=CODE_BUCKET).get("Contents", ())]
-    if bundle.name not in held:
-        objects.put_object(Bucket=CODE_BUCKET, Key=bundle.name, Body=bundle.read_bytes())
+    for file in files:
+        objects.put_object(Bucket=CODE_BUCKET, Key=file.name, Body=file.read_bytes())
     for old in held:
-        if old != bundle.name:
+        if old not in {file.name for file in files}:
             objects.delete_object(Bucket=CODE_BUCKET, Key=old)
 
 

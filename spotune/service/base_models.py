@@ -34,7 +34,7 @@ def base_model(here: Installation, name: str) -> BaseModel:
         marker = json.loads(here.objects.read(folder + layout.MODEL_MARKER))
     except ObjectMissing:
         raise _unknown(here, name) from None
-    return BaseModel(_reference(folder, marker), json.loads(here.objects.read(folder + "config.json")))
+    return BaseModel(_reference(folder, marker), json.loads(_read(here, folder, "config.json")))
 
 
 def base_models(here: Installation) -> tuple[ModelReference, ...]:
@@ -54,10 +54,27 @@ def row_tokenizer(here: Installation, model: ModelReference) -> RowTokenizer:
 @lru_cache(maxsize=4)
 def _tokenizer(here: Installation, folder: str, revision: str) -> RowTokenizer:
     return RowTokenizer.from_files(
-        here.objects.read(folder + "tokenizer.json"),
-        here.objects.read(folder + "tokenizer_config.json"),
+        _read(here, folder, "tokenizer.json"),
+        _read(here, folder, "tokenizer_config.json"),
         _read_if_there(here, folder + "chat_template.jinja"),
     )
+
+
+def _read(here: Installation, folder: str, name: str) -> bytes:
+    """A file that every base model has.
+
+    Raises:
+        NotFound: it is gone.
+    """
+    try:
+        return here.objects.read(folder + name)
+    except ObjectMissing:
+        raise NotFound(
+            f"The base model's folder {folder} has no {name}.",
+            code="base_model_incomplete",
+            param="model",
+            remedy="Have the base model added again.",
+        ) from None
 
 
 def _read_if_there(here: Installation, uri: str) -> bytes | None:

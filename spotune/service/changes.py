@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from spotune.aws.base import AwsRefused
 from spotune.contracts.base import dollars
 from spotune.contracts.errors import Unavailable, VersionConflict
-from spotune.contracts.events import Event
-from spotune.contracts.job import JobRecord, OutboxEntry
-from spotune.lifecycle import decide
+from spotune.contracts.events import AttemptAccepted, AttemptRefused, Event, TrainingObserved
+from spotune.contracts.job import JobRecord, OutboxEntry, StartAttempt, StopAttempt
+from spotune.contracts.subject import about, attempt_number, know_job
+from spotune.lifecycle import decide, measure_decision
 from spotune.service.installation import Installation
 from spotune.service.limits import places
 from spotune.store.base import LimitReached, LineFull
@@ -41,6 +42,7 @@ def apply(here: Installation, job_id: str, event: Event, *, beyond_quota: bool =
         job = here.store.find_job(job_id)
         if job is None:
             return None
+        know_job(job, _training_job_of(event))
         decision = decide(job, event, here.clock(), no_funds=no_funds, full_line=full_line)
         if decision is None:
             return job
@@ -55,6 +57,9 @@ def apply(here: Installation, job_id: str, event: Event, *, beyond_quota: bool =
         except LineFull as full:
             full_line = full.line
             continue
+        # A process killed before this line loses figures, and no job: they are sent once, or not at all.
+        here.metrics.send(measure_decision(job, decision))
+        logger.info("%s: %s, now %s", event.kind, job.state, decision.job.state)
         queue_commands(here, entries)
         return decision.job
     raise Unavailable(f"Job {job_id} is being changed by others.", code="contention", remedy="Try the same call again.")
@@ -63,10 +68,14 @@ def apply(here: Installation, job_id: str, event: Event, *, beyond_quota: bool =
 def queue_commands(here: Installation, entries: Iterable[OutboxEntry]) -> None:
     """Send commands to the queue. A queue that does not answer costs time, not the command."""
     for entry in entries:
-        try:
-            here.queue.send({"job_id": entry.job_id, "entry_id": entry.id})
-        except (Unavailable, AwsRefused) as error:
-            logger.warning("command %s stays in the outbox for the reconciler: %s", entry.id, error)
+        attempt = _attempt_of(entry)
+        # Tenant and attempt are for the log of a delivery that cannot read the job; the record alone decides.
+        message = {"job_id": entry.job_id, "entry_id": entry.id, "tenant": entry.tenant, "attempt": attempt}
+        with about(job=entry.job_id, tenant=entry.tenant, attempt=attempt):
+            try:
+                here.queue.send(message)
+            except (Unavailable, AwsRefused) as error:
+                logger.warning("command %s stays in the outbox for the reconciler: %s", entry.id, error)
 
 
 def limit_message(reached: LimitReached) -> str:
@@ -77,3 +86,16 @@ def limit_message(reached: LimitReached) -> str:
         f"The limit of {whose} for {ledger.month} is {dollars(ledger.limit)}; {dollars(ledger.billed)} "
         f"are billed and {dollars(ledger.reserved)} reserved, which leaves too little for this reservation."
     )
+
+
+def _training_job_of(event: Event) -> str:
+    return event.name if isinstance(event, AttemptAccepted | AttemptRefused | TrainingObserved) else ""
+
+
+def _attempt_of(entry: OutboxEntry) -> int | None:
+    match entry.command:
+        case StartAttempt(number=number):
+            return number
+        case StopAttempt(name=name):
+            return attempt_number(name)
+    return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from spotune.contracts.errors import Conflict, NotFound
 from spotune.contracts.events import CancelRequested, Event, PauseRequested, ResumeRequested
 from spotune.contracts.job import JobRecord, LogEvent
+from spotune.contracts.subject import know_job
 from spotune.service.changes import apply
 from spotune.service.installation import Installation
 from spotune.store.base import Page
@@ -24,6 +25,7 @@ def job_of(here: Installation, tenant: str, job_id: str) -> JobRecord:
             param="fine_tuning_job_id",
             remedy="List yours with GET /v1/fine_tuning/jobs.",
         )
+    know_job(job)
     return job
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from spotune.aws.base import MarketSource, MessageQueue, ObjectStore, TrainingJobService
+from spotune.aws.base import MarketSource, MessageQueue, MetricSink, ObjectStore, TrainingJobService
 from spotune.contracts.base import MICRO, MicroUSD, Timestamp
 from spotune.store.base import Store
 
@@ -74,6 +74,7 @@ class Installation:
     training_jobs: TrainingJobService
     queue: MessageQueue
     market: MarketSource
+    metrics: MetricSink
     clock: Callable[[], Timestamp] = time.time
 
 
@@ -96,6 +97,7 @@ def _from_environment() -> Installation:
     # Imported late: boto3 costs a cold start 0.1 s that a request without AWS calls need not pay.
     from spotune.aws.clients import client
     from spotune.aws.market import MarketSources
+    from spotune.aws.metrics import EmbeddedMetrics
     from spotune.aws.objects import Objects
     from spotune.aws.queue import Queue
     from spotune.aws.training_jobs import TrainingJobs
@@ -109,4 +111,5 @@ def _from_environment() -> Installation:
         training_jobs=TrainingJobs(),
         queue=Queue(settings.queue_url),
         market=MarketSources(settings.region, settings.advisor_url),
+        metrics=EmbeddedMetrics(settings.stage, time.time),
     )

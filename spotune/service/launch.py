@@ -8,6 +8,7 @@ from spotune.aws.base import STAGE_VARIABLE, AwsRefused, NameTaken, ObjectMissin
 from spotune.contracts import layout
 from spotune.contracts.events import AttemptAccepted, AttemptRefused
 from spotune.contracts.job import Attempt, CheckDataset, JobRecord, StartAttempt, StopAttempt
+from spotune.contracts.subject import know_job
 from spotune.contracts.training import CONFIG_NAME, TrainingConfig
 from spotune.lifecycle.rungs import plan_of
 from spotune.service.changes import apply
@@ -29,6 +30,7 @@ def run_command(here: Installation, job_id: str, entry_id: str) -> None:
     job = here.store.find_job(job_id)
     if entry is None or job is None:
         return
+    know_job(job)
     match entry.command:
         case CheckDataset():
             if job.state == "validating":
@@ -46,6 +48,7 @@ def start_attempt(here: Installation, job: JobRecord, attempt: Attempt) -> None:
 
     A reply that was lost is found again by describing the name; a second training job is never started.
     """
+    know_job(job, attempt.name)
     if attempt.outcome is not None:
         observe(here, attempt.name)
         return

@@ -10,6 +10,7 @@ from spotune.aws.base import ObjectMissing
 from spotune.contracts import layout
 from spotune.contracts.events import TrainingObserved
 from spotune.contracts.job import JobRecord
+from spotune.contracts.subject import know_job
 from spotune.contracts.training import PROGRESS_NAME, REPORT_NAME, Progress, TrainingReport
 from spotune.service.changes import apply
 from spotune.service.installation import Installation
@@ -22,6 +23,7 @@ def observe(here: Installation, name: str) -> JobRecord | None:
     job = here.store.find_job(name.rpartition("-")[0])
     if job is None:
         return None
+    know_job(job, name)
     seen = here.training_jobs.describe(name)
     if seen is None:
         return job
@@ -46,7 +48,7 @@ def _with_results(here: Installation, job: JobRecord, seen: TrainingObserved) ->
     output = layout.model_output_uri(folder, seen.name)
     try:
         report = TrainingReport.model_validate_json(here.objects.read(output + REPORT_NAME))
-    except (ObjectMissing, ValidationError) as error:
+    except (ObjectMissing, ValidationError) as error:  # its values, which hold rows, stay out of the message
         logger.error("the report of %s cannot be read: %s", seen.name, error)
         return seen.with_(output_uri=output)
     return seen.with_(report=report, output_uri=output)

@@ -30,7 +30,7 @@ def find_orphans(here: Installation, active: Sequence[ActiveJob]) -> Orphans:
     """Look at every training job in progress that no open job is known to wait for."""
     awaited = {name for job in active for name in job.live}
     found = [
-        apart(f"training job {name}", partial(_settle, here, name))
+        apart(f"training job {name}", partial(_settle, here, name), training_job=name)
         for name in here.training_jobs.in_progress()
         if name not in awaited
     ]

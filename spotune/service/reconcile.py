@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from spotune.contracts.base import Seconds
+from spotune.contracts.base import Seconds, Timestamp
 from spotune.contracts.events import Refused, RungDue
 from spotune.contracts.job import CheckDataset, JobError, JobRecord, OutboxEntry, StartAttempt
+from spotune.contracts.measures import Measurement
+from spotune.contracts.subject import know_job
+from spotune.lifecycle import measure_pass, waits_since
 from spotune.service.apart import apart
 from spotune.service.audit import audit
 from spotune.service.changes import apply, queue_commands
@@ -58,27 +61,49 @@ def reconcile(here: Installation) -> Repairs:
     Each part runs whatever became of those before it: one that fails is logged, and tried again by the next pass.
     """
     due = [job for job in here.store.active_jobs() if here.clock() >= job.idle_until]
-    queued = apart("the outbox", partial(_queue_lost_commands, here))
-    changed = [apart(f"job {job.id}", partial(_look, here, job.id)) for job in due]
+    waits: dict[str, Timestamp] = {}
+    outbox = apart("the outbox", partial(_queue_lost_commands, here))
+    changed = [
+        apart(f"job {job.id}", partial(_look, here, job.id, waits), job=job.id, tenant=job.tenant) for job in due
+    ]
     active = tuple(here.store.active_jobs())
     called = apart("the lines", partial(call_in_turn, here, active))
-    orphans = apart("orphans", partial(find_orphans, here, active)) or Orphans()
-    return Repairs(
-        commands_queued=queued or 0,
+    orphans = apart("orphans", partial(find_orphans, here, active))
+    corrected = apart("the counts", partial(audit, here, active))
+    found, (queued, oldest) = orphans or Orphans(), outbox or (0, None)
+    repairs = Repairs(
+        commands_queued=queued,
         jobs_seen=len(active),
         jobs_changed=sum(bool(one) for one in changed),
         jobs_called=called or 0,
         jobs_failed=changed.count(None),
-        orphans_adopted=orphans.adopted,
-        orphans_stopped=orphans.stopped,
-        counts_corrected=apart("the counts", partial(audit, here, active)) or 0,
+        orphans_adopted=found.adopted,
+        orphans_stopped=found.stopped,
+        counts_corrected=corrected or 0,
+    )
+    failed = [outbox, *changed, called, orphans, corrected].count(None)
+    here.metrics.send((*_of(repairs, failed), *measure_pass(active, waits, oldest, here.clock())))
+    return repairs
+
+
+def _of(repairs: Repairs, failed: int) -> tuple[Measurement, ...]:
+    return (
+        Measurement("ReconcilerPasses", 1),
+        Measurement("PartsFailed", failed),
+        Measurement("Repairs", repairs.commands_queued, "commands_queued"),
+        Measurement("Repairs", repairs.jobs_changed, "jobs_changed"),
+        Measurement("Repairs", repairs.orphans_adopted, "orphans_adopted"),
+        Measurement("Repairs", repairs.orphans_stopped, "orphans_stopped"),
+        Measurement("Repairs", repairs.counts_corrected, "counts_corrected"),
     )
 
 
-def _queue_lost_commands(here: Installation) -> int:
-    stale = [entry for entry in here.store.pending_commands(here.clock() - COMMAND_AGE) if _is_lost(here, entry)]
+def _queue_lost_commands(here: Installation) -> tuple[int, Timestamp | None]:
+    """How many were queued again, and when the oldest that is due was made."""
+    pending = tuple(here.store.pending_commands(here.clock() - COMMAND_AGE))
+    stale = [entry for entry in pending if _is_lost(here, entry)]
     queue_commands(here, stale)
-    return len(stale)
+    return len(stale), min((entry.created_at for entry in pending), default=None)
 
 
 def _is_lost(here: Installation, entry: OutboxEntry) -> bool:
@@ -98,10 +123,13 @@ def _takes_long(here: Installation, entry: OutboxEntry) -> bool:
     return False
 
 
-def _look(here: Installation, job_id: str) -> bool:
+def _look(here: Installation, job_id: str, waits: dict[str, Timestamp]) -> bool:
+    """Whether the job changed; `waits` is told since when it waits, which its place in the index does not say."""
     before = here.store.find_job(job_id)
     if before is None or not before.open:
         return False
+    know_job(before)
+    waits[job_id] = waits_since(before)
     for attempt in before.attempts:
         if attempt.live:
             observe(here, attempt.name)

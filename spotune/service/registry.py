@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import ValidationError
 
-from spotune.aws.base import ObjectMissing
+from spotune.aws.base import ObjectInfo, ObjectMissing
 from spotune.contracts import layout
+from spotune.contracts.base import Seconds
 from spotune.contracts.errors import NotFound
 from spotune.contracts.job import JobRecord, ModelReference
 from spotune.contracts.training import MANIFEST_NAME, Manifest
@@ -13,6 +16,8 @@ from spotune.service.base_models import base_model, base_models
 from spotune.service.control import job_of
 from spotune.service.installation import Installation
 
+SETTLED: Seconds = 300
+"""After which a checkpoint's files have arrived, if they ever do."""
 JOBS_READ = 1000
 """How many of a tenant's newest jobs a listing of models looks at."""
 
@@ -54,6 +59,36 @@ def checkpoints(here: Installation, tenant: str, job_id: str) -> tuple[JobRecord
     uris = [one.uri for one in here.objects.list(folder) if one.uri.endswith("/" + MANIFEST_NAME)]
     found = [manifest for uri in uris if (manifest := _manifest(here, uri)) is not None]
     return job, tuple(sorted(found, key=lambda manifest: -manifest.step))
+
+
+def verified_checkpoints(here: Installation, job: JobRecord) -> tuple[tuple[Manifest, ...], tuple[str, ...]]:
+    """Checkpoints in S3 whose files are all there, as long as their manifest says, newest first; and in words the newer
+    ones of which that is not so. The container alone reads the bytes.
+
+    What was written within `SETTLED` may still be on its way: a sync sends files in any order.
+    """
+    folder = layout.checkpoints_uri(layout.job_uri(here.settings.artifacts_bucket, job.tenant, job.id))
+    there = {one.uri: one for one in here.objects.list(folder)}
+    uris = [uri for uri, one in there.items() if uri.endswith("/" + MANIFEST_NAME)]
+    found = {uri: manifest for uri in uris if (manifest := _manifest(here, uri)) is not None}
+    whole, damaged = [], []
+    for uri, manifest in sorted(found.items(), key=lambda item: -item[1].step):
+        fault = _fault_of(uri.removesuffix(MANIFEST_NAME), manifest, there)
+        if not fault:
+            whole.append(manifest)
+        elif not whole and here.clock() - there[uri].modified > SETTLED:
+            damaged.append(f"checkpoint-{manifest.step}: {fault}.")
+    return tuple(whole), tuple(damaged)
+
+
+def _fault_of(folder: str, manifest: Manifest, there: Mapping[str, ObjectInfo]) -> str:
+    for file in manifest.files:
+        one = there.get(folder + file.name)
+        if one is None:
+            return f"{file.name} is missing"
+        if one.bytes != file.bytes:
+            return f"{file.name} has {one.bytes} bytes instead of {file.bytes}"
+    return ""
 
 
 def _manifest(here: Installation, uri: str) -> Manifest | None:

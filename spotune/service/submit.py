@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 
 from spotune.contracts.base import Timestamp
 from spotune.contracts.errors import Conflict, RequestRefused, SpotuneError, Unavailable, VersionConflict
@@ -10,7 +11,8 @@ from spotune.contracts.events import Prepared, Refused
 from spotune.contracts.identity import ApiKey
 from spotune.contracts.job import Decision, JobError, JobRecord, PayingKey
 from spotune.contracts.request import JobRequest
-from spotune.lifecycle import open_job, open_prepared
+from spotune.contracts.subject import know_job
+from spotune.lifecycle import measure_decision, open_job, open_prepared
 from spotune.planner import NOTHING_DONE, Done
 from spotune.service.base_models import BaseModel, base_model
 from spotune.service.changes import apply, limit_message, queue_commands
@@ -27,6 +29,8 @@ from spotune.service.preparation import (
 )
 from spotune.service.resumption import prepare_retry
 from spotune.store.base import LimitReached, LineFull
+
+logger = logging.getLogger(__name__)
 
 
 def submit(
@@ -54,9 +58,11 @@ def submit(
     digest = request_sha256(request, "" if retry_of is None else retry_of.id)
     earlier = here.store.get_job(tenant, new_id) if idempotency_key is not None else None
     if earlier is not None:
+        know_job(earlier)
         return _same_request(earlier, digest)
     model = base_model(here, request.model)
     job = _new_job(here, tenant, request, new_id, digest, model, retry_of).with_(key=_paying(key))
+    know_job(job)
     return _record(here, job, _prepared_in_request(here, job, model))
 
 
@@ -192,6 +198,9 @@ def _record(here: Installation, job: JobRecord, prepared: Prepared | None, full_
             param="constraints.budget_usd",
             remedy="Give a lower constraints.budget_usd, or have the limit raised.",
         ) from None
+    know_job(decision.job)
+    here.metrics.send(measure_decision(None, decision))
+    logger.info("submitted, now %s", decision.job.state)
     queue_commands(here, entries)
     return decision.job
 

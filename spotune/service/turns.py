@@ -28,9 +28,10 @@ def _call(here: Installation, line: str, active: Sequence[ActiveJob]) -> int:
     for job in in_turn(line, active):
         if most is not None and called >= most:
             break
-        left = apart(f"job {job.id}", partial(_leaves, here, job, line))
+        whose = {"job": job.id, "tenant": job.tenant}
+        left = apart(f"job {job.id}", partial(_leaves, here, job, line), **whose)
         if left is False:
-            asked = is_quota_line(line) and apart(f"job {job.id}", partial(_leaves, here, job, line, ask=True))
+            asked = is_quota_line(line) and apart(f"job {job.id}", partial(_leaves, here, job, line, ask=True), **whose)
             return called + bool(asked)
         called += bool(left)
     return called

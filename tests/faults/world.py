@@ -9,7 +9,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from spotune.aws.memory import MemoryMarket, MemoryObjects, MemoryQueue
+from spotune.aws.memory import MemoryMarket, MemoryMetrics, MemoryObjects, MemoryQueue
 from spotune.aws.training_jobs import TrainingJobs
 from spotune.contracts import layout
 from spotune.contracts.base import MICRO
@@ -81,6 +81,7 @@ def make_world(seed: int, nemesis: Nemesis | None = None) -> World:
         training_jobs=TrainingJobs(_SageMaker(double, nemesis)),
         queue=Faulty(queue, nemesis, "queue", writes=frozenset({"send"})),  # type: ignore[arg-type]
         market=MemoryMarket(),
+        metrics=MemoryMetrics(),
         clock=_SkewedClock(clock, nemesis),
     )
     folder = layout.base_model_uri("models", tiny_model.NAME)

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from spotune.contracts.training import ExitCode, Failure
+from tests.explained import container_failed, explained
 from tests.training_container.building import chat, failure_of, write_rows
 from training_container import faults
 from training_container.__main__ import main
@@ -164,37 +165,37 @@ def no_time(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "code", "says"),
+    ("harm", "code", "says", "cause"),
     [
-        (no_config, "missing_channel", "channel config"),
-        (broken_config, "config_unreadable", "not JSON"),
-        (newer_config, "config_version", "version 2"),
-        (invalid_config, "config_invalid", "2 faults"),
-        (no_training, "missing_channel", "channel training"),
-        (empty_validation, "missing_channel", "channel validation"),
-        (no_model, "missing_channel", "channel model"),
-        (two_files, "channel_ambiguous", "2 files"),
-        (two_hosts, "hosts_not_supported", "2 hosts"),
-        (sharded, "sharding_not_supported", "zero3"),
-        (unknown_target, "unknown_target_modules", "query_key_value"),
-        (pickled_weights, "pickled_weights", "pickled"),
-        (no_weights, "model_without_weights", "safetensors"),
-        (cut_weights, "model_unreadable", "cannot be loaded"),
-        (missing_weights, "model_incomplete", "1 weights"),
-        (unknown_architecture, "model_unreadable", "cannot be loaded"),
-        (no_tokenizer, "tokenizer_missing", "tokenizer.json"),
-        (no_template, "no_chat_template", "no chat template"),
-        (template_that_rewrites_the_chat, "template_without_loss_mask", "template"),
-        (too_long_sequences, "sequence_too_long", "512 positions"),
-        (faulty_rows, "dataset_faults", "2 faults"),
-        (all_truncated, "no_trainable_rows", "trainable"),
-        (diverging, "loss_not_finite", "diverged at step"),
-        (no_time, "runtime_too_short", "single step"),
+        (no_config, "missing_channel", "channel config", "internal"),
+        (broken_config, "config_unreadable", "not JSON", "internal"),
+        (newer_config, "config_version", "version 2", "internal"),
+        (invalid_config, "config_invalid", "2 faults", "internal"),
+        (no_training, "missing_channel", "channel training", "internal"),
+        (empty_validation, "missing_channel", "channel validation", "internal"),
+        (no_model, "model_missing", "channel model", "model_unavailable"),
+        (two_files, "channel_ambiguous", "2 files", "internal"),
+        (two_hosts, "hosts_not_supported", "2 hosts", "internal"),
+        (sharded, "sharding_not_supported", "zero3", "internal"),
+        (unknown_target, "unknown_target_modules", "query_key_value", "settings_invalid"),
+        (pickled_weights, "pickled_weights", "pickled", "model_unavailable"),
+        (no_weights, "model_without_weights", "safetensors", "model_unavailable"),
+        (cut_weights, "model_unreadable", "cannot be loaded", "model_unavailable"),
+        (missing_weights, "model_incomplete", "1 weights", "model_unavailable"),
+        (unknown_architecture, "model_unreadable", "cannot be loaded", "model_unavailable"),
+        (no_tokenizer, "tokenizer_missing", "tokenizer.json", "no_loss_mask"),
+        (no_template, "no_chat_template", "no chat template", "no_loss_mask"),
+        (template_that_rewrites_the_chat, "template_without_loss_mask", "template", "no_loss_mask"),
+        (too_long_sequences, "sequence_too_long", "512 positions", "settings_invalid"),
+        (faulty_rows, "dataset_faults", "2 faults", "bad_data"),
+        (all_truncated, "no_trainable_rows", "trainable", "no_loss_mask"),
+        (diverging, "loss_not_finite", "diverged at step", "loss_not_finite"),
+        (no_time, "runtime_too_short", "single step", "money_ran_out"),
     ],
     ids=lambda value: value.__name__ if callable(value) else None,
 )
-def test_the_failure_names_its_cause(
-    root: Root, end_of: End, harm: Callable[[Path], None], code: str, says: str
+def test_the_failure_names_its_cause_and_so_does_the_diagnosis(
+    root: Root, end_of: End, harm: Callable[[Path], None], code: str, says: str, cause: str
 ) -> None:
     folder = root()
     harm(folder)
@@ -204,6 +205,9 @@ def test_the_failure_names_its_cause(
     assert failure.remedy
     assert exit_code == ExitCode.USER_ERROR
     assert not (folder / "model" / "report.json").exists()
+    told = explained(container_failed(failure, exit_code))
+    assert told.cause == cause
+    assert any(failure.message in words for words in told.evidence)
 
 
 def test_unknown_target_modules_list_those_that_exist(root: Root, end_of: End) -> None:
