@@ -39,7 +39,7 @@ def begin_attempt(draft: Draft, rung: int) -> None:
 def _order(draft: Draft, rung: int, runtime: Seconds) -> None:
     kept = _used(draft.job.attempts)
     attempt = _new_attempt(draft, rung, len(kept) + 1, runtime)
-    again = len(kept) < len(draft.job.attempts) and draft.job.attempts[-1].rung == rung
+    again = len(kept) < len(draft.job.attempts) and _is_same_wait(draft.job.attempts[-1], rung)
     draft.set(state="queued", rung=rung, line="", attempts=(*kept, attempt))
     draft.reserve(attempt.reserved)
     draft.command(StartAttempt(number=attempt.number))
@@ -56,9 +56,17 @@ def _order(draft: Draft, rung: int, runtime: Seconds) -> None:
 
 
 def _used(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
-    """Without a last one that SageMaker refused: its name was never taken, so the next attempt has it again."""
-    refused = bool(attempts) and not attempts[-1].accepted and attempts[-1].outcome in ("quota", "capacity")
-    return attempts[:-1] if refused else attempts
+    """Without a last one that SageMaker never took: the next attempt has its name again.
+
+    So a request of that one's that comes through late is adopted, or refused for its name, and never runs beside.
+    """
+    never_taken = bool(attempts) and not attempts[-1].accepted and attempts[-1].outcome is not None
+    return attempts[:-1] if never_taken else attempts
+
+
+def _is_same_wait(attempt: Attempt, rung: int) -> bool:
+    """True where the order is the next try of one that was said already."""
+    return attempt.rung == rung and attempt.outcome in ("quota", "capacity")
 
 
 def _new_attempt(draft: Draft, rung: int, number: int, runtime: Seconds) -> Attempt:

@@ -512,3 +512,13 @@ def test_a_job_that_has_ended_stays_open_while_its_training_job_lives(queued: Jo
     assert (closed.job.open, closed.job.reserved) == (False, 0)
     assert closed.run is not None
     assert closed.run.actual.cost == closed.job.billed > 0
+
+
+def test_a_name_that_sagemaker_never_took_is_used_again_after_a_pause(queued: JobRecord) -> None:
+    """Else a request that comes through late would run, and be billed, beside the next attempt."""
+    paused = after(queued, PauseRequested(), AttemptRefused(name=FIRST, reason="cancelled", message=""))
+    resumed = after(paused, ResumeRequested())
+    assert [attempt.name for attempt in resumed.attempts] == [FIRST]
+    assert resumed.waiting_for == ""
+    late = after(resumed, observed(status="Completed", secondary_status="Completed", report=report()))
+    assert (late.state, late.reserved) == ("succeeded", 0)
