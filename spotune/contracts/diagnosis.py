@@ -15,6 +15,7 @@ Cause = Literal[
     "no_loss_mask",
     "missing_permission",
     "quota",
+    "in_line",
     "capacity",
     "interrupted_too_often",
     "loss_not_finite",

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from spotune.contracts.base import MICRO, Timestamp, dollars
 from spotune.contracts.diagnosis import Cause, Diagnosis
 from spotune.contracts.job import Attempt, JobError, JobRecord, LogEvent
+from spotune.contracts.lines import is_quota_line
 from spotune.contracts.market import quota_name
-from spotune.contracts.plan import Candidate
+from spotune.contracts.plan import Candidate, Plan
 from spotune.lifecycle.causes import cause_of, expected, interruptions
 
 STALLED_INTERVALS = 3
@@ -39,8 +40,10 @@ def diagnose(
     said = tuple(_said(job, log))
     if job.error is not None:
         return _failed(job, job.error, (*damaged, *said), peak_memory)
-    if job.waiting_for.startswith("quota"):
-        return _short_of_quota(job, said)
+    if job.plan is not None and is_quota_line(job.waiting_for):
+        return _short_of_quota(job, job.plan, said)
+    if job.line:
+        return _in_line(job, now)
     if damaged and not job.terminal:
         return _checkpoint_damaged(job, damaged)
     if job.waiting_for.startswith("capacity") or job.state == "interrupted":
@@ -163,17 +166,16 @@ def _bad_rows(job: JobRecord) -> Iterator[str]:
             yield f"{report.uri if report else ''} line {fault.line}, {fault.field or 'row'}: {fault.message}"
 
 
-def _short_of_quota(job: JobRecord, said: Sequence[str]) -> Diagnosis:
+def _short_of_quota(job: JobRecord, plan: Plan, said: Sequence[str]) -> Diagnosis:
     """With what a request for more has to say: service, name, value and region; its code is looked up by the name."""
-    attempt = job.attempt
-    name = quota_name(attempt.instance_type, attempt.market) if attempt is not None else ""
-    count = attempt.instance_count if attempt is not None else 1
-    region = (job.plan.chosen.region if job.plan is not None else "") or "us-east-1"
+    rung = plan.rungs[job.rung]
+    name, count = quota_name(rung.instance_types[0], rung.market), rung.instance_count
+    region = plan.chosen.region or "us-east-1"
     aws = f"--region {region} --service-code sagemaker"
     return Diagnosis(
         job_id=job.id,
         cause="quota",
-        message=f"SageMaker's quota {name!r} is used up or zero; the job waits and is ordered again by itself.",
+        message=f"SageMaker's quota {name!r} is used up or zero; the job stands in line and is ordered by itself.",
         evidence=(
             f"Waiting for {job.waiting_for}.",
             f"To ask for: service code sagemaker, quota name {name}, region {region}, at least {count}.",
@@ -185,6 +187,18 @@ def _short_of_quota(job: JobRecord, said: Sequence[str]) -> Diagnosis:
         command=f"aws service-quotas request-service-quota-increase {aws} --desired-value {count} --quota-code "
         f'"$(aws service-quotas list-service-quotas {aws} '
         f'--query "Quotas[?QuotaName==\'{name}\'].QuotaCode" --output text)"',
+    )
+
+
+def _in_line(job: JobRecord, now: Timestamp) -> Diagnosis:
+    since = now - (job.in_line_since or now)
+    return Diagnosis(
+        job_id=job.id,
+        cause="in_line",
+        message="As many jobs run as may at a time; this one is called when its turn comes.",
+        evidence=(f"Waiting for {job.waiting_for}, for {since:.0f} s so far.",),
+        remedy="Wait, cancel a job that matters less, or have the limit raised (Jobs, JobsPerTenant of the template).",
+        command="spotune list",
     )
 
 

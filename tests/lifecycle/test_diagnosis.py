@@ -5,7 +5,7 @@ import pytest
 from spotune.contracts.dataset import Fault
 from spotune.contracts.events import AttemptRefused
 from spotune.contracts.job import JobError
-from spotune.lifecycle import decide, diagnose
+from spotune.lifecycle import decide, diagnose, open_prepared
 from tests.factories import NOW, config, dataset, job, observed, plan, prepared, request
 from tests.lifecycle.test_finished import running
 
@@ -81,6 +81,15 @@ def test_money_that_interruptions_ate_is_laid_to_them():
     often = tuple(one.with_(interruptions=6) for one in running().attempts)
     assert diagnose(failed("budget_exhausted", attempts=often), None, NOW).cause == "interrupted_too_often"
     assert diagnose(failed("budget_exhausted"), None, NOW).cause == "money_ran_out"
+
+
+def test_a_job_in_line_says_so_before_it_had_any_attempt():
+    seen = diagnose(open_prepared(job(), prepared(), NOW, full_line="jobs of acme").job, None, NOW + 90)
+    assert (seen.cause, "90 s" in seen.evidence[0]) == ("in_line", True)
+    line = "quota of ml.g5.xlarge (spot)"
+    short = diagnose(open_prepared(job(), prepared(), NOW, full_line=line).job, None, NOW + 90)
+    assert short.cause == "quota"
+    assert "ml.g5.xlarge for spot training job usage" in short.message
 
 
 def test_a_wait_for_quota_names_the_quota_to_ask_for():
