@@ -45,7 +45,7 @@ class Entry:
 def entries() -> list[Entry]:
     """All of them, by code."""
     found = {entry for path in _sources() for entry in _of(ast.parse(path.read_text()))}
-    return sorted(found, key=lambda entry: (entry.code, entry.status, entry.message))
+    return sorted(found, key=lambda entry: (entry.code, entry.status, entry.message, entry.remedy))
 
 
 def page() -> str:

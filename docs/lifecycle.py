@@ -49,7 +49,7 @@ HEAD = """# The life of a job, state by state
 
 Made from the code by `python docs/lifecycle.py`; `make check` refuses a page that is out of date. Each cell is what
 `lifecycle.decide` answered for a job of one attempt on the first of two rungs. A dash: the event changes nothing, even
-where it comes again. **Bold**: the state that follows. `start`, `stop`: the command that is written with it.
+where it comes again. **Bold**: the state that follows. `start`, `stop`, `notify`: the command that is written with it.
 
 Whatever is not a dash is one transaction: the job's next version, lines of its log without a gap, its commands, and the
 money that moves.

@@ -13,7 +13,7 @@ from handlers.bodies import with_readable_body
 from handlers.callers import caller_of
 from handlers.logs import invocation
 from handlers.problems import error_response, register
-from handlers.routes import accuracy, budget, files, jobs, keys, market, models
+from handlers.routes import accuracy, budget, files, jobs, keys, market, models, webhooks
 from spotune.contracts.errors import NotFound, SpotuneError
 from spotune.contracts.identity import Scope
 from spotune.contracts.subject import know
@@ -22,13 +22,15 @@ from spotune.service.keys import require
 from spotune.service.rate import Allowance, count_request, require_room
 
 app = APIGatewayHttpResolver(enable_validation=True)
-for resource in (accuracy, budget, files, jobs, keys, market, models):
+for resource in (accuracy, budget, files, jobs, keys, market, models, webhooks):
     app.include_router(resource.router)
 register(app)
 
 OPEN = frozenset({"/openapi.json"})
 ASKING = frozenset({"/v1/fine_tuning/plans"})
 """Posted, and changing nothing."""
+FOR_ADMINS = ("/v1/keys", "/v1/webhook_")
+"""Beginnings of the paths that need the scope `admin`, whatever is done there."""
 
 
 @app.get("/openapi.json", include_in_schema=False)
@@ -66,8 +68,8 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
 
 
 def scope_of(event: dict[str, Any]) -> Scope:
-    """What a request needs: keys are for admins, looking is for readers, and all else changes something."""
-    if str(event.get("rawPath", "")).startswith("/v1/keys"):
+    """What a request needs: keys and webhooks are for admins, looking is for readers, all else changes something."""
+    if str(event.get("rawPath", "")).startswith(FOR_ADMINS):
         return "admin"
     method = event.get("requestContext", {}).get("http", {}).get("method", "GET")
     return "read" if method in ("GET", "HEAD") or event.get("rawPath") in ASKING else "submit"

@@ -8,10 +8,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import handlers.api
-from spotune.aws.memory import MemoryMarket, MemoryMetrics, MemoryObjects, MemoryQueue, MemoryTrainingJobs
+from spotune.aws.memory import (
+    MemoryDeliveries,
+    MemoryMarket,
+    MemoryMetrics,
+    MemoryObjects,
+    MemoryQueue,
+    MemorySecret,
+    MemoryTopic,
+    MemoryTrainingJobs,
+    MemoryWebhooks,
+)
 from spotune.contracts import layout
 from spotune.contracts.base import MICRO
-from spotune.service.installation import Installation, Settings
+from spotune.service.installation import Installation, Outlets, Settings
 from spotune.service.keys import issue_key
 from spotune.service.launch import run_command
 from spotune.store.memory import MemoryStore
@@ -41,6 +51,9 @@ class World:
     market: MemoryMarket
     metrics: MemoryMetrics
     clock: Clock
+    deliveries: MemoryDeliveries
+    topic: MemoryTopic
+    webhooks: MemoryWebhooks
 
     def run_queue(self) -> int:
         """Deliver what is on the queue, and what that puts there; how many messages it was."""
@@ -74,11 +87,13 @@ def world(
     store, objects, queue = MemoryStore(), MemoryObjects(clock), MemoryQueue()
     training_jobs = MemoryTrainingJobs()
     market, metrics = MemoryMarket(), MemoryMetrics()
-    here = Installation(settings, store, objects, training_jobs, queue, market, metrics, clock)
+    deliveries, topic, webhooks = MemoryDeliveries(), MemoryTopic(), MemoryWebhooks()
+    outlets = Outlets(deliveries, topic, webhooks, MemorySecret())
+    here = Installation(settings, store, objects, training_jobs, queue, market, metrics, outlets, clock)
     folder = layout.base_model_uri("models", tiny_model.NAME)
     for name, body in tiny_model.files().items():
         objects.write(folder + name, body)
-    return World(here, store, objects, training_jobs, queue, market, metrics, clock)
+    return World(here, store, objects, training_jobs, queue, market, metrics, clock, deliveries, topic, webhooks)
 
 
 @dataclass(frozen=True)

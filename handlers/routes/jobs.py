@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from aws_lambda_powertools.event_handler.api_gateway import Router
 from aws_lambda_powertools.event_handler.openapi.params import Body, Query
 
-from handlers.routes.paging import After, Limit, list_object
+from handlers.routes.paging import After, Limit, list_object, page_after
 from spotune.contracts.api import CheckpointObject, EventObject, JobObject, ListObject, PlanObject
 from spotune.contracts.diagnosis import Diagnosis
 from spotune.contracts.errors import RequestRefused
@@ -111,8 +111,8 @@ def list_checkpoints(job_id: str, after: After = None, limit: Limit = 10) -> Lis
     """Checkpoints whose manifest lies in S3."""
     job, manifests = registry.checkpoints(installation(), router.context["tenant"], job_id)
     shown = [views.checkpoint_object(job, manifest) for manifest in manifests]
-    rest = shown[_position(shown, after) :]
-    return list_object(rest[:limit], has_more=len(rest) > limit)
+    page, has_more = page_after(shown, after, limit)
+    return list_object(page, has_more=has_more)
 
 
 def _sequence(after: str | None) -> int:
@@ -122,15 +122,6 @@ def _sequence(after: str | None) -> int:
     if not tail.isdecimal() or len(tail) > SEQUENCE_DIGITS:
         raise _unknown_cursor(after)
     return int(tail)
-
-
-def _position(shown: list[CheckpointObject], after: str | None) -> int:
-    if after is None:
-        return 0
-    places = [index for index, one in enumerate(shown, start=1) if one.id == after]
-    if not places:
-        raise _unknown_cursor(after)
-    return places[0]
 
 
 def _unknown_cursor(after: str) -> RequestRefused:

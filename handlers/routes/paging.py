@@ -8,6 +8,7 @@ from typing import Annotated, Protocol, TypeVar
 from aws_lambda_powertools.event_handler.openapi.params import Query
 
 from spotune.contracts.api import ListObject
+from spotune.contracts.errors import RequestRefused
 
 Limit = Annotated[int, Query(ge=1, le=100, description="Items a page.")]
 After = Annotated[str | None, Query(description="The last id of the page before.")]
@@ -32,3 +33,21 @@ def list_object(items: Sequence[T], *, has_more: bool = False) -> ListObject[T]:
         first_id=items[0].id if items else None,
         last_id=items[-1].id if items else None,
     )
+
+
+def page_after(items: Sequence[T], after: str | None, limit: int) -> tuple[Sequence[T], bool]:
+    """The page of a short list that follows the item `after`, and whether there are more.
+
+    Raises:
+        RequestRefused: no item is called so.
+    """
+    places = [0] if after is None else [index for index, one in enumerate(items, start=1) if one.id == after]
+    if not places:
+        raise RequestRefused(
+            f"No item {after!r} in this list.",
+            code="unknown_cursor",
+            param="after",
+            remedy="Use the last_id of a page.",
+        )
+    rest = items[places[0] :]
+    return rest[:limit], len(rest) > limit

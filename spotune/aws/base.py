@@ -60,6 +60,14 @@ class TrainingJobRefused(Exception):
         self.message = message
 
 
+class WebhookRefused(Exception):
+    """A webhook leads to where nothing is ever sent. The words say where and why."""
+
+
+class NoAnswer(Exception):
+    """A webhook could not be looked up, connected to, or gave no HTTP answer in time. The words say which."""
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
     """One object. `etag` is unquoted; `modified` is in seconds since the epoch."""
@@ -198,6 +206,51 @@ class MetricSink(Protocol):
 
     def send(self, measurements: Iterable[Measurement]) -> None:
         """Send them, with job, tenant and attempt of the present work as properties."""
+
+
+class NotificationTopic(Protocol):
+    """The SNS topic. Raises `Unavailable` where it does not answer and `AwsRefused` where it refuses."""
+
+    def publish(self, body: str, attributes: Mapping[str, str]) -> None:
+        """Publish one message; subscriptions can filter by its attributes."""
+
+
+class DeliveryQueue(Protocol):
+    """The queue of deliveries. Raises `Unavailable` where it does not answer and `AwsRefused` where it refuses."""
+
+    def send(self, body: Mapping[str, object], tenant: str) -> None:
+        """Send one message, as JSON. One tenant's many do not hold back another's."""
+
+    def postpone(self, receipt: str, seconds: Seconds) -> None:
+        """Let a message that was received come again after so many seconds, 12 hours at most."""
+
+
+class SecretSource(Protocol):
+    """The installation's secret. Raises `Unavailable` and `AwsRefused`."""
+
+    def value(self) -> bytes:
+        """The secret; the same as long as the installation lives."""
+
+
+class WebhookSender(Protocol):
+    """What posts to webhooks, and to nothing that is not public unless the installation opens it."""
+
+    def check(self, url: str) -> None:
+        """Refuse what nothing would ever be sent to, as far as it is known now.
+
+        Raises:
+            RequestRefused: the URL itself.
+            WebhookRefused: an address that it leads to.
+            NoAnswer: its name cannot be looked up.
+        """
+
+    def post(self, url: str, headers: Mapping[str, str], body: bytes) -> int:
+        """Post once, without following redirects; the answer's status.
+
+        Raises:
+            RequestRefused, WebhookRefused: as `check`; nothing was sent.
+            NoAnswer: there was none; what was sent may have arrived.
+        """
 
 
 def part_bytes(total: int) -> int:

@@ -18,8 +18,10 @@ from spotune.aws.base import (
     ObjectMissing,
     TrainingJobSpec,
     UploadedPart,
+    WebhookRefused,
     check_parts,
 )
+from spotune.contracts.addresses import parse_target
 from spotune.contracts.base import MicroUSD, Seconds, Timestamp
 from spotune.contracts.errors import Unavailable
 from spotune.contracts.events import TrainingObserved
@@ -219,6 +221,66 @@ class MemoryMetrics:
     def send(self, measurements: Iterable[Measurement]) -> None:
         """See `MetricSink`."""
         self.sent += measurements
+
+
+class MemoryDeliveries:
+    """Fulfils `DeliveryQueue`. `messages` holds what was sent, oldest first; `postponed` what was put off."""
+
+    def __init__(self) -> None:
+        self.messages: deque[dict[str, object]] = deque()
+        self.postponed: list[tuple[str, Seconds]] = []
+
+    def send(self, body: Mapping[str, object], tenant: str) -> None:
+        """See `DeliveryQueue`."""
+        self.messages.append(json.loads(json.dumps(body)))
+
+    def postpone(self, receipt: str, seconds: Seconds) -> None:
+        """See `DeliveryQueue`."""
+        self.postponed.append((receipt, seconds))
+
+
+class MemoryTopic:
+    """Fulfils `NotificationTopic`. `published` holds each message with its attributes."""
+
+    def __init__(self) -> None:
+        self.published: list[tuple[str, dict[str, str]]] = []
+
+    def publish(self, body: str, attributes: Mapping[str, str]) -> None:
+        """See `NotificationTopic`."""
+        self.published.append((body, dict(attributes)))
+
+
+class MemorySecret:
+    """Fulfils `SecretSource`."""
+
+    def value(self) -> bytes:
+        """See `SecretSource`."""
+        return b"a secret of this process alone"
+
+
+class MemoryWebhooks:
+    """Fulfils `WebhookSender`. `posted` holds what was sent; `answers` the next statuses, or what to raise; then 200.
+
+    Names whose last label is `internal` are refused.
+    """
+
+    def __init__(self) -> None:
+        self.posted: list[tuple[str, dict[str, str], bytes]] = []
+        self.answers: deque[int | Exception] = deque()
+
+    def check(self, url: str) -> None:
+        """See `WebhookSender`."""
+        if parse_target(url).host.endswith(".internal"):
+            raise WebhookRefused(f"{url} leads to 10.0.0.1, which is private")
+
+    def post(self, url: str, headers: Mapping[str, str], body: bytes) -> int:
+        """See `WebhookSender`."""
+        self.check(url)
+        self.posted.append((url, dict(headers), body))
+        answer = self.answers.popleft() if self.answers else 200
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
 def _checked(uri: str) -> str:

@@ -45,6 +45,14 @@ from spotune.contracts.errors import (
 from spotune.contracts.files import UploadRequest
 from spotune.contracts.market import MarketSnapshot
 from spotune.contracts.request import JobRequest
+from spotune.contracts.webhooks import (
+    DeletedWebhookObject,
+    NewWebhookObject,
+    WebhookObject,
+    WebhookRequest,
+    WebhookTest,
+    WebhookTestObject,
+)
 
 TIMEOUT = httpx.Timeout(60, connect=5)
 RETRY_AFTER = (0.2, 1.0)
@@ -149,6 +157,30 @@ class Api:
     def revoke_key(self, key_id: str) -> KeyObject:
         """Close an API key."""
         return _read(KeyObject, self._send(self._http.build_request("DELETE", f"keys/{key_id}"), repeat=True))
+
+    def create_webhook(self, request: WebhookRequest) -> NewWebhookObject:
+        """Have events posted to a URL; the signing secret is in the answer, and nowhere else."""
+        return _read(NewWebhookObject, self._send(self._post("webhook_endpoints", request.model_dump(mode="json"))))
+
+    def webhooks(self) -> ListObject[WebhookObject]:
+        """The tenant's webhook endpoints, newest first."""
+        return _read(ListObject[WebhookObject], self._get("webhook_endpoints", {"limit": 100}))
+
+    def test_webhook(self, endpoint_id: str, request: WebhookTest) -> WebhookTestObject:
+        """Post a sample event to an endpoint."""
+        path, body = f"webhook_endpoints/{endpoint_id}/test", request.model_dump(mode="json")
+        return _read(WebhookTestObject, self._send(self._post(path, body)))
+
+    def rotate_webhook_secret(self, endpoint_id: str, *, keep_old: bool) -> NewWebhookObject:
+        """Replace an endpoint's secret."""
+        body = {"keep_old_secret_active_for_24_hours": keep_old}
+        path = f"webhook_endpoints/{endpoint_id}/rotate_secret"
+        return _read(NewWebhookObject, self._send(self._post(path, body)))
+
+    def delete_webhook(self, endpoint_id: str) -> DeletedWebhookObject:
+        """Forget an endpoint."""
+        request = self._http.build_request("DELETE", f"webhook_endpoints/{endpoint_id}")
+        return _read(DeletedWebhookObject, self._send(request))
 
     def diagnosis(self, job_id: str) -> Diagnosis:
         """Why the job is where it is."""

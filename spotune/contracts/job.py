@@ -11,6 +11,7 @@ from spotune.contracts.checkpoint import Resumption
 from spotune.contracts.dataset import DatasetReport
 from spotune.contracts.history import FinishedRun
 from spotune.contracts.lines import LineChange
+from spotune.contracts.notifications import EventType
 from spotune.contracts.plan import Plan
 from spotune.contracts.request import JobRequest, Market
 from spotune.contracts.training import TrainingConfig, TrainingReport
@@ -157,6 +158,8 @@ class JobRecord(Contract):
     cancel_requested: bool = False
     waiting_for: str = ""
     """What the job visibly waits for, in words; empty while it moves."""
+    wait_told: bool = False
+    """The outside was told that it waits; it has not run since."""
     line: str = ""
     """The line that it stands in; empty where it stands in none."""
     in_line_since: Timestamp | None = None
@@ -266,7 +269,21 @@ class StopAttempt(Contract):
     name: str
 
 
-Command = Annotated[CheckDataset | StartAttempt | StopAttempt, Field(discriminator="kind")]
+class Notify(Contract):
+    """Tell the outside what this line of the job's log tells."""
+
+    kind: Literal["notify"] = "notify"
+    type: EventType
+    sequence: int
+
+
+class WarnOfMonth(Contract):
+    """Money was billed: warn of whatever level the tenant's month has passed."""
+
+    kind: Literal["warn_of_month"] = "warn_of_month"
+
+
+Command = Annotated[CheckDataset | StartAttempt | StopAttempt | Notify | WarnOfMonth, Field(discriminator="kind")]
 
 
 class OutboxEntry(Contract):

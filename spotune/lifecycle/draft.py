@@ -5,10 +5,22 @@ from __future__ import annotations
 from typing import Literal
 
 from spotune.contracts.base import MicroUSD, Timestamp, dollars
-from spotune.contracts.job import Attempt, Command, Decision, JobError, JobRecord, LedgerChange, LogEvent, State
+from spotune.contracts.job import (
+    Attempt,
+    Command,
+    Decision,
+    JobError,
+    JobRecord,
+    LedgerChange,
+    LogEvent,
+    Notify,
+    State,
+    WarnOfMonth,
+)
 from spotune.contracts.money import warning_level
 from spotune.lifecycle.finished import finished_run
 from spotune.lifecycle.lines import line_changes
+from spotune.lifecycle.news import WAITING, news_of
 
 
 class Draft:
@@ -70,14 +82,23 @@ class Draft:
         """Once a threshold, in the decision that passes it."""
         cap, billed = self.job.cap, self.job.billed
         if (level := warning_level(billed, cap)) > warning_level(before, cap):
-            self.say(f"{dollars(billed)} of the {dollars(cap)} cap are billed: {level} % or more.", level="warn")
+            words = f"{dollars(billed)} of the {dollars(cap)} cap are billed: {level} % or more."
+            self.say(words, level="warn", reached=level, billed=billed, limit=cap)
+            self.command(Notify(type="budget.warning", sequence=self.job.event_seq))
 
     def finish(self, state: State, error: JobError | None = None) -> None:
         """Enter a terminal state."""
         self.set(state=state, error=error, finished_at=self.now, waiting_for="", line="")
 
     def decision(self) -> Decision:
-        """The finished decision."""
+        """The finished decision, with what the outside is to be told of it."""
+        if self._ledger.settle:
+            self.command(WarnOfMonth())
+        if (news := news_of(self._before, self.job)) is not None:
+            if not self._log:
+                self.say(f"Waiting for {self.job.waiting_for}." if self.job.waiting_for else f"Now {self.job.state}.")
+            self.command(Notify(type=news, sequence=self.job.event_seq))
+            self.set(wait_told=news == WAITING)
         self.set(version=self._version, updated_at=self.now)
         return Decision(
             job=self.job,

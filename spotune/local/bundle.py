@@ -53,7 +53,9 @@ SERVICE_MODELS = (
     "pricing",
     "s3",
     "sagemaker",
+    "secretsmanager",
     "service-quotas",
+    "sns",
     "sqs",
     "sts",
 )

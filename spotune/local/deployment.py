@@ -27,6 +27,8 @@ DEFAULT_BUDGET_USD = 25
 REQUESTS_PER_MINUTE = 6000
 """Nobody shares this machine's API: ten times the cloud's limit."""
 TRAINING_IMAGE = "spotune-training:embedded"
+WEBHOOK_NETWORKS = "127.0.0.0/8"
+"""A receiver on this machine can be tried, and no other one that is not public."""
 
 _DEADLINE_SECONDS = 60.0
 _POLL_SECONDS = 0.05
@@ -67,6 +69,7 @@ class Deployment:
             "MonthlyLimitUsd": str(MONTHLY_LIMIT_USD),
             "DefaultBudgetUsd": str(DEFAULT_BUDGET_USD),
             "RequestsPerMinute": str(REQUESTS_PER_MINUTE),
+            "WebhookNetworks": WEBHOOK_NETWORKS,
             "LogRetentionDays": "1",
             "DeletionProtection": "false",
         }

@@ -7,7 +7,18 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from spotune.aws.base import MarketSource, MessageQueue, MetricSink, ObjectStore, TrainingJobService
+from spotune.aws.base import (
+    DeliveryQueue,
+    MarketSource,
+    MessageQueue,
+    MetricSink,
+    NotificationTopic,
+    ObjectStore,
+    SecretSource,
+    TrainingJobService,
+    WebhookSender,
+)
+from spotune.contracts.addresses import parse_networks
 from spotune.contracts.base import MICRO, MicroUSD, Timestamp
 from spotune.store.base import Store
 
@@ -65,6 +76,16 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
+class Outlets:
+    """Where notifications leave: the queue of deliveries, and what its messages are delivered by."""
+
+    deliveries: DeliveryQueue
+    topic: NotificationTopic
+    webhooks: WebhookSender
+    secret: SecretSource
+
+
+@dataclass(frozen=True, slots=True)
 class Installation:
     """Settings, store, AWS edges and clock."""
 
@@ -75,6 +96,7 @@ class Installation:
     queue: MessageQueue
     market: MarketSource
     metrics: MetricSink
+    outlets: Outlets
     clock: Callable[[], Timestamp] = time.time
 
 
@@ -112,4 +134,20 @@ def _from_environment() -> Installation:
         queue=Queue(settings.queue_url),
         market=MarketSources(settings.region, settings.advisor_url),
         metrics=EmbeddedMetrics(settings.stage, time.time),
+        outlets=_outlets(os.environ),
+    )
+
+
+def _outlets(environment: Mapping[str, str]) -> Outlets:
+    """Each function has the settings of those outlets that it uses."""
+    from spotune.aws.deliveries import Deliveries
+    from spotune.aws.secrets import Secret
+    from spotune.aws.topic import Topic
+    from spotune.aws.webhooks import Webhooks
+
+    return Outlets(
+        deliveries=Deliveries(environment.get("SPOTUNE_DELIVERY_QUEUE_URL", "")),
+        topic=Topic(environment.get("SPOTUNE_TOPIC_ARN", "")),
+        webhooks=Webhooks(parse_networks(environment.get("SPOTUNE_WEBHOOK_NETWORKS", ""))),
+        secret=Secret(environment.get("SPOTUNE_SIGNING_SECRET_ARN", "")),
     )

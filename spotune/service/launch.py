@@ -7,12 +7,13 @@ import logging
 from spotune.aws.base import STAGE_VARIABLE, AwsRefused, NameTaken, ObjectMissing, TrainingJobRefused, TrainingJobSpec
 from spotune.contracts import layout
 from spotune.contracts.events import AttemptAccepted, AttemptRefused
-from spotune.contracts.job import Attempt, CheckDataset, JobRecord, StartAttempt, StopAttempt
+from spotune.contracts.job import Attempt, CheckDataset, JobRecord, Notify, StartAttempt, StopAttempt, WarnOfMonth
 from spotune.contracts.subject import know_job
 from spotune.contracts.training import CONFIG_NAME, TrainingConfig
 from spotune.lifecycle.rungs import plan_of
 from spotune.service.changes import apply
 from spotune.service.installation import Installation
+from spotune.service.notifications import notify, warn_of_month
 from spotune.service.observation import observe
 from spotune.service.resumption import carry_over
 from spotune.service.submit import check_recorded
@@ -40,6 +41,10 @@ def run_command(here: Installation, job_id: str, entry_id: str) -> None:
         case StopAttempt(name=name):
             here.training_jobs.stop(name)
             observe(here, name)
+        case Notify():
+            notify(here, job, entry.command)
+        case WarnOfMonth():
+            warn_of_month(here, job)
     here.store.complete_command(entry)
 
 

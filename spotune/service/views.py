@@ -25,8 +25,10 @@ from spotune.contracts.events import Prepared
 from spotune.contracts.files import FileRecord, UploadTicket
 from spotune.contracts.identity import ApiKey
 from spotune.contracts.job import JobRecord, LogEvent, ModelReference, State
+from spotune.contracts.notifications import WebhookEndpoint
 from spotune.contracts.request import Hyperparameters, MethodChoice, Supervised
 from spotune.contracts.training import Manifest, Progress
+from spotune.contracts.webhooks import WebhookDetails, WebhookObject
 from spotune.lifecycle import finished_run, on_demand_cost, receipt
 
 STATUS: dict[State, Status] = {
@@ -141,6 +143,20 @@ def key_object(key: ApiKey, used_at: Timestamp | None, allowed: int) -> KeyObjec
         monthly_limit=key.monthly_limit,
         requests_per_minute=allowed,
         principal=key.principal,
+    )
+
+
+def webhook_object(endpoint: WebhookEndpoint) -> WebhookObject:
+    """A webhook endpoint without its secret."""
+    disabled = None if endpoint.disabled_at is None else int(endpoint.disabled_at)
+    return WebhookObject(
+        id=endpoint.id,
+        created_at=int(endpoint.created_at),
+        updated_at=int(endpoint.updated_at),
+        name=endpoint.name,
+        url=endpoint.url,
+        event_types=endpoint.event_types,
+        spotune=WebhookDetails(disabled_at=disabled),
     )
 
 

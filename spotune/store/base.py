@@ -13,6 +13,7 @@ from spotune.contracts.history import FinishedRun
 from spotune.contracts.identity import ApiKey, TenantLedger
 from spotune.contracts.job import ActiveJob, Decision, JobRecord, LogEvent, OutboxEntry
 from spotune.contracts.lines import LineState, Tally
+from spotune.contracts.notifications import WebhookEndpoint
 
 T = TypeVar("T")
 
@@ -55,7 +56,32 @@ class LineFull(Exception):
         self.line = state.line
 
 
-class Store(Protocol):
+class NoticeStore(Protocol):
+    """What notifications need: where tenants want them, and which warnings were told."""
+
+    def create_webhook(self, endpoint: WebhookEndpoint) -> None:
+        """Keep a new endpoint."""
+
+    def replace_webhook(self, endpoint: WebhookEndpoint) -> bool:
+        """Keep an endpoint's changed record; False, and nothing is kept, where it was deleted meanwhile."""
+
+    def get_webhook(self, tenant: str, endpoint_id: str) -> WebhookEndpoint | None:
+        """One endpoint, read consistently."""
+
+    def list_webhooks(self, tenant: str) -> tuple[WebhookEndpoint, ...]:
+        """All endpoints of a tenant, newest first, read consistently."""
+
+    def delete_webhook(self, tenant: str, endpoint_id: str) -> bool:
+        """Forget an endpoint; False where there was none."""
+
+    def told_level(self, tenant: str, month: str) -> int:
+        """The highest level, in per cent, that the tenant was warned of in this month; 0 where none."""
+
+    def note_told_level(self, tenant: str, month: str, level: int) -> None:
+        """Remember that this level was told. A lower one than is known changes nothing."""
+
+
+class Store(NoticeStore, Protocol):
     """Money: a reservation adds to `reserved`, a release takes off it, a settlement adds to `billed`. An attempt is
     settled by one decision that releases what was reserved for it and settles what was billed. A decision that
     reserves is refused where `reserved + billed` would end above the limit; one that only settles never is, since

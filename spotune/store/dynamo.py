@@ -20,6 +20,7 @@ from spotune.contracts.lines import LineState, Tally
 from spotune.store import items
 from spotune.store.base import NO_LIMITS, Page
 from spotune.store.counters import ledger_writes, line_writes
+from spotune.store.dynamo_notices import DynamoNotices
 from spotune.store.items import Item, number, text
 from spotune.store.records import change_of, is_id, moment, owned_by_another, unknown_cursor
 from spotune.store.transaction import ConditionFailed, Transaction, call
@@ -30,7 +31,7 @@ MOST_KEYS = 1000
 """A tenant's that are listed."""
 
 
-class DynamoStore:
+class DynamoStore(DynamoNotices):
     """Fulfils `spotune.store.base.Store`. Safe among threads, as the client is.
 
     Args:

@@ -14,6 +14,7 @@ from spotune.contracts.history import FinishedRun
 from spotune.contracts.identity import ApiKey, TenantLedger
 from spotune.contracts.job import ActiveJob, JobRecord, LogEvent, OutboxEntry, active_job
 from spotune.contracts.lines import LineState, Tally
+from spotune.contracts.notifications import WebhookEndpoint
 from spotune.store.records import decode, encode, moment
 
 C = TypeVar("C", bound=Contract)
@@ -96,6 +97,16 @@ def line_key(line: str) -> Item:
     return {"pk": text(f"LINE#{line}"), "sk": text("LINE")}
 
 
+def webhook_key(tenant: str, endpoint_id: str) -> Item:
+    """A webhook endpoint's key. All of a tenant's share a partition."""
+    return {"pk": text(f"WEBHOOKS#{tenant}"), "sk": text(endpoint_id)}
+
+
+def told_key(tenant: str, month: str) -> Item:
+    """The key of the highest warning that was told of a tenant's month."""
+    return {"pk": text(f"TOLD#{tenant}"), "sk": text(month)}
+
+
 def jobs_of(tenant: str) -> str:
     """`gsi1pk` of a tenant's jobs."""
     return f"JOBS#{tenant}"
@@ -144,6 +155,11 @@ def use_item(key: ApiKey, at: Timestamp) -> Item:
 def window_key(sha256: str, until: int) -> Item:
     """The key of an API key's requests in the window that ends then."""
     return {"pk": text(f"KEY#{sha256}"), "sk": text(f"RATE#{until}")}
+
+
+def webhook_item(endpoint: WebhookEndpoint) -> Item:
+    """A webhook endpoint, without a secret."""
+    return webhook_key(endpoint.tenant, endpoint.id) | _content(endpoint, endpoint.tenant)
 
 
 def file_item(record: FileRecord) -> Item:

@@ -20,6 +20,7 @@ from spotune.contracts.identity import ApiKey, TenantLedger
 from spotune.contracts.job import ActiveJob, Decision, JobRecord, LedgerChange, LogEvent, OutboxEntry, active_job
 from spotune.contracts.lines import LineChange, LineState, Tally
 from spotune.store.base import NO_LIMITS, LedgerImbalance, LimitReached, LineFull, Page, month_of
+from spotune.store.memory_notices import MemoryNotices
 from spotune.store.records import change_of, decode, encode, moment, owned_by_another, unknown_cursor
 
 R = TypeVar("R", FileRecord, JobRecord, FinishedRun)
@@ -29,10 +30,11 @@ WINDOWS_KEPT = 10
 """Of a key's counted requests: clocks are not so far apart."""
 
 
-class MemoryStore:
+class MemoryStore(MemoryNotices):
     """Fulfils `spotune.store.base.Store`. Safe among threads; lost with the process."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._lock = threading.RLock()
         self._keys: dict[str, bytes] = {}
         self._uses: dict[tuple[str, str], Timestamp] = {}

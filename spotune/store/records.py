@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from spotune.contracts.errors import RequestRefused, TooLarge
 from spotune.contracts.files import FileRecord
 from spotune.contracts.history import FinishedRun
 from spotune.contracts.job import Decision, JobRecord, LogEvent, OutboxEntry
+from spotune.contracts.notifications import WebhookEndpoint
 
 C = TypeVar("C", bound=Contract)
 
@@ -92,6 +94,11 @@ def decode(model: type[C], body: bytes) -> C:
 def moment(at: Timestamp, record_id: str = "") -> str:
     """A text that sorts by time, then by id."""
     return f"{at:017.6f}#{record_id}"
+
+
+def newest_first(endpoints: Iterable[WebhookEndpoint]) -> tuple[WebhookEndpoint, ...]:
+    """A tenant's endpoints as they are listed."""
+    return tuple(sorted(endpoints, key=lambda one: (-one.created_at, one.id)))
 
 
 def is_id(value: str) -> bool:

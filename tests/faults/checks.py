@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from math import ceil
@@ -66,6 +67,7 @@ class Watcher:
         self.violations += [f"{one}: training jobs of no submission" for one in trained if one not in known]
         self.violations += [f"{job.id}: {words}" for job in self._jobs() for words in self._not_copied(job)]
         self._ledgers_are_the_sums_of_their_jobs()
+        self._ends_are_told()
 
     def jobs(self) -> list[JobRecord]:
         """All jobs as the store has them."""
@@ -99,6 +101,14 @@ class Watcher:
         for name in (f"checkpoint-{step}/{file}" for step in (20, 40) for file in CHECKPOINT_FILES):
             if self._world.objects.head(folder + name) is None:
                 yield f"trained without {name} of {job.resumption.job_id}"
+
+    def _ends_are_told(self) -> None:
+        """At least once, under the job's own id, to whoever takes what the installation publishes."""
+        told = {
+            (str(sent["type"]), json.loads(str(sent["body"]))["data"]["id"]) for sent in self._world.deliveries.messages
+        }
+        ended = {(f"fine_tuning.job.{job.state}", job.id) for job in self._jobs() if job.terminal}
+        self.violations += [f"{job_id}: {kind} was told to nobody" for kind, job_id in sorted(ended - told)]
 
     def _gaps(self, job: JobRecord) -> Iterator[str]:
         log = self._world.store.list_log(job.tenant, job.id, after=0, limit=10_000).items

@@ -265,6 +265,11 @@ def _copy_the_manifest_first() -> None:
     resumption._copy_checkpoint = copy
 
 
+def _tell_nobody() -> None:
+    """As a process that is killed on the way, and takes the command off first."""
+    launch.notify = lambda here, job, command: None  # type: ignore[attr-defined]
+
+
 MUTANTS: dict[str, Patch] = {
     "start a retry without its checkpoint": _retry_without_the_checkpoint,
     "copy a checkpoint's manifest first": _copy_the_manifest_first,
@@ -289,6 +294,7 @@ MUTANTS: dict[str, Patch] = {
     "count those who have left a line": _never_leave_the_line,
     "book a micro-dollar too much": _pay_from_another_ledger,
     "resume what has ended": _resume_what_has_ended,
+    "take a notification off the outbox unsent": _tell_nobody,
     "believe a refusal while the training job lives": _believe_a_refusal_while_the_training_job_lives,
 }
 

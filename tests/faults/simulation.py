@@ -26,7 +26,7 @@ from spotune.service.submit import submit
 from tests import tiny_model
 from tests.faults.checks import Watcher
 from tests.faults.nemesis import Killed
-from tests.faults.world import make_world
+from tests.faults.world import SKEW, make_world
 from tests.in_process import Answer, Client, Context, sqs_record
 
 TENANTS = ("acme", "beta", "gamma")
@@ -136,7 +136,9 @@ class _Simulation:
             passed, pause = passed + pause, min(pause * 1.02, 3600.0)
 
     def _open(self) -> bool:
-        return any(not job.terminal and job.state != "paused" for job in self._watcher.jobs())
+        """Jobs on their way, or commands that are still to be run."""
+        waiting = next(self._world.store.pending_commands(self._world.clock.now() + SKEW), None) is not None
+        return waiting or any(not job.terminal and job.state != "paused" for job in self._watcher.jobs())
 
     def _pass(self, seconds: float) -> None:
         """Let time pass event by event, delivering what each leaves behind."""

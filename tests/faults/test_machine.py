@@ -24,7 +24,7 @@ from spotune.service.submit import submit
 from tests import tiny_model
 from tests.faults.checks import Watcher
 from tests.faults.nemesis import Killed, Nemesis
-from tests.faults.world import World, make_world
+from tests.faults.world import SKEW, World, make_world
 from tests.in_process import client_of
 
 TENANTS = ("acme", "beta")
@@ -37,6 +37,9 @@ FAULTS = st.sampled_from(
         "store conflict",
         "queue unavailable",
         "killed before queue",
+        "killed before deliveries",
+        "killed after deliveries",
+        "deliveries unavailable",
         "s3 unavailable",
         "sagemaker throttled",
         "sagemaker timeout",
@@ -167,7 +170,8 @@ class ControlPlane(RuleBasedStateMachine):
         self.capacity(there=True)
         self.quota(limit=20)
         for _ in range(200):
-            if all(job.terminal or job.state == "paused" for job in self.watcher.jobs()):
+            told = next(self.world.store.pending_commands(self.world.clock.now() + SKEW), None) is None
+            if told and all(job.terminal or job.state == "paused" for job in self.watcher.jobs()):
                 break
             self.world.clock.advance(1200)
             self.reconcile()

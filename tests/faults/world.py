@@ -9,7 +9,16 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from spotune.aws.memory import MemoryMarket, MemoryMetrics, MemoryObjects, MemoryQueue
+from spotune.aws.memory import (
+    MemoryDeliveries,
+    MemoryMarket,
+    MemoryMetrics,
+    MemoryObjects,
+    MemoryQueue,
+    MemorySecret,
+    MemoryTopic,
+    MemoryWebhooks,
+)
 from spotune.aws.training_jobs import TrainingJobs
 from spotune.contracts import layout
 from spotune.contracts.base import MICRO
@@ -19,7 +28,7 @@ from spotune.local.double.faults import ServiceError
 from spotune.local.double.job import Request
 from spotune.local.double.scripted_runner import Script, ScriptedDouble
 from spotune.local.double.settings import Timing
-from spotune.service.installation import Installation, Settings
+from spotune.service.installation import Installation, Outlets, Settings
 from spotune.store.memory import MemoryStore
 from tests import tiny_model
 from tests.checkpoints import leave_checkpoint, leave_notes
@@ -35,7 +44,16 @@ SKEW = 60.0
 TIMING = Timing(capacity_retry=120, capacity_patience=1800)
 
 _STORE_WRITES = frozenset(
-    {"create_job", "commit", "complete_command", "put_file", "put_key", "delete_file", "count_request"}
+    {
+        "create_job",
+        "commit",
+        "complete_command",
+        "put_file",
+        "put_key",
+        "delete_file",
+        "count_request",
+        "note_told_level",
+    }
 )
 _OBJECT_WRITES = frozenset({"write", "delete", "copy"})
 
@@ -50,6 +68,7 @@ class World:
     store: MemoryStore
     objects: MemoryObjects
     queue: MemoryQueue
+    deliveries: MemoryDeliveries
     here: Installation
     events: list[str] = field(default_factory=list)
     """Training jobs whose state changed and whose event is to be delivered."""
@@ -73,7 +92,7 @@ def make_world(seed: int, nemesis: Nemesis | None = None) -> World:
     )
     clock = double.virtual_clock
     objects._clock = clock.now
-    store, queue = MemoryStore(), MemoryQueue()
+    store, queue, deliveries = MemoryStore(), MemoryQueue(), MemoryDeliveries()
     here = Installation(
         settings=_settings(),
         store=Faulty(store, nemesis, "store", writes=_STORE_WRITES, conflicts=frozenset({"commit"})),  # type: ignore[arg-type]
@@ -82,12 +101,18 @@ def make_world(seed: int, nemesis: Nemesis | None = None) -> World:
         queue=Faulty(queue, nemesis, "queue", writes=frozenset({"send"})),  # type: ignore[arg-type]
         market=MemoryMarket(),
         metrics=MemoryMetrics(),
+        outlets=Outlets(
+            deliveries=Faulty(deliveries, nemesis, "deliveries", writes=frozenset({"send"})),  # type: ignore[arg-type]
+            topic=MemoryTopic(),
+            webhooks=MemoryWebhooks(),
+            secret=MemorySecret(),
+        ),
         clock=_SkewedClock(clock, nemesis),
     )
     folder = layout.base_model_uri("models", tiny_model.NAME)
     for name, body in tiny_model.files().items():
         objects.write(folder + name, body)
-    return World(seed, nemesis, double, store, objects, queue, here, events)
+    return World(seed, nemesis, double, store, objects, queue, deliveries, here, events)
 
 
 class _SkewedClock:

@@ -14,10 +14,11 @@ from handlers.api import OPEN, app
 from spotune.contracts.identity import EVERY_SCOPE, Scope
 from spotune.service.installation import install
 from spotune.service.keys import issue_key
-from spotune.store.base import Store
+from spotune.store.base import NoticeStore, Store
 from spotune.store.memory import MemoryStore
 from tests import tiny_model
 from tests.handlers.test_jobs import JOBS, body_for
+from tests.handlers.test_webhooks import ENDPOINTS
 from tests.in_process import Client, World
 from tests.tiny_model import chat_rows
 
@@ -46,6 +47,14 @@ NEEDS: dict[tuple[str, str], Scope] = {
     ("POST", "/v1/keys"): "admin",
     ("GET", "/v1/keys"): "admin",
     ("DELETE", "/v1/keys/<key_id>"): "admin",
+    ("POST", ENDPOINTS): "admin",
+    ("GET", ENDPOINTS): "admin",
+    ("GET", f"{ENDPOINTS}/<endpoint_id>"): "admin",
+    ("POST", f"{ENDPOINTS}/<endpoint_id>"): "admin",
+    ("DELETE", f"{ENDPOINTS}/<endpoint_id>"): "admin",
+    ("POST", f"{ENDPOINTS}/<endpoint_id>/rotate_secret"): "admin",
+    ("POST", f"{ENDPOINTS}/<endpoint_id>/test"): "admin",
+    ("GET", "/v1/webhook_event_types"): "admin",
     ("GET", "/v1/models"): "read",
     ("GET", "/v1/models/.+"): "read",
 }
@@ -89,7 +98,7 @@ def path_of(route: str, ids: dict[str, str]) -> str:
     return route.replace(".+", "no/such-model")
 
 
-NOBODYS = {"file_id": "file-x", "job_id": "ftjob-x", "key_id": "key-x"}
+NOBODYS = {"file_id": "file-x", "job_id": "ftjob-x", "key_id": "key-x", "endpoint_id": "we_x"}
 
 
 def test_every_route_has_its_scope_written_down() -> None:
@@ -126,7 +135,7 @@ class Kept:
 
 
 def everything(world: World) -> Kept:
-    counters = ("_lock", "_uses", "_windows")
+    counters = ("_lock", "_noticing", "_uses", "_windows")
     store = {name: repr(value) for name, value in vars(world.store).items() if name not in counters}
     return Kept(store, repr(vars(world.objects)), repr(vars(world.queue)))
 
@@ -137,8 +146,9 @@ def owned(world: World, client: Client) -> dict[str, str]:
     file_id = client.upload(chat_rows(40))
     job = client.call("POST", JOBS, {**body_for(file_id), "model": tiny_model.NAME}).body
     key = client.call("POST", "/v1/keys", {"name": "ci"}).body
+    hook = client.call("POST", ENDPOINTS, {"name": "ci", "url": "https://hooks.example.com/"}).body
     world.run_queue()
-    return {"file_id": file_id, "job_id": job["id"], "key_id": key["id"]}
+    return {"file_id": file_id, "job_id": job["id"], "key_id": key["id"], "endpoint_id": hook["id"]}
 
 
 @pytest.mark.parametrize("route", [route for route in routes() if "<" in route[1]], ids=" ".join)
@@ -167,8 +177,9 @@ def test_another_tenant_s_things_are_in_no_list_and_no_answer(
 
 
 def test_every_method_of_the_store_takes_a_tenant_or_a_record_that_has_one() -> None:
-    methods = {name: method for name, method in vars(Store).items() if not name.startswith("_") and callable(method)}
-    owners = {"tenant", "key", "record", "decision", "before", "entry", "ledger"}
+    named = {**vars(NoticeStore), **vars(Store)}
+    methods = {name: method for name, method in named.items() if not name.startswith("_") and callable(method)}
+    owners = {"endpoint", "tenant", "key", "record", "decision", "before", "entry", "ledger"}
     without = {name for name, method in methods.items() if not owners & set(inspect.signature(method).parameters)}
     assert without == OF_ALL_TENANTS
 

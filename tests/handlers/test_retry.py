@@ -60,7 +60,9 @@ def failed(world: World, client: Client) -> JobRecord:
     leave_checkpoint(world.objects, job, 20, best_step=20)
     leave_checkpoint(world.objects, job, 40, best_step=20)
     leave_notes(world.objects, job, step=45, total_steps=100)
-    return fail(world, job)
+    ended = fail(world, job)
+    world.run_queue()  # its end is told
+    return ended
 
 
 def retry(client: Client, job: JobRecord, **changes: object) -> Answer:
@@ -267,6 +269,7 @@ def test_what_lives_or_succeeded_is_not_retried(world: World, client: Client) ->
     world.run_queue()
     world.training_jobs.observe(f"{job.id}-1", status="Stopped", secondary_status="Stopped")
     observe(world.here, f"{job.id}-1")
+    world.run_queue()  # its pause is told
     answers += [retry(client, job), retry(client, job, dry_run=True)]
     assert [(answer.status, answer.error["code"]) for answer in answers] == [(409, "wrong_state")] * 3
     assert "resume" in answers[1].error["message"]

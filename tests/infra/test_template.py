@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from spotune.contracts.addresses import parse_networks
 
 TEMPLATE = Path(__file__).parents[2] / "infra" / "template.yaml"
 
@@ -87,7 +90,7 @@ def test_the_template_uses_no_yaml_alias_since_cloudformation_takes_none() -> No
 def test_each_function_has_a_role_and_a_log_of_its_own() -> None:
     roles = [body["Role"]["Fn::GetAtt"] for body in FUNCTIONS.values()]
     logs = [body["LoggingConfig"]["LogGroup"]["Ref"] for body in FUNCTIONS.values()]
-    assert len(set(roles)) == len(set(logs)) == len(FUNCTIONS) == 6
+    assert len(set(roles)) == len(set(logs)) == len(FUNCTIONS) == 7
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -181,6 +184,85 @@ def test_the_queue_hides_a_message_six_times_as_long_as_its_function_runs() -> N
     assert queue["VisibilityTimeout"] >= 6 * FUNCTIONS["LaunchFunction"]["Timeout"]
     assert queue["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": "LaunchDeadLetters.Arn"}
     assert all(queue["SqsManagedSseEnabled"] for queue in of_type("AWS::SQS::Queue").values())
+
+
+def test_a_delivery_is_tried_as_often_as_its_pauses_say_and_is_then_a_dead_letter() -> None:
+    from spotune.service.deliver import JITTER, PAUSES, TRIES
+
+    queue = RESOURCES["DeliveryQueue"]["Properties"]
+    assert queue["VisibilityTimeout"] >= 6 * FUNCTIONS["DeliverFunction"]["Timeout"]
+    assert queue["RedrivePolicy"] == {
+        "deadLetterTargetArn": {"Fn::GetAtt": "DeliveryDeadLetters.Arn"},
+        "maxReceiveCount": TRIES,
+    }
+    assert queue["MessageRetentionPeriod"] > sum(PAUSES) * (1 + JITTER) + TRIES * queue["VisibilityTimeout"]
+
+
+def test_a_delivery_waits_for_no_other_and_its_failure_is_reported_by_its_message() -> None:
+    events = FUNCTIONS["DeliverFunction"]["Events"]["Deliveries"]["Properties"]
+    assert (events["BatchSize"], events["FunctionResponseTypes"]) == (1, ["ReportBatchItemFailures"])
+    assert events["ScalingConfig"]["MaximumConcurrency"] >= 10
+
+
+def test_a_delivery_has_time_for_a_name_server_an_exchange_and_our_own_services() -> None:
+    from spotune.aws.webhooks import TIME_LIMIT
+
+    assert FUNCTIONS["DeliverFunction"]["Timeout"] >= TIME_LIMIT + 15
+    assert FUNCTIONS["ApiFunction"]["Timeout"] >= TIME_LIMIT + 15
+
+
+def test_whoever_posts_to_strangers_reads_no_job_and_no_object_and_starts_nothing() -> None:
+    """What a receiver could make it do is bounded by what it may do."""
+    assert actions("DeliverRole", "dynamodb") == {"dynamodb:GetItem", "dynamodb:PutItem"}
+    (grant,) = (s for s in statements("DeliverRole") if "dynamodb:GetItem" in s["Action"])
+    assert grant["Condition"]["ForAllValues:StringLike"] == {"dynamodb:LeadingKeys": ["WEBHOOKS#*"]}
+    assert grant["Condition"]["Null"] == {"dynamodb:LeadingKeys": "false"}
+    assert not actions("DeliverRole", "s3") | actions("DeliverRole", "sagemaker") | actions("DeliverRole", "iam")
+    assert "sqs:SendMessage" not in actions("DeliverRole", "sqs")
+
+
+def test_the_signing_secret_is_made_by_the_stack_and_read_by_two_roles() -> None:
+    secret = RESOURCES["SigningSecret"]
+    assert secret["DeletionPolicy"] == "Retain"
+    assert secret["Properties"]["GenerateSecretString"]["PasswordLength"] >= 43
+    readers = {role for role in ROLES if actions(role, "secretsmanager")}
+    assert readers == {"ApiRole", "DeliverRole"}
+    for role in readers:
+        (grant,) = (s for s in statements(role) if "secretsmanager" in str(s["Action"]))
+        assert (grant["Action"], grant["Resource"]) == ("secretsmanager:GetSecretValue", {"Ref": "SigningSecret"})
+
+
+def test_only_deliveries_are_published_and_only_commands_send_deliveries() -> None:
+    assert {role for role in ROLES if actions(role, "sns")} == {"DeliverRole"}
+    queues = {
+        role: s for role in ROLES for s in statements(role) if s["Resource"] == {"Fn::GetAtt": "DeliveryQueue.Arn"}
+    }
+    senders = {role for role, s in queues.items() if "sqs:SendMessage" in listed(s["Action"])}
+    assert senders == {"LaunchRole"}
+    assert RESOURCES["Notifications"]["Properties"]["KmsMasterKeyId"] == "alias/aws/sns"
+
+
+def test_no_network_is_opened_to_webhooks_unless_the_deployment_says_so() -> None:
+    parameter = DOCUMENT["Parameters"]["WebhookNetworks"]
+    pattern = re.compile(parameter["AllowedPattern"])
+    assert parameter["Default"] == ""
+    for text in ("", "10.0.0.0/8", "10.0.0.0/8,fd00::/8"):
+        assert pattern.fullmatch(text)
+        parse_networks(text)
+    assert not [text for text in ("10.0.0.0", "internal", "10.0.0.0/8,", "*") if pattern.fullmatch(text)]
+    for name in ("ApiFunction", "DeliverFunction"):
+        variables = FUNCTIONS[name]["Environment"]["Variables"]
+        assert variables["SPOTUNE_WEBHOOK_NETWORKS"] == {"Ref": "WebhookNetworks"}
+
+
+def test_the_functions_environments_name_every_outlet_that_they_use() -> None:
+    wanted = {
+        "ApiFunction": {"SIGNING_SECRET_ARN"},
+        "LaunchFunction": {"DELIVERY_QUEUE_URL"},
+        "DeliverFunction": {"DELIVERY_QUEUE_URL", "TOPIC_ARN", "SIGNING_SECRET_ARN"},
+    }
+    for name, variables in wanted.items():
+        assert {f"SPOTUNE_{one}" for one in variables} <= {*FUNCTIONS[name]["Environment"]["Variables"]}
 
 
 def test_a_dataset_check_has_time_and_holds_back_no_other_command() -> None:

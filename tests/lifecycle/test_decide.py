@@ -77,7 +77,7 @@ def test_a_cap_too_small_for_any_run_fails_before_anything_is_ordered() -> None:
     assert decision.job.state == "failed"
     assert decision.job.error is not None
     assert decision.job.error.code == "budget_exhausted"
-    assert decision.commands == ()
+    assert [command.kind for command in decision.commands] == ["notify"]
     assert decision.ledger.reserve == 0
 
 
@@ -207,7 +207,7 @@ def test_a_job_whose_line_is_full_stands_in_it_and_reserves_nothing(line: str) -
     waiting = decision.job
     assert (waiting.state, waiting.line, waiting.attempts) == ("queued", line, ())
     assert decision.ledger == LedgerChange()
-    assert decision.commands == ()
+    assert [command.kind for command in decision.commands] == ["notify"]
     assert decision.lines == (LineChange(line=line, waiting=1),)
     assert waiting.waiting_for
     called = decide(waiting, TurnCame(), NOW + 60)

@@ -17,16 +17,20 @@ from spotune.local.bundle import DISTRIBUTIONS, LEFT_OUT, BundleSources
 AT_FIRST_USE = (
     *("boto3", "jinja2", "tokenizers"),
     *(
+        "spotune.aws.deliveries",
         "spotune.aws.market",
         "spotune.aws.objects",
         "spotune.aws.queue",
+        "spotune.aws.secrets",
+        "spotune.aws.topic",
         "spotune.aws.training_jobs",
+        "spotune.aws.webhooks",
         "spotune.data.tokens",
         "spotune.planner",
     ),
     "spotune.store.dynamo",
 )
-HANDLERS = ("api", "keys", "launch", "reconcile", "refresh_market", "training_changed")
+HANDLERS = ("api", "deliver", "keys", "launch", "reconcile", "refresh_market", "training_changed")
 
 
 @pytest.fixture(scope="module")
