@@ -11,7 +11,7 @@ import handlers.api
 from spotune.aws.memory import MemoryMarket, MemoryMetrics, MemoryObjects, MemoryQueue, MemoryTrainingJobs
 from spotune.contracts import layout
 from spotune.contracts.base import MICRO
-from spotune.service.installation import Installation, Settings
+from spotune.service.installation import Installation, Place, Settings
 from spotune.service.keys import issue_key
 from spotune.service.launch import run_command
 from spotune.store.memory import MemoryStore
@@ -41,6 +41,8 @@ class World:
     market: MemoryMarket
     metrics: MemoryMetrics
     clock: Clock
+    elsewhere: dict[str, MemoryTrainingJobs] = field(default_factory=dict)
+    """SageMaker in each further region."""
 
     def run_queue(self) -> int:
         """Deliver what is on the queue, and what that puts there; how many messages it was."""
@@ -53,7 +55,12 @@ class World:
 
 
 def world(
-    monthly_limit_usd: float = 1000, default_budget_usd: float = 20, *, jobs: int = 1000, jobs_per_tenant: int = 1000
+    monthly_limit_usd: float = 1000,
+    default_budget_usd: float = 20,
+    *,
+    jobs: int = 1000,
+    jobs_per_tenant: int = 1000,
+    further_regions: tuple[str, ...] = (),
 ) -> World:
     """A fresh installation with the tiny base model in it."""
     settings = Settings(
@@ -74,11 +81,25 @@ def world(
     store, objects, queue = MemoryStore(), MemoryObjects(clock), MemoryQueue()
     training_jobs = MemoryTrainingJobs()
     market, metrics = MemoryMarket(), MemoryMetrics()
-    here = Installation(settings, store, objects, training_jobs, queue, market, metrics, clock)
+    elsewhere = {region: MemoryTrainingJobs() for region in further_regions}
+    further = tuple(_place(region, jobs) for region, jobs in elsewhere.items())
+    here = Installation(settings, store, objects, training_jobs, queue, market, metrics, clock, further)
     folder = layout.base_model_uri("models", tiny_model.NAME)
     for name, body in tiny_model.files().items():
         objects.write(folder + name, body)
-    return World(here, store, objects, training_jobs, queue, market, metrics, clock)
+    return World(here, store, objects, training_jobs, queue, market, metrics, clock, elsewhere)
+
+
+def _place(region: str, training_jobs: MemoryTrainingJobs) -> Place:
+    return Place(
+        region=region,
+        data_bucket=f"{region}-data",
+        artifacts_bucket=f"{region}-jobs",
+        models_bucket=f"{region}-models",
+        training_image=f"123456789012.dkr.ecr.{region}.amazonaws.com/spotune:1",
+        training_jobs=training_jobs,
+        market=MemoryMarket(),
+    )
 
 
 @dataclass(frozen=True)
