@@ -26,7 +26,7 @@ from spotune.service.submit import submit
 from tests import tiny_model
 from tests.faults.checks import Watcher
 from tests.faults.nemesis import Killed
-from tests.faults.world import make_world
+from tests.faults.world import AWAY, make_world
 from tests.in_process import Answer, Client, Context, sqs_record
 
 TENANTS = ("acme", "beta", "gamma")
@@ -251,6 +251,8 @@ class _Simulation:
                 constraints["finish_within_hours"] = chance.choice([2, 4, 8])
             if chance.random() < 0.2:
                 constraints["market"] = chance.choice(["spot", "on_demand"])
+            if Random(f"{self._world.seed}:{key}:region").random() < 0.25:
+                constraints["regions"] = [AWAY]
             request = {"model": tiny_model.NAME, "training_file": self._files[tenant], "constraints": constraints}
             self._requests[key] = tenant, JobRequest.model_validate(request)
         return self._requests[key][1].model_dump(mode="json", exclude_unset=True)
