@@ -94,7 +94,9 @@ class _Simulation:
         install(world.here)
         for tenant in TENANTS:
             self._clients[tenant] = Client(issue_key(world.here, tenant, "faults"))
-            self._files[tenant] = self._clients[tenant].upload(tiny_model.chat_rows(24))
+            # Not uploaded: an uploaded file's id is chance's, and a retry's own id follows from it.
+            self._files[tenant] = f"s3://data/{tenant}/rows.jsonl"
+            world.objects.write(self._files[tenant], tiny_model.chat_rows(24))
         world.nemesis.interleave = self._another_process
         world.nemesis.calm = False
         self._plan_the_storm()
