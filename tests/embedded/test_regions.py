@@ -17,7 +17,7 @@ from spotune.cli.connection import Connection
 from spotune.contracts.api import JobObject
 from spotune.contracts.layout import split_uri
 from spotune.local import stack as embedded
-from spotune.local.deployment import STACK, _await_outputs, client
+from spotune.local.deployment import CODE_BUCKET, STACK, _await_outputs, client
 from spotune.local.models import add_base_model
 from spotune.local.state import ACCOUNT, EVENT_SOURCE, StackState
 from tests import tiny_model
@@ -62,7 +62,7 @@ def add_region(state: StackState) -> None:
     kept = {one["ParameterKey"]: one["ParameterValue"] for one in stack["Parameters"]}
     here.update_stack(
         StackName=STACK,
-        TemplateBody=embedded.TEMPLATE.read_text(),
+        TemplateURL=f"{state.emulator_url}/{CODE_BUCKET}/{embedded.TEMPLATE.name}",
         Parameters=parameters(**(kept | {"FurtherRegions": AWAY})),
         Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
     )
