@@ -28,7 +28,7 @@ check: $(READY)  ## format, lint, types, import directions, dead code, template,
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/vulture
-	$(BIN)/cfn-lint infra/template.yaml
+	$(BIN)/cfn-lint infra/template.yaml infra/region.yaml
 	$(BIN)/python docs/errors.py --check
 	$(BIN)/python docs/lifecycle.py --check
 

@@ -21,7 +21,7 @@ from spotune.aws.memory import (
 )
 from spotune.contracts import layout
 from spotune.contracts.base import MICRO
-from spotune.service.installation import Installation, Outlets, Settings
+from spotune.service.installation import Installation, Outlets, Place, Settings
 from spotune.service.keys import issue_key
 from spotune.service.launch import run_command
 from spotune.store.memory import MemoryStore
@@ -54,6 +54,8 @@ class World:
     deliveries: MemoryDeliveries
     topic: MemoryTopic
     webhooks: MemoryWebhooks
+    elsewhere: dict[str, MemoryTrainingJobs] = field(default_factory=dict)
+    """SageMaker in each further region."""
 
     def run_queue(self) -> int:
         """Deliver what is on the queue, and what that puts there; how many messages it was."""
@@ -66,7 +68,12 @@ class World:
 
 
 def world(
-    monthly_limit_usd: float = 1000, default_budget_usd: float = 20, *, jobs: int = 1000, jobs_per_tenant: int = 1000
+    monthly_limit_usd: float = 1000,
+    default_budget_usd: float = 20,
+    *,
+    jobs: int = 1000,
+    jobs_per_tenant: int = 1000,
+    further_regions: tuple[str, ...] = (),
 ) -> World:
     """A fresh installation with the tiny base model in it."""
     settings = Settings(
@@ -89,11 +96,26 @@ def world(
     market, metrics = MemoryMarket(), MemoryMetrics()
     deliveries, topic, webhooks = MemoryDeliveries(), MemoryTopic(), MemoryWebhooks()
     outlets = Outlets(deliveries, topic, webhooks, MemorySecret())
-    here = Installation(settings, store, objects, training_jobs, queue, market, metrics, outlets, clock)
+    elsewhere = {region: MemoryTrainingJobs() for region in further_regions}
+    further = tuple(_place(region, jobs) for region, jobs in elsewhere.items())
+    here = Installation(settings, store, objects, training_jobs, queue, market, metrics, outlets, clock, further)
     folder = layout.base_model_uri("models", tiny_model.NAME)
     for name, body in tiny_model.files().items():
         objects.write(folder + name, body)
-    return World(here, store, objects, training_jobs, queue, market, metrics, clock, deliveries, topic, webhooks)
+    told = (deliveries, topic, webhooks)
+    return World(here, store, objects, training_jobs, queue, market, metrics, clock, *told, elsewhere)
+
+
+def _place(region: str, training_jobs: MemoryTrainingJobs) -> Place:
+    return Place(
+        region=region,
+        data_bucket=f"{region}-data",
+        artifacts_bucket=f"{region}-jobs",
+        models_bucket=f"{region}-models",
+        training_image=f"123456789012.dkr.ecr.{region}.amazonaws.com/spotune:1",
+        training_jobs=training_jobs,
+        market=MemoryMarket(),
+    )
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -20,6 +20,9 @@ MAX_PARTS = 2_000
 
 STAGE_VARIABLE = "SPOTUNE_STAGE"
 """Of a training job's environment: which installation of the account started it."""
+
+MAX_COPIED_PARTS = 10_000
+"""Of one copy: S3's own limit."""
 
 RefusalReason = Literal["quota", "capacity", "invalid", "not_permitted"]
 
@@ -41,6 +44,14 @@ class ObjectMissing(Exception):
         super().__init__(f"{uri}: {reason}")
         self.uri = uri
         self.reason = reason
+
+
+class SourceChanged(Exception):
+    """An object is not any more the one that was to be copied: it was replaced or deleted meanwhile."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(f"{uri} changed while it was copied")
+        self.uri = uri
 
 
 class NameTaken(Exception):
@@ -142,6 +153,28 @@ class ObjectStore(Protocol):
 
         Raises:
             ObjectMissing: there is no such source, it changed meanwhile, or the target's bucket is missing.
+        """
+
+    def write_new(self, uri: str, body: bytes) -> bool:
+        """Write an object where there is none; False where there is one, which stays. Raises as `write`."""
+
+    def carry(self, source: ObjectInfo, target_uri: str, more_time: Callable[[], bool]) -> bool:
+        """Copy one version of an object to another region, in parts where it is large, a slice of time after the other.
+
+        The parts that an earlier call has copied are not copied again, so the target must stand for this very version
+        of the source.
+
+        Args:
+            source: as it was seen; another version is not copied.
+            more_time: asked before it begins, and before each part.
+
+        Returns:
+            True where the whole copy is there and has the source's size; False where time was up: call again.
+
+        Raises:
+            SourceChanged: the source is another one by now, or gone.
+            ObjectMissing: a bucket is not there.
+            Unavailable: as everywhere, or the copy came out different.
         """
 
     def list(self, prefix_uri: str) -> Iterator[ObjectInfo]:
@@ -258,6 +291,14 @@ def part_bytes(total: int) -> int:
     needed = -(-total // MAX_PARTS)
     mebibytes = -(-needed // 1024**2)
     return max(MIN_PART_BYTES, mebibytes * 1024**2)
+
+
+def copied_parts(total: int, part: int) -> dict[int, tuple[int, int]]:
+    """First and last byte of every part of a copy, by number; parts grow so that S3's 10,000 are enough."""
+    size = max(part, -(-total // MAX_COPIED_PARTS))
+    return {
+        number: (first, min(first + size, total) - 1) for number, first in enumerate(range(0, total, size), start=1)
+    }
 
 
 def check_parts(uri: str, parts: tuple[UploadedPart, ...]) -> None:

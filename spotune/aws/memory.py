@@ -16,10 +16,12 @@ from spotune.aws.base import (
     NameTaken,
     ObjectInfo,
     ObjectMissing,
+    SourceChanged,
     TrainingJobSpec,
     UploadedPart,
     WebhookRefused,
     check_parts,
+    copied_parts,
 )
 from spotune.contracts.addresses import parse_target
 from spotune.contracts.base import MicroUSD, Seconds, Timestamp
@@ -35,7 +37,12 @@ Clock = Callable[[], Timestamp]
 
 
 class MemoryObjects:
-    """Fulfils `ObjectStore`. Any bucket exists. `put_part` stands for a client's PUT to a presigned URL."""
+    """Fulfils `ObjectStore`. Any bucket exists. `put_part` stands for a client's PUT to a presigned URL.
+
+    `copied_bytes` counts what copies moved; `before_part` is called with the source before each of their parts.
+    """
+
+    copy_part_bytes = 64 * 1024
 
     def __init__(self, clock: Clock = time.time) -> None:
         self._clock = clock
@@ -44,6 +51,9 @@ class MemoryObjects:
         self._infos: dict[str, ObjectInfo] = {}
         self._uploads: dict[tuple[str, str], dict[int, bytes]] = {}
         self._numbers = count(1)
+        self._copying: dict[tuple[str, str], dict[int, bytes]] = {}
+        self.copied_bytes = 0
+        self.before_part: Callable[[ObjectInfo], None] = lambda source: None
 
     def read(self, uri: str) -> bytes:
         """See `ObjectStore`."""
@@ -73,6 +83,35 @@ class MemoryObjects:
         """See `ObjectStore`."""
         with self._lock:
             self.write(target_uri, self.read(source_uri))
+
+    def write_new(self, uri: str, body: bytes) -> bool:
+        """See `ObjectStore`."""
+        with self._lock:
+            if _checked(uri) in self._infos:
+                return False
+            self.write(uri, body)
+            return True
+
+    def carry(self, source: ObjectInfo, target_uri: str, more_time: Callable[[], bool]) -> bool:
+        """See `ObjectStore`."""
+        if not more_time():
+            return False
+        parts = self._copying.setdefault((target_uri, source.etag), {})
+        for number, (first, last) in copied_parts(source.bytes, self.copy_part_bytes).items():
+            if number in parts:
+                continue
+            if not more_time():
+                return False
+            self.before_part(source)
+            with self._lock:
+                now = self._infos.get(source.uri)
+                if now is None or now.etag != source.etag:
+                    raise SourceChanged(source.uri)
+                parts[number] = self._bodies[source.uri][first : last + 1]
+                self.copied_bytes += last + 1 - first
+        self.write(target_uri, b"".join(body for _, body in sorted(parts.items())))
+        del self._copying[target_uri, source.etag]
+        return True
 
     def list(self, prefix_uri: str) -> Iterator[ObjectInfo]:
         """See `ObjectStore`."""

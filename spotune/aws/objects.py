@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from botocore.exceptions import HTTPClientError, IncompleteReadError
 
-from spotune.aws.base import AwsRefused, ObjectInfo, ObjectMissing, UploadedPart, check_parts
+from spotune.aws.base import (
+    AwsRefused,
+    ObjectInfo,
+    ObjectMissing,
+    SourceChanged,
+    UploadedPart,
+    check_parts,
+    copied_parts,
+)
 from spotune.aws.clients import call, client, unavailable
 from spotune.contracts.base import Seconds
+from spotune.contracts.errors import Unavailable
 from spotune.contracts.layout import split_uri
 
 CHUNK_BYTES = 256 * 1024
@@ -32,16 +42,23 @@ _READS = frozenset({"get_object", "head_object"})
 
 _CHANGED = frozenset({"PreconditionFailed", "412"})
 
+CARRIED_PART_BYTES = 128 * 1024**2
+"""S3 copies up to 5 GB in one request, and answers when it is done: parts are done sooner, and several at once."""
+
+COPIED_AT_ONCE = 8
+
 
 class Objects:
     """Fulfils `ObjectStore`.
 
     Args:
-        s3: boto3's S3 client; the shared one where none is given.
+        s3: boto3's S3 client; the shared ones where none is given.
+        regions: of buckets that do not lie in the environment's region: S3 answers in a bucket's own region alone.
     """
 
-    def __init__(self, s3: Any = None) -> None:
+    def __init__(self, s3: Any = None, regions: Mapping[str, str] | None = None) -> None:
         self._given = s3
+        self._regions = regions or {}
 
     def read(self, uri: str) -> bytes:
         """See `ObjectStore`."""
@@ -77,6 +94,32 @@ class Objects:
             Config=TransferConfig(multipart_threshold=COPY_PART_BYTES, multipart_chunksize=COPY_PART_BYTES),
         )
 
+    def write_new(self, uri: str, body: bytes) -> bool:
+        """See `ObjectStore`."""
+        bucket, key = split_uri(uri)
+        try:
+            call(self._s3(bucket).put_object, Bucket=bucket, Key=key, Body=body, IfNoneMatch="*")
+        except AwsRefused as error:
+            if error.code in _CHANGED:
+                return False
+            if error.code == "ConditionalRequestConflict":  # another one is being written this moment
+                raise unavailable(error) from error
+            if error.code in _MISSING:
+                raise ObjectMissing(uri, error.code) from error
+            raise
+        return True
+
+    def carry(self, source: ObjectInfo, target_uri: str, more_time: Callable[[], bool]) -> bool:
+        """See `ObjectStore`."""
+        if not more_time():
+            return False
+        if source.bytes <= CARRIED_PART_BYTES:
+            self._copy_call("copy_object", source, target_uri, TaggingDirective="REPLACE")
+        elif not self._copy_parts(source, target_uri, more_time):
+            return False
+        self._check_copy(source, target_uri)
+        return True
+
     def list(self, prefix_uri: str) -> Iterator[ObjectInfo]:
         """See `ObjectStore`."""
         bucket, prefix = split_uri(prefix_uri)
@@ -103,7 +146,7 @@ class Objects:
         """See `ObjectStore`. It also ends with the credentials that sign it: in a Lambda, within hours."""
         bucket, key = split_uri(uri)
         part = {"Bucket": bucket, "Key": key, "UploadId": upload_id, "PartNumber": number}
-        url: str = self._s3.generate_presigned_url("upload_part", Params=part, ExpiresIn=expires_in)
+        url: str = self._s3(bucket).generate_presigned_url("upload_part", Params=part, ExpiresIn=expires_in)
         return url
 
     def uploaded_parts(self, uri: str, upload_id: str) -> tuple[UploadedPart, ...]:
@@ -136,9 +179,78 @@ class Objects:
             if error.reason != "NoSuchUpload":
                 raise
 
-    @property
-    def _s3(self) -> Any:
-        return self._given or client("s3")
+    def _copy_parts(self, source: ObjectInfo, target_uri: str, more_time: Callable[[], bool]) -> bool:
+        wanted = copied_parts(source.bytes, CARRIED_PART_BYTES)
+        upload_id = self._open_upload(target_uri) or self.start_upload(target_uri)
+        sizes = {number: last + 1 - first for number, (first, last) in wanted.items()}
+        try:
+            arrived = self.uploaded_parts(target_uri, upload_id)
+            held = {part.number for part in arrived if part.bytes == sizes.get(part.number)}
+
+            def copy_part(number: int) -> bool:
+                if not more_time():
+                    return False
+                first, last = wanted[number]
+                part = {"UploadId": upload_id, "PartNumber": number, "CopySourceRange": f"bytes={first}-{last}"}
+                self._copy_call("upload_part_copy", source, target_uri, **part)
+                return True
+
+            with ThreadPoolExecutor(COPIED_AT_ONCE) as threads:
+                if not all(list(threads.map(copy_part, sorted(wanted.keys() - held)))):
+                    return False
+            self.complete_upload(target_uri, upload_id)
+        except ObjectMissing as error:
+            # Another delivery of the same command has just completed the same upload.
+            if error.reason != "NoSuchUpload" or self.head(target_uri) is None:
+                raise
+        return True
+
+    def _copy_call(self, operation: str, source: ObjectInfo, target_uri: str, **arguments: object) -> None:
+        source_bucket, source_key = split_uri(source.uri)
+        bucket, key = split_uri(target_uri)
+        try:
+            call(
+                getattr(self._s3(bucket), operation),
+                Bucket=bucket,
+                Key=key,
+                CopySource={"Bucket": source_bucket, "Key": source_key},
+                CopySourceIfMatch=source.etag,
+                **arguments,
+            )
+        except AwsRefused as error:
+            if error.code in _CHANGED or error.code == "NoSuchKey":
+                raise SourceChanged(source.uri) from error
+            if error.code in _MISSING:
+                raise ObjectMissing(target_uri, error.code) from error
+            raise
+
+    def _open_upload(self, uri: str) -> str | None:
+        """The upload that an earlier call began to this key."""
+        bucket, key = split_uri(uri)
+        found = self._mapped("list_multipart_uploads", uri, Bucket=bucket, Prefix=key)
+        return next((str(one["UploadId"]) for one in found.get("Uploads", []) if one["Key"] == key), None)
+
+    def _check_copy(self, source: ObjectInfo, target_uri: str) -> None:
+        """The size always; the ETag where both are MD5s of the whole."""
+        copy = self.head(target_uri)
+        if copy is None or copy.bytes != source.bytes or (copy.etag != source.etag and self._is_md5(source, copy)):
+            self.delete(target_uri)
+            raise Unavailable(
+                f"The copy of {source.uri} at {target_uri} came out different, and was deleted.",
+                code="copy_damaged",
+                remedy="It is copied again.",
+            )
+
+    def _is_md5(self, *objects: ObjectInfo) -> bool:
+        """False for what was uploaded in parts, or encrypted with a key of KMS."""
+        if any("-" in one.etag for one in objects):
+            return False
+        found = (self._call("head_object", one.uri) for one in objects)
+        return all(one.get("ServerSideEncryption", "AES256") == "AES256" for one in found)
+
+    def _s3(self, bucket: str) -> Any:
+        region = self._regions.get(bucket)
+        return self._given or (client("s3", region) if region else client("s3"))
 
     def _call(self, operation: str, uri: str, **arguments: object) -> dict[str, Any]:
         bucket, key = split_uri(uri)
@@ -148,7 +260,7 @@ class Objects:
 
     def _mapped(self, operation: str, uri: str, **arguments: object) -> dict[str, Any]:
         try:
-            return call(getattr(self._s3, operation), **arguments)
+            return call(getattr(self._s3(split_uri(uri)[0]), operation), **arguments)
         except AwsRefused as error:
             if error.code in _CHANGED:
                 raise ObjectMissing(uri, "changed while it was read") from error

@@ -53,10 +53,12 @@ class TrainingJobs:
 
     Args:
         sagemaker: boto3's SageMaker client; the shared one where none is given.
+        region: another one than the environment's.
     """
 
-    def __init__(self, sagemaker: Any = None) -> None:
+    def __init__(self, sagemaker: Any = None, region: str | None = None) -> None:
         self._given = sagemaker
+        self._region = region
 
     def create(self, spec: TrainingJobSpec) -> None:
         """See `TrainingJobService`."""
@@ -118,7 +120,7 @@ class TrainingJobs:
 
     @property
     def _sagemaker(self) -> Any:
-        return self._given or client("sagemaker")
+        return self._given or (client("sagemaker", self._region) if self._region else client("sagemaker"))
 
 
 def create_request(spec: TrainingJobSpec) -> dict[str, Any]:

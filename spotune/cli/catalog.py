@@ -17,19 +17,19 @@ from spotune.cli.screen import JsonOption, Screen
 from spotune.contracts.base import dollars
 from spotune.contracts.errors import RequestRefused, Unavailable
 from spotune.contracts.market import MarketSnapshot, Quote, Source
-from spotune.planner.catalog import InstanceSpec, load_catalog
+from spotune.planner.catalog import HOME_REGION, InstanceSpec, load_catalog
 
 
 def catalog(
     gpu: Annotated[str | None, typer.Option(help="Types with this card alone.")] = None,
-    region: Annotated[str, typer.Option(help="With --offline: whose bundled prices.")] = "us-east-1",
+    region: Annotated[str | None, typer.Option(help="Another one than the installation's own.")] = None,
     offline: Annotated[bool, typer.Option("--offline", help="The bundled prices; do not ask the API.")] = False,
     json: JsonOption = False,
 ) -> None:
     """List instance types with prices, interruption rates and quotas, and how old each source is."""
     screen = Screen(machine=json)
     specs = _of_gpu(gpu)
-    market = load_catalog().market(region) if offline else _market(screen, region)
+    market = _bundled(region) if offline else _market(screen, region)
     quotes = {spec.instance_type: market.quotes[spec.instance_type] for spec in specs}
     screen.emit(market.with_(quotes=quotes).model_dump(mode="json"))
     screen.show(_shown(specs, market, now=time.time()))
@@ -45,15 +45,19 @@ def _of_gpu(gpu: str | None) -> list[InstanceSpec]:
     return found
 
 
-def _market(screen: Screen, region: str) -> MarketSnapshot:
+def _bundled(region: str | None) -> MarketSnapshot:
+    return load_catalog().market(region or HOME_REGION)
+
+
+def _market(screen: Screen, region: str | None) -> MarketSnapshot:
     try:
         with Api(find_connection()) as api:
-            return api.market()
+            return api.market(region)
     except Unavailable as error:
         if error.code not in ("api_not_configured", "api_unreachable"):
             raise
         screen.note(f"{error}\nThese are the bundled prices.")
-        return load_catalog().market(region)
+        return _bundled(region)
 
 
 def _shown(specs: Iterable[InstanceSpec], market: MarketSnapshot, *, now: float) -> RenderableType:

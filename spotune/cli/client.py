@@ -205,9 +205,9 @@ class Api:
         """The models that this installation can train."""
         return _read(ListObject[ModelObject], self._get("models"))
 
-    def market(self) -> MarketSnapshot:
-        """Prices, interruption rates and quotas that plans are made on."""
-        return _read(MarketSnapshot, self._get("market"))
+    def market(self, region: str | None = None) -> MarketSnapshot:
+        """Prices, interruption rates and quotas that plans are made on, of the home where no region is named."""
+        return _read(MarketSnapshot, self._get("market", {"region": region} if region else None))
 
     def accuracy(self, *, after: str | None = None, limit: int = 20) -> AccuracyObject:
         """A page of finished runs against their forecasts, newest first, and the corrections in force."""

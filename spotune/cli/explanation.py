@@ -53,6 +53,7 @@ def lines(explanation: Explanation) -> Iterator[str]:
     name, chosen = explanation.instance_type, explanation.chosen
     if explanation.rejection is None:
         yield f"{name} is the chosen type: {words.money(chosen.cost)} in {words.hours(chosen.wall_hours)}."
+        yield from _transfer(chosen)
         return
     yield f"{name} was rejected ({explanation.rejection.rule}): {explanation.rejection.reason}."
     if explanation.alone is None:
@@ -61,14 +62,20 @@ def lines(explanation: Explanation) -> Iterator[str]:
     alone = explanation.alone
     ratio = alone.cost.mid / chosen.cost.mid
     yield (
-        f"With this type alone: {words.machines(alone)} on {words.market(alone.market)}, {alone.method}, "
+        f"With this type alone: {words.machines(alone)} on {words.place(alone)}, {alone.method}, "
         f"{words.money(alone.cost)}, done in {words.hours(alone.wall_hours)}; {ratio:.2f}x the cost of "
-        f"{words.machines(chosen)} on {words.market(chosen.market)}."
+        f"{words.machines(chosen)} on {words.place(chosen)}."
     )
+    yield from _transfer(alone)
     yield (
         f"Memory a GPU: up to {words.size(alone.memory.p95)} of {words.size(alone.memory.usable)}; "
         f"{alone.tokens_per_second.mid:,.0f} tokens/s; {alone.interruptions:.2f} interruptions expected."
     )
+
+
+def _transfer(candidate: Candidate) -> Iterator[str]:
+    if candidate.transfer:
+        yield f"It runs in {candidate.region}: {words.transfer(candidate)}."
 
 
 def _only(draft: Draft, instance_type: str) -> Draft:

@@ -50,12 +50,13 @@ def choice_rows(plan: Plan, *, now: float) -> list[Row]:
     saved = f"saved every {words.duration(chosen.save_interval)}"
     lost = f"{words.duration(round(chosen.work_lost_hours * 3600))} of work lost"
     return [
-        ("chosen", f"{words.machines(chosen)} ({words.gpus(chosen)}), {words.market(chosen.market)}"),
+        ("chosen", f"{words.machines(chosen)} ({words.gpus(chosen)}), {words.place(chosen)}"),
         ("price", f"{dollars(chosen.price)} an instance-hour ({words.age(now - plan.market_as_of)} old)"),
         ("done in", f"{words.hours(chosen.wall_hours)}, queue included"),
         *_deadline_rows(plan, now),
         ("billed", words.hours(chosen.billed_hours)),
         ("cost", f"{words.money(chosen.cost)}; on demand {dollars(plan.on_demand_cost)}"),
+        *([("transfer", words.transfer(chosen))] if chosen.transfer else []),
         ("worst case", f"{dollars(chosen.worst_case_cost)}, reserved while it runs"),
         ("interruptions", f"{chosen.interruptions:.2f} expected, {lost}; {saved}"),
         (
@@ -107,6 +108,10 @@ def job_rows(answer: JobObject, *, now: float) -> list[Row]:
         rows.append(("checkpoint", details.resumption.message))
     if details.plan is not None:
         rows.append(("planned", f"{words.machines(details.plan.chosen)}, {words.money(details.plan.chosen.cost)}"))
+    if details.money.transfer:
+        rows.append(
+            ("region", f"{details.region}; {dollars(details.money.transfer)} billed for carrying its data there")
+        )
     if details.progress is not None and not details.report:
         rows.append(("progress", words.progress_words(details.progress)))
     rows += [
@@ -311,7 +316,7 @@ def _candidates(title: str, candidates: Sequence[Candidate]) -> RenderableType:
     for one in candidates:
         cells = (
             words.machines(one),
-            words.market(one.market),
+            words.place(one),
             words.gpus(one),
             words.hours(one.wall_hours),
             words.money(one.cost),

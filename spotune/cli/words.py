@@ -42,6 +42,20 @@ def market(name: str) -> str:
     return _MARKETS[name]
 
 
+def place(candidate: Candidate) -> str:
+    """`spot`; `spot in eu-west-1` where that is not the home of model and data."""
+    name = market(candidate.market)
+    return f"{name} in {candidate.region}" if candidate.transfer else name
+
+
+def transfer(candidate: Candidate) -> str:
+    """What a candidate of another region pays for the way there and back."""
+    return (
+        f"{dollars(candidate.transfer)} of the cost: {size(candidate.transfer_bytes)} are copied to {candidate.region} "
+        f"first, and the results come back from there"
+    )
+
+
 def money(interval: Interval) -> str:
     """Micro-dollars with their interval."""
     low, mid, high = (dollars(round(value)) for value in (interval.low, interval.mid, interval.high))

@@ -88,6 +88,8 @@ class Money(Contract):
     billed: MicroUSD
     on_demand: MicroUSD | None
     """What the seconds that passed would have cost on demand."""
+    transfer: MicroUSD = 0
+    """Of what is billed: carrying model and data to another region."""
 
 
 class DatasetPair(Contract):
@@ -171,6 +173,8 @@ class JobDetails(Contract):
     retry_of: str | None
     resumption: Resumption | None
     """What a retry takes over from the job before it; None before its files are checked."""
+    region: str
+    """Where it runs and its results lie; empty until it is planned."""
     plan: Plan | None
     settings: tuple[ResolvedSetting, ...]
     attempts: tuple[Attempt, ...]

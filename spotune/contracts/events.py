@@ -36,6 +36,13 @@ class Refused(Contract):
     validation: DatasetReport | None = None
 
 
+class CopyStarted(Contract):
+    """Model and data are about to be copied into the job's region, for this attempt: from now on it costs."""
+
+    kind: Literal["copy_started"] = "copy_started"
+    name: str
+
+
 class AttemptAccepted(Contract):
     """SageMaker took the training job, or it was found to have taken it before."""
 
@@ -48,9 +55,9 @@ class AttemptRefused(Contract):
 
     kind: Literal["attempt_refused"] = "attempt_refused"
     name: str
-    reason: Literal["quota", "capacity", "invalid", "not_permitted", "checkpoint_gone", "cancelled"]
-    """`checkpoint_gone`: what a retry goes on from cannot be copied any more. `cancelled`: the job was cancelled before
-    the training job was created."""
+    reason: Literal["quota", "capacity", "invalid", "not_permitted", "inputs", "checkpoint_gone", "cancelled"]
+    """`inputs`: what it was to read changed on the way to its region. `checkpoint_gone`: what a retry goes on from
+    cannot be copied any more. `cancelled`: the job was cancelled before the training job was created."""
     message: str
 
 
@@ -109,6 +116,7 @@ class TurnCame(Contract):
 Event = Annotated[
     Prepared
     | Refused
+    | CopyStarted
     | AttemptAccepted
     | AttemptRefused
     | TrainingObserved

@@ -152,6 +152,8 @@ class JobRecord(Contract):
     cap: MicroUSD
     reserved: MicroUSD = 0
     billed: MicroUSD = 0
+    transfer: MicroUSD | None = None
+    """Of what is billed: carrying model and data to another region. None until the first byte goes."""
     rung: int = 0
     attempts: tuple[Attempt, ...] = ()
     event_seq: int = 0
@@ -180,6 +182,11 @@ class JobRecord(Contract):
     def attempt(self) -> Attempt | None:
         """The newest attempt."""
         return self.attempts[-1] if self.attempts else None
+
+    @property
+    def region(self) -> str:
+        """Where all of its attempts run, and its checkpoints and results lie; empty: the installation's own."""
+        return self.plan.chosen.region if self.plan is not None else ""
 
     @property
     def terminal(self) -> bool:
@@ -236,6 +243,14 @@ def held_places(job: JobRecord) -> dict[str, int]:
         for line, places in attempt.held.items():
             held[line] = held.get(line, 0) + places
     return held
+
+
+class Inputs(Contract):
+    """What a training job of a job reads. Of one in a further region, kept in its folder."""
+
+    training_uri: str
+    validation_uri: str | None
+    model_uri: str
 
 
 class LogEvent(Contract):

@@ -62,7 +62,11 @@ class Candidate(Contract):
     wall_hours: Interval
     """From submission to published, queue included."""
     cost: Interval
-    """Micro-dollars."""
+    """Micro-dollars, the transfer included."""
+    transfer: MicroUSD = 0
+    """Of the cost: carrying model and data to the region, and the results back. Zero where they lie in it."""
+    transfer_bytes: int = 0
+    """To be copied to the region before it trains there; launching copies no more than that."""
     worst_case_cost: MicroUSD
     """What must be reserved for it to start."""
     interruptions: float

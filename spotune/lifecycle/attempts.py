@@ -82,7 +82,7 @@ def _new_attempt(draft: Draft, rung: int, number: int, runtime: Seconds) -> Atte
         on_demand_price=chosen.ceiling_price,
         max_runtime=runtime,
         max_wait=runtime + chosen.patience,
-        reserved=worst_case(chosen.ceiling_price, chosen.instance_count, runtime),
+        reserved=worst_case(chosen.ceiling_price, chosen.instance_count, runtime) + transfer_due(draft.job),
         held=places(draft.job, rung),
         requested_at=draft.now,
     )
@@ -121,10 +121,15 @@ def take_back(draft: Draft, attempt: Attempt) -> None:
 
 def affordable_runtime(job: JobRecord, rung: Rung, now: float) -> tuple[Seconds, str]:
     """Seconds that money, deadline and SageMaker allow on this rung, and whether `money` or `time` is the shorter."""
-    left = job.cap - job.billed - job.reserved
+    left = job.cap - job.billed - job.reserved - transfer_due(job)
     by_money = longest_runtime(rung.ceiling_price, rung.instance_count, left)
     by_time = LONGEST_RUNTIME if job.deadline is None else int(job.deadline - now)
     return max(0, min(by_money, by_time)), "money" if by_money <= by_time else "time"
+
+
+def transfer_due(job: JobRecord) -> MicroUSD:
+    """What is still to be booked for carrying model and data to the job's region."""
+    return plan_of(job).chosen.transfer if job.transfer is None else 0
 
 
 def billed_cost(attempt: Attempt, billable_seconds: Seconds) -> MicroUSD:

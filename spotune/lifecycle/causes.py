@@ -56,6 +56,7 @@ CAUSES: dict[str, Cause] = {
     "report_missing": "internal",
     "sharding_not_supported": "internal",
     "training_job_invalid": "internal",
+    "inputs_changed": "bad_data",
 }
 """By an error's code. Any other means bad rows where a dataset has faults, else settings that do not go together."""
 

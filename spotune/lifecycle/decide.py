@@ -17,6 +17,7 @@ from spotune.contracts.events import (
     AttemptAccepted,
     AttemptRefused,
     CancelRequested,
+    CopyStarted,
     Event,
     PauseRequested,
     Prepared,
@@ -27,7 +28,7 @@ from spotune.contracts.events import (
     TurnCame,
 )
 from spotune.contracts.job import Attempt, CheckDataset, Decision, JobError, JobRecord, StopAttempt
-from spotune.lifecycle.attempts import begin_attempt, stand_in_line, take_back
+from spotune.lifecycle.attempts import begin_attempt, stand_in_line, take_back, transfer_due
 from spotune.lifecycle.draft import Draft
 from spotune.lifecycle.lines import line_of
 from spotune.lifecycle.observed import observe
@@ -69,6 +70,8 @@ def decide(job: JobRecord, event: Event, now: Timestamp, *, no_funds: str = "", 
             changed = job.state == "validating" and _prepared(draft, event)
         case Refused():
             changed = job.state == "validating" and _refused(draft, event)
+        case CopyStarted():
+            changed = _copy_started(draft, event)
         case AttemptAccepted():
             changed = _accepted(draft, event)
         case AttemptRefused():
@@ -127,6 +130,19 @@ def _refused(draft: Draft, event: Refused) -> bool:
     return True
 
 
+def _copy_started(draft: Draft, event: CopyStarted) -> bool:
+    """Book the transfer, out of what the attempt has reserved for it, before its first byte: once a job."""
+    job, attempt = draft.job, _find(draft.job, event.name)
+    if job.transfer is not None or job.terminal or attempt is None or attempt.accepted or attempt.outcome is not None:
+        return False
+    due = transfer_due(job)
+    draft.settle(attempt.with_(reserved=due), billed=due)
+    draft.replace_attempt(attempt.with_(reserved=attempt.reserved - due))
+    draft.set(transfer=due, waiting_for=f"its data to be copied to {job.region}")
+    draft.say(f"Base model and data are copied to {job.region}; {dollars(due)} booked for it.", region=job.region)
+    return True
+
+
 def _accepted(draft: Draft, event: AttemptAccepted) -> bool:
     attempt = _find(draft.job, event.name)
     if attempt is None or attempt.accepted:
@@ -152,6 +168,10 @@ def _attempt_refused(draft: Draft, event: AttemptRefused) -> bool:
     elif event.reason in ("quota", "capacity"):
         _close(draft, attempt.with_(outcome=event.reason))
         _wait_or_climb(draft, attempt, event)
+    elif event.reason == "inputs":
+        _close(draft, attempt.with_(outcome="user_error"))
+        draft.say(event.message, level="error")
+        draft.finish("failed", _inputs_changed(event.message))
     else:
         _close(draft, attempt.with_(outcome="internal"))
         error = _never_ran(event)
@@ -175,6 +195,16 @@ def _never_ran(event: AttemptRefused) -> JobError:
         remedy="Grant the named action to the launch function's role."
         if event.reason == "not_permitted"
         else "This is a fault of Spotune's or of the installation's settings; report it with the evidence.",
+    )
+
+
+def _inputs_changed(evidence: str) -> JobError:
+    return JobError(
+        code="inputs_changed",
+        message="The job's files or its base model changed before they were in its region.",
+        param="training_file",
+        evidence=evidence,
+        remedy="Submit the job again once they stand still.",
     )
 
 

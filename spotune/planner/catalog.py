@@ -113,7 +113,9 @@ class Catalog:
         spot = None
         if savings is not None and spec.on_demand is not None:
             spot = spec.on_demand * (100 - savings) // 100
-        return Quote(on_demand=spec.on_demand, certainty=spec.certainty, spot=spot, interruption_bucket=bucket)
+        elsewhere = spec.certainty == "confirmed" and region != HOME_REGION
+        certainty: Certainty = "other_region" if elsewhere else spec.certainty
+        return Quote(on_demand=spec.on_demand, certainty=certainty, spot=spot, interruption_bucket=bucket)
 
 
 @cache

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from spotune.contracts.base import MicroUSD
 from spotune.contracts.market import MarketSnapshot
@@ -26,6 +26,7 @@ from spotune.planner.layouts import Fit, Layouts, Machines, Timed
 from spotune.planner.memory import MOMENT_BYTES
 from spotune.planner.span import Span
 from spotune.planner.throughput import Speed
+from spotune.planner.transfer import Carriage, carriage
 from spotune.planner.workload import Workload
 
 GENERATION_BATCH = 16
@@ -36,10 +37,6 @@ GENERATION_LAUNCH = 0.001
 
 WEIGHT_BYTES, TRAINED_BYTES = 2, 4
 """A base model's parameter on its way to the machine, and a trained one's on its way back."""
-
-TRANSFER_PRICE = 20_000
-"""Micro-dollars a gigabyte between regions: EC2's price list, us-east-1 to other regions of the country, 2026-11."""
-
 
 MARKETS: tuple[Market, ...] = ("spot", "on_demand")
 
@@ -58,6 +55,10 @@ class Job:
     publication_seconds: int
     save_interval: int | None
     """The request's own, if any."""
+    input_bytes: int = 0
+    """Of the base model and the files, about."""
+    to_copy: Mapping[str, int] = field(default_factory=dict)
+    """Bytes that a region lacks of them; all of them where it is not named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,9 @@ class Option:
     """Billed, without any interruption."""
     save_interval: int
     cost: Span
-    """Micro-dollars, over all instances."""
+    """Micro-dollars, over all instances, the transfer included."""
+    carriage: Carriage
+    """To and from its region."""
 
     @property
     def spec(self) -> InstanceSpec:
@@ -114,7 +117,7 @@ class Option:
     @property
     def needed_cap(self) -> MicroUSD:
         """The smallest cap that it may start under."""
-        return worst_case(self.ceiling_price, self.count, self.needed_runtime)
+        return worst_case(self.ceiling_price, self.count, self.needed_runtime) + self.carriage.cost
 
     @property
     def ends(self) -> bool:
@@ -128,13 +131,13 @@ class Option:
 
 
 def list_options(
-    job: Job, machines: Machines, layouts: Layouts, snapshot: MarketSnapshot, *, far: bool
+    job: Job, machines: Machines, layouts: Layouts, snapshot: MarketSnapshot, *, home: str
 ) -> Iterator[Option]:
     """The options of these machines in the markets of one region that quote them.
 
     Args:
         layouts: the best one a method.
-        far: the region is not the one where the data lies.
+        home: the region where model and data lie.
     """
     quote = snapshot.quotes.get(machines.spec.instance_type)
     if quote is None:
@@ -144,13 +147,13 @@ def list_options(
     spot = None if quote.spot is None else corrector.spot_price(name, region, quote.spot, quote.on_demand)
     for timed in layouts.best:
         work = _work(job, timed, corrector.factor("start"))
+        carried = _carriage(job, timed.fit.work, home, region)
         for market in MARKETS:
             price = spot if market == "spot" else quote.on_demand
             if price is not None:
                 hazard = machines.count * hazards[market]
                 interval = job.save_interval or save_interval(work.save, hazard)
                 course = expected_course(work, hazard=hazard, interval=interval)
-                transfer = _transfer(timed.fit.work, course) if far else 0.0
                 yield Option(
                     machines=machines,
                     region=region,
@@ -159,18 +162,18 @@ def list_options(
                     on_demand_price=quote.on_demand,
                     quota=quote.quota(market),
                     timed=timed,
-                    course=course,
+                    course=replace(course, wall=course.wall.plus(carried.hours)),
                     start_seconds=work.start,
                     calm_hours=(work.start + work.training.mid) / 3600,
                     save_interval=interval,
-                    cost=course.billed.times(price * machines.count).plus(transfer),
+                    cost=course.billed.times(price * machines.count).plus(carried.cost),
+                    carriage=carried,
                 )
 
 
-def _transfer(work: Workload, course: Course) -> float:
-    """Micro-dollars for carrying the base model to another region at each start, and what is trained back once."""
-    carried = work.architecture.parameters * WEIGHT_BYTES * (1 + course.interruptions)
-    return (carried + work.trainable_parameters * TRAINED_BYTES) / 1e9 * TRANSFER_PRICE
+def _carriage(job: Job, work: Workload, home: str, region: str) -> Carriage:
+    """Model and data go there once, before the first start; what is trained comes back."""
+    return carriage(home, region, job.to_copy.get(region, job.input_bytes), work.trainable_parameters * TRAINED_BYTES)
 
 
 def _work(job: Job, timed: Timed, slower_start: float) -> Work:

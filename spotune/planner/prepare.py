@@ -29,13 +29,14 @@ from spotune.planner.catalog import load_catalog
 from spotune.planner.corrections import Corrector
 from spotune.planner.layouts import PRESENT_TRAINER, Trainer
 from spotune.planner.limits import Limits, read_limits
-from spotune.planner.options import Job, Option
+from spotune.planner.options import WEIGHT_BYTES, Job, Option
 from spotune.planner.refusal import refuse
 from spotune.planner.search import Search, search
 from spotune.planner.settings import CHECKPOINTING, Settings, choose_learning_rate, settle, workload
 from spotune.planner.statement import max_runtime, price_of_choices, state_plan, warn
 
 NO_CORRECTIONS = Corrections()
+NOTHING_THERE: Mapping[str, int] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ def prepare(
     trainer: Trainer = PRESENT_TRAINER,
     corrections: Corrections = NO_CORRECTIONS,
     done: Done = NOTHING_DONE,
+    to_copy: Mapping[str, int] = NOTHING_THERE,
 ) -> Prepared:
     """Resolve the settings, choose the cheapest plan within every constraint, and write the container's config.
 
@@ -76,6 +78,7 @@ def prepare(
         trainer: what the container can carry out.
         corrections: what finished runs teach.
         done: what need not be done; time and money are those of the rest.
+        to_copy: bytes of the model and the files that a further region lacks; estimated where it is not named.
 
     Raises:
         RequestRefused: a value that the model or the catalog does not know.
@@ -87,7 +90,9 @@ def prepare(
     architecture = read_architecture(architecture_config)
     limits = read_limits(request.constraints, cap, catalog, snapshots)
     settings = settle(request, architecture, training, validation)
-    job = _job(request, architecture, settings, done)
+    files = training.bytes + (validation.bytes if validation is not None else 0)
+    input_bytes = architecture.parameters * WEIGHT_BYTES + files
+    job = replace(_job(request, architecture, settings, done), input_bytes=input_bytes, to_copy=to_copy)
     found = search(job, catalog, snapshots, limits, trainer, Corrector(corrections))
     if not found.feasible:
         raise refuse(found)
@@ -97,7 +102,7 @@ def prepare(
         *training.warnings,
         *settings.warnings,
         *warn(found, plan, chosen, snapshots, now),
-        *_price_of_choices(request, architecture, settings, found, snapshots, trainer, done),
+        *_price_of_choices(request, architecture, settings, found, snapshots, trainer, done, job),
     )
     return Prepared(
         training=training,
@@ -131,6 +136,7 @@ def _price_of_choices(
     snapshots: Sequence[MarketSnapshot],
     trainer: Trainer,
     done: Done,
+    planned: Job,
 ) -> Iterator[str]:
     choices = _choices(request, found.feasible[0])
     if not choices:
@@ -141,6 +147,7 @@ def _price_of_choices(
         free = replace(found, limits=limits)
     else:
         job = _job(request.with_(training=training), architecture, replace(settings, checkpointing=CHECKPOINTING), done)
+        job = replace(job, input_bytes=planned.input_bytes, to_copy=planned.to_copy)
         free = search(job, found.catalog, snapshots, limits, trainer, found.corrector)
     yield from price_of_choices(choices, found.feasible[0], free.feasible[0])
 

@@ -76,7 +76,7 @@ def search(
             continue
         found = list(_layouts(spec, job, trainer, corrector, known))
         for machines, layouts in found:
-            options += _priced(job, machines, layouts, snapshots)
+            options += _priced(job, machines, layouts, snapshots, limits)
         if not any(layouts.best for _, layouts in found):
             nearest = [(machines, layouts.nearest) for machines, layouts in found]
             misses += nearest
@@ -111,9 +111,20 @@ def _layouts(
             yield machines, known.setdefault(machines.shape, fresh)
 
 
-def _priced(job: Job, machines: Machines, layouts: Layouts, snapshots: Sequence[MarketSnapshot]) -> Iterator[Option]:
-    for number, snapshot in enumerate(snapshots):
-        yield from list_options(job, machines, layouts, snapshot, far=number > 0)
+def _priced(
+    job: Job, machines: Machines, layouts: Layouts, snapshots: Sequence[MarketSnapshot], limits: Limits
+) -> Iterator[Option]:
+    home = snapshots[0].region
+    for snapshot in snapshots:
+        if snapshot.region == home or _is_priced(machines.spec, snapshot, limits):
+            yield from list_options(job, machines, layouts, snapshot, home=home)
+
+
+def _is_priced(spec: InstanceSpec, snapshot: MarketSnapshot, limits: Limits) -> bool:
+    """A further region competes by its own prices alone, never by another one's, unless the user names it."""
+    quote = snapshot.quotes.get(spec.instance_type)
+    named = limits.regions is not None and snapshot.region in limits.regions
+    return quote is not None and (named or quote.certainty == "confirmed")
 
 
 def _incapable(spec: InstanceSpec, job: Job, trainer: Trainer) -> Rejection | None:

@@ -46,7 +46,7 @@ def state_plan(found: Search, chosen: Option, snapshots: Sequence[MarketSnapshot
 
 def max_runtime(option: Option, limits: Limits) -> int:
     """The longest that cap and deadline allow, not the forecast: a slower machine than forecast may still finish."""
-    runtime = longest_runtime(option.ceiling_price, option.count, limits.cap)
+    runtime = longest_runtime(option.ceiling_price, option.count, limits.cap - option.carriage.cost)
     return runtime if limits.hours is None else min(runtime, int(limits.hours * 3600))
 
 
@@ -59,6 +59,11 @@ def warn(
     yield from _age_warnings(chosen, snapshot, now)
     if snapshot.quotes[chosen.spec.instance_type].certainty != "confirmed":
         yield f"The on-demand price of {chosen.spec.instance_type} is not confirmed ({chosen.spec.price_note})."
+    if chosen.region != snapshots[0].region:
+        yield (
+            f"Runs in {chosen.region}: {chosen.carriage.inward / 1e9:.1f} GB are copied there first, and its results "
+            f"stay there; {dollars(chosen.carriage.cost)} of the cost, with their way back."
+        )
     if not chosen.spec.gpu.bf16:
         yield f"{chosen.spec.gpu.name} has no bf16: training runs in fp16 with loss scaling."
     if "on_demand" in found.limits.markets and plan.rungs[-1].market == "spot":
@@ -103,7 +108,10 @@ def _candidate(option: Option, found: Search) -> Candidate:
         billed_hours=option.course.billed.interval(),
         wall_hours=option.course.wall.interval(),
         cost=option.cost.interval(),
-        worst_case_cost=worst_case(option.ceiling_price, option.count, max_runtime(option, limits)),
+        transfer=option.carriage.cost,
+        transfer_bytes=option.carriage.inward,
+        worst_case_cost=worst_case(option.ceiling_price, option.count, max_runtime(option, limits))
+        + option.carriage.cost,
         interruptions=option.course.interruptions,
         work_lost_hours=option.course.work_lost,
         save_interval=option.save_interval,

@@ -18,6 +18,7 @@ from spotune.contracts.files import (
     UploadRequest,
     UploadTicket,
 )
+from spotune.service.copies import delete_copies
 from spotune.service.identifiers import new_file_id
 from spotune.service.installation import Installation
 from spotune.store.base import Page
@@ -137,11 +138,12 @@ def content(here: Installation, tenant: str, file_id: str) -> bytes:
 
 
 def delete(here: Installation, tenant: str, file_id: str) -> None:
-    """Delete a file and its object (the bucket's versions are kept by its own rules)."""
+    """Delete a file, its object and its copies (the buckets' versions are kept by their own rules)."""
     record = file_of(here, tenant, file_id)
     if record.upload_id is not None:
         here.objects.abort_upload(record.uri, record.upload_id)
     here.objects.delete(record.uri)
+    delete_copies(here, tenant, record.uri)
     here.store.delete_file(tenant, file_id)
 
 

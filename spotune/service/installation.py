@@ -18,8 +18,11 @@ from spotune.aws.base import (
     TrainingJobService,
     WebhookSender,
 )
+from spotune.contracts import layout
 from spotune.contracts.addresses import parse_networks
 from spotune.contracts.base import MICRO, MicroUSD, Timestamp
+from spotune.contracts.errors import Unavailable
+from spotune.contracts.job import JobRecord
 from spotune.store.base import Store
 
 
@@ -47,6 +50,10 @@ class Settings:
     """Whose tokens API Gateway verifies; empty where it takes none."""
     advisor_url: str = ""
     """Of the Spot Instance Advisor's feed; the public one where it is empty."""
+    further_regions: tuple[str, ...] = ()
+    """Where jobs may run beside `region`, the home of everything else."""
+    bucket_prefix: str = ""
+    """What the names of a further region's buckets begin with."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -55,6 +62,8 @@ class Settings:
         Raises:
             KeyError: one is missing; a fault of the deployment.
         """
+        region = environment.get("AWS_REGION", "us-east-1")
+        named = (name.strip() for name in environment.get("SPOTUNE_REGIONS", "").split(","))
         return cls(
             stage=environment["SPOTUNE_STAGE"],
             table=environment["SPOTUNE_TABLE"],
@@ -70,8 +79,10 @@ class Settings:
             jobs_per_tenant=int(environment["SPOTUNE_JOBS_PER_TENANT"]),
             requests_per_minute=int(environment["SPOTUNE_REQUESTS_PER_MINUTE"]),
             jwt_issuer=environment.get("SPOTUNE_JWT_ISSUER", ""),
-            region=environment.get("AWS_REGION", "us-east-1"),
+            region=region,
             advisor_url=environment.get("SPOTUNE_ADVISOR_URL", ""),
+            further_regions=tuple(name for name in dict.fromkeys(named) if name not in ("", region)),
+            bucket_prefix=environment.get("SPOTUNE_BUCKET_PREFIX", ""),
         )
 
 
@@ -86,8 +97,21 @@ class Outlets:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """One region of the installation: its buckets, its image, and AWS's services there."""
+
+    region: str
+    data_bucket: str
+    artifacts_bucket: str
+    models_bucket: str
+    training_image: str
+    training_jobs: TrainingJobService
+    market: MarketSource
+
+
+@dataclass(frozen=True, slots=True)
 class Installation:
-    """Settings, store, AWS edges and clock."""
+    """Settings, store, AWS edges and clock. `objects` reaches the buckets of all regions."""
 
     settings: Settings
     store: Store
@@ -98,6 +122,54 @@ class Installation:
     metrics: MetricSink
     outlets: Outlets
     clock: Callable[[], Timestamp] = time.time
+    further: tuple[Place, ...] = ()
+    """Regions beside the home, where API, table, files and base models are."""
+
+    @property
+    def home(self) -> Place:
+        """The region of everything that is not a training job."""
+        settings = self.settings
+        return Place(
+            region=settings.region,
+            data_bucket=settings.data_bucket,
+            artifacts_bucket=settings.artifacts_bucket,
+            models_bucket=settings.models_bucket,
+            training_image=settings.training_image,
+            training_jobs=self.training_jobs,
+            market=self.market,
+        )
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """All regions, the home first."""
+        return (self.home, *self.further)
+
+    def runs_in(self, region: str) -> bool:
+        """True where `place` finds it: False for a region that was taken away while its jobs are still shown."""
+        return not region or any(place.region == region for place in self.places)
+
+    def place(self, region: str) -> Place:
+        """The place of a region, the home where none is named.
+
+        Raises:
+            Unavailable: it is no region of the installation, or not any more.
+        """
+        found = next((place for place in self.places if place.region == (region or self.settings.region)), None)
+        if found is None:
+            raise Unavailable(
+                f"{region} is no region of this installation, and something in it is asked for.",
+                code="region_not_configured",
+                remedy="Name it in the template's FurtherRegions until the last job in it has ended.",
+            )
+        return found
+
+    def job_folder(self, job: JobRecord) -> str:
+        """Where a job's config, checkpoints and results lie: all of it in the region that it runs in.
+
+        Raises:
+            Unavailable: as `place`.
+        """
+        return layout.job_uri(self.place(job.region).artifacts_bucket, job.tenant, job.id)
 
 
 _installed: list[Installation] = []
@@ -126,15 +198,38 @@ def _from_environment() -> Installation:
     from spotune.store.dynamo import DynamoStore
 
     settings = Settings.from_environment(os.environ)
+    further = tuple(_place(settings, region) for region in settings.further_regions)
+    regions = {
+        bucket: place.region
+        for place in further
+        for bucket in (place.data_bucket, place.artifacts_bucket, place.models_bucket)
+    }
     return Installation(
         settings=settings,
         store=DynamoStore(settings.table, client("dynamodb")),
-        objects=Objects(),
+        objects=Objects(regions=regions),
         training_jobs=TrainingJobs(),
         queue=Queue(settings.queue_url),
         market=MarketSources(settings.region, settings.advisor_url),
         metrics=EmbeddedMetrics(settings.stage, time.time),
         outlets=_outlets(os.environ),
+        further=further,
+    )
+
+
+def _place(settings: Settings, region: str) -> Place:
+    """A further region as `infra/region.yaml` makes it, with the home's image under its own registry."""
+    from spotune.aws.market import MarketSources
+    from spotune.aws.training_jobs import TrainingJobs
+
+    return Place(
+        region=region,
+        data_bucket=layout.region_bucket(settings.bucket_prefix, region, "data"),
+        artifacts_bucket=layout.region_bucket(settings.bucket_prefix, region, "jobs"),
+        models_bucket=layout.region_bucket(settings.bucket_prefix, region, "models"),
+        training_image=settings.training_image.replace(f".ecr.{settings.region}.", f".ecr.{region}."),
+        training_jobs=TrainingJobs(region=region),
+        market=MarketSources(region, settings.advisor_url),
     )
 
 

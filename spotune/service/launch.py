@@ -7,11 +7,21 @@ import logging
 from spotune.aws.base import STAGE_VARIABLE, AwsRefused, NameTaken, ObjectMissing, TrainingJobRefused, TrainingJobSpec
 from spotune.contracts import layout
 from spotune.contracts.events import AttemptAccepted, AttemptRefused
-from spotune.contracts.job import Attempt, CheckDataset, JobRecord, Notify, StartAttempt, StopAttempt, WarnOfMonth
+from spotune.contracts.job import (
+    Attempt,
+    CheckDataset,
+    Inputs,
+    JobRecord,
+    Notify,
+    StartAttempt,
+    StopAttempt,
+    WarnOfMonth,
+)
 from spotune.contracts.subject import know_job
 from spotune.contracts.training import CONFIG_NAME, TrainingConfig
 from spotune.lifecycle.rungs import plan_of
 from spotune.service.changes import apply
+from spotune.service.copies import InputsChanged, inputs_in_region
 from spotune.service.installation import Installation
 from spotune.service.notifications import notify, warn_of_month
 from spotune.service.observation import observe
@@ -37,9 +47,10 @@ def run_command(here: Installation, job_id: str, entry_id: str) -> None:
             if job.state == "validating":
                 check_recorded(here, job)
         case StartAttempt(number=number):
-            start_attempt(here, job, job.attempts[number - 1])
+            if not start_attempt(here, job, job.attempts[number - 1]):
+                return  # its data is on the way: the entry stays, and the reconciler queues it again
         case StopAttempt(name=name):
-            here.training_jobs.stop(name)
+            here.place(job.region).training_jobs.stop(name)
             observe(here, name)
         case Notify():
             notify(here, job, entry.command)
@@ -48,23 +59,37 @@ def run_command(here: Installation, job_id: str, entry_id: str) -> None:
     here.store.complete_command(entry)
 
 
-def start_attempt(here: Installation, job: JobRecord, attempt: Attempt) -> None:
+def start_attempt(here: Installation, job: JobRecord, attempt: Attempt) -> bool:
     """Create the attempt's training job, or adopt the one that already has its name.
 
     A reply that was lost is found again by describing the name; a second training job is never started.
+
+    Returns:
+        False where the job's data is not all in its region yet: call again.
     """
     know_job(job, attempt.name)
     if attempt.outcome is not None:
         observe(here, attempt.name)
-        return
-    if here.training_jobs.describe(attempt.name) is not None:
+        return True
+    if here.place(job.region).training_jobs.describe(attempt.name) is not None:
         _adopt(here, job.id, attempt.name)
-        return
+        return True
     job, attempt = _with_checkpoint(here, job, attempt)
     if job.terminal or attempt.stop_asked or attempt.outcome is not None:
         apply(here, job.id, AttemptRefused(name=attempt.name, reason="cancelled", message="stopped before launch"))
-        return
-    _create(here, job, attempt)
+        return True
+    try:
+        inputs = inputs_in_region(here, job, attempt)
+    except InputsChanged as changed:
+        apply(here, job.id, AttemptRefused(name=attempt.name, reason="inputs", message=str(changed)))
+        return True
+    except (AwsRefused, ObjectMissing) as refused:
+        apply(here, job.id, AttemptRefused(name=attempt.name, reason="not_permitted", message=str(refused)))
+        return True
+    if inputs is None:
+        return False
+    _create(here, job, attempt, inputs)
+    return True
 
 
 def _with_checkpoint(here: Installation, job: JobRecord, attempt: Attempt) -> tuple[JobRecord, Attempt]:
@@ -82,12 +107,12 @@ def _with_checkpoint(here: Installation, job: JobRecord, attempt: Attempt) -> tu
     return now, now.attempts[attempt.number - 1]
 
 
-def _create(here: Installation, job: JobRecord, attempt: Attempt) -> None:
-    folder = layout.job_uri(here.settings.artifacts_bucket, job.tenant, job.id)
+def _create(here: Installation, job: JobRecord, attempt: Attempt, inputs: Inputs) -> None:
+    folder, training_jobs = here.job_folder(job), here.place(job.region).training_jobs
     config = layout.config_uri(folder, attempt.name)
     try:
         here.objects.write(config + CONFIG_NAME, attempt_config(job, attempt).model_dump_json(indent=1).encode())
-        here.training_jobs.create(_spec(here, job, attempt, folder, config))
+        training_jobs.create(_spec(here, job, attempt, folder, config, inputs))
     except NameTaken:
         logger.info("training job %s exists; adopting it", attempt.name)
     except (AwsRefused, ObjectMissing) as refused:
@@ -95,7 +120,7 @@ def _create(here: Installation, job: JobRecord, attempt: Attempt) -> None:
         return
     except TrainingJobRefused as refused:
         # An earlier request of ours whose answer was lost may hold the very quota that this one was refused for.
-        if here.training_jobs.describe(attempt.name) is None:
+        if training_jobs.describe(attempt.name) is None:
             apply(here, job.id, AttemptRefused(name=attempt.name, reason=refused.reason, message=str(refused)))
             return
     _adopt(here, job.id, attempt.name)
@@ -114,7 +139,9 @@ def attempt_config(job: JobRecord, attempt: Attempt) -> TrainingConfig:
     return job.config.with_(limits=limits)
 
 
-def _spec(here: Installation, job: JobRecord, attempt: Attempt, folder: str, config: str) -> TrainingJobSpec:
+def _spec(
+    here: Installation, job: JobRecord, attempt: Attempt, folder: str, config: str, inputs: Inputs
+) -> TrainingJobSpec:
     rung = plan_of(job).rungs[attempt.rung]
     return TrainingJobSpec(
         name=attempt.name,
@@ -122,7 +149,7 @@ def _spec(here: Installation, job: JobRecord, attempt: Attempt, folder: str, con
         tenant=job.tenant,
         attempt=attempt.number,
         role_arn=here.settings.training_role,
-        image=here.settings.training_image,
+        image=here.place(job.region).training_image,
         market=attempt.market,
         instance_types=rung.instance_types,
         instance_count=attempt.instance_count,
@@ -130,9 +157,9 @@ def _spec(here: Installation, job: JobRecord, attempt: Attempt, folder: str, con
         max_runtime=attempt.max_runtime,
         max_wait=attempt.max_wait,
         config_uri=config,
-        training_uri=job.training_uri,
-        validation_uri=job.validation_uri,
-        model_uri=job.model.uri,
+        training_uri=inputs.training_uri,
+        validation_uri=inputs.validation_uri,
+        model_uri=inputs.model_uri,
         checkpoints_uri=layout.checkpoints_uri(folder),
         output_uri=layout.output_uri(folder),
         environment={STAGE_VARIABLE: here.settings.stage},

@@ -16,7 +16,8 @@ def places(here: Installation, decision: Decision, *, beyond_quota: bool = False
     known = {EVERYBODY: here.settings.jobs, tenant_line(job.tenant): here.settings.jobs_per_tenant}
     if beyond_quota:
         return known
-    region, quotes = job.plan.chosen.region, current_market(here).quotes
+    region = job.region
+    quotes = current_market(here, region).quotes
     for rung in job.plan.rungs:
         for name in rung.instance_types:
             quota = quotes[name].quota(rung.market) if name in quotes else None

@@ -24,7 +24,7 @@ def observe(here: Installation, name: str) -> JobRecord | None:
     if job is None:
         return None
     know_job(job, name)
-    seen = here.training_jobs.describe(name)
+    seen = here.place(job.region).training_jobs.describe(name)
     if seen is None:
         return job
     return apply(here, job.id, _with_results(here, job, seen))
@@ -32,11 +32,11 @@ def observe(here: Installation, name: str) -> JobRecord | None:
 
 def progress_of(here: Installation, job: JobRecord) -> Progress | None:
     """What the container last said of itself; None before it said anything."""
-    if job.attempt is None:
+    if job.attempt is None or not here.runs_in(job.region):
         return None
-    folder = layout.job_uri(here.settings.artifacts_bucket, job.tenant, job.id)
+    folder = layout.checkpoints_uri(here.job_folder(job))
     try:
-        return Progress.model_validate_json(here.objects.read(layout.checkpoints_uri(folder) + PROGRESS_NAME))
+        return Progress.model_validate_json(here.objects.read(folder + PROGRESS_NAME))
     except (ObjectMissing, ValidationError):
         return None
 
@@ -44,8 +44,7 @@ def progress_of(here: Installation, job: JobRecord) -> Progress | None:
 def _with_results(here: Installation, job: JobRecord, seen: TrainingObserved) -> TrainingObserved:
     if seen.status != "Completed":
         return seen
-    folder = layout.job_uri(here.settings.artifacts_bucket, job.tenant, job.id)
-    output = layout.model_output_uri(folder, seen.name)
+    output = layout.model_output_uri(here.job_folder(job), seen.name)
     try:
         report = TrainingReport.model_validate_json(here.objects.read(output + REPORT_NAME))
     except (ObjectMissing, ValidationError) as error:  # its values, which hold rows, stay out of the message

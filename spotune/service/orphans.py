@@ -10,7 +10,7 @@ from typing import Literal
 
 from spotune.contracts.job import ActiveJob
 from spotune.service.apart import apart
-from spotune.service.installation import Installation
+from spotune.service.installation import Installation, Place
 from spotune.service.observation import observe
 
 logger = logging.getLogger(__name__)
@@ -27,27 +27,35 @@ class Orphans:
 
 
 def find_orphans(here: Installation, active: Sequence[ActiveJob]) -> Orphans:
-    """Look at every training job in progress that no open job is known to wait for."""
+    """Look at every training job in progress, in each region, that no open job is known to wait for."""
     awaited = {name for job in active for name in job.live}
     found = [
-        apart(f"training job {name}", partial(_settle, here, name), training_job=name)
-        for name in here.training_jobs.in_progress()
+        apart(f"training job {name}", partial(_settle, here, place, name), training_job=name)
+        for place in here.places
+        for name in apart(f"{place.region}'s training jobs", partial(_in_progress, place)) or ()
         if name not in awaited
     ]
     return Orphans(adopted=found.count("adopted"), stopped=found.count("stopped"))
 
 
-def _settle(here: Installation, name: str) -> Literal["adopted", "stopped", "another's"]:
-    if _is_attempt(here, name):
+def _in_progress(place: Place) -> tuple[str, ...]:
+    return tuple(place.training_jobs.in_progress())
+
+
+def _settle(here: Installation, place: Place, name: str) -> Literal["adopted", "stopped", "another's"]:
+    if _is_attempt(here, place, name):
         observe(here, name)
         return "adopted"
-    if here.training_jobs.stage_of(name) != here.settings.stage:
+    if place.training_jobs.stage_of(name) != here.settings.stage:
         return "another's"
     logger.error("training job %s is no attempt of any job; it is being stopped", name)
-    here.training_jobs.stop(name)
+    place.training_jobs.stop(name)
     return "stopped"
 
 
-def _is_attempt(here: Installation, name: str) -> bool:
+def _is_attempt(here: Installation, place: Place, name: str) -> bool:
+    """False too where its job runs in another region: none of its attempts is here."""
     job = here.store.find_job(name.rpartition("-")[0])
-    return job is not None and any(attempt.name == name for attempt in job.attempts)
+    if job is None or (job.region or here.settings.region) != place.region:
+        return False
+    return any(attempt.name == name for attempt in job.attempts)

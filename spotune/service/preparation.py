@@ -13,11 +13,13 @@ from spotune.contracts.dataset import DatasetReport
 from spotune.contracts.errors import DatasetRefused, NotFound, RequestRefused
 from spotune.contracts.events import Prepared
 from spotune.contracts.files import DIRECT_UPLOAD_BYTES
+from spotune.contracts.job import Inputs
 from spotune.contracts.layout import split_uri
 from spotune.contracts.request import JobRequest
 from spotune.data.checks import check_dataset
 from spotune.data.tokens import RowTokenizer
 from spotune.service.base_models import BaseModel, row_tokenizer
+from spotune.service.copies import bytes_to_copy
 from spotune.service.files import file_of
 from spotune.service.history import current_corrections
 from spotune.service.installation import Installation
@@ -115,6 +117,7 @@ def make_plan(
     files: CheckedFiles,
     *,
     job_id: str,
+    tenant: str,
     model: BaseModel,
     cap: MicroUSD,
     done: planner.Done = planner.NOTHING_DONE,
@@ -127,6 +130,12 @@ def make_plan(
     Raises:
         PlanRefused, RequestRefused: nothing meets the constraints, or the model cannot be planned for.
     """
+    own = Inputs(
+        training_uri=files.training.uri,
+        validation_uri=files.validation and files.validation.uri,
+        model_uri=model.reference.uri,
+    )
+    to_copy = _to_copy(here, request, tenant, model, own)
     return planner.prepare(
         request,
         job_id=job_id,
@@ -136,10 +145,19 @@ def make_plan(
         validation=files.validation,
         cap=cap,
         now=here.clock(),
-        markets=(current_market(here),),
+        markets=tuple(current_market(here, region) for region in (here.settings.region, *to_copy)),
         corrections=current_corrections(here),
         done=done,
+        to_copy=to_copy,
     )
+
+
+def _to_copy(here: Installation, request: JobRequest, tenant: str, model: BaseModel, own: Inputs) -> dict[str, int]:
+    """Bytes that each further region lacks."""
+    try:
+        return bytes_to_copy(here, tenant, model.reference, own, named=request.constraints.regions or ())
+    except ObjectMissing as missing:
+        raise _changed(missing) from None
 
 
 def sequence_limit(request: JobRequest, model: BaseModel) -> int:
@@ -201,11 +219,15 @@ def _check(here: Installation, uri: str, tokenizer: RowTokenizer, limit: int, *,
         whole = here.objects.stream(uri)
         return check_dataset(whole, uri=uri, tokenizer=tokenizer, max_length=limit, sample_bytes=TOKENIZED_BYTES)
     except ObjectMissing as missing:
-        raise NotFound(
-            f"{uri} was replaced or deleted while it was read ({missing.reason}).",
-            code="file_changed",
-            remedy="Submit again once it stands still.",
-        ) from None
+        raise _changed(missing) from None
+
+
+def _changed(missing: ObjectMissing) -> NotFound:
+    return NotFound(
+        f"{missing.uri} was replaced or deleted while it was read ({missing.reason}).",
+        code="file_changed",
+        remedy="Submit again once it stands still.",
+    )
 
 
 def _head(here: Installation, uri: str) -> Iterator[bytes]:

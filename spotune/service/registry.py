@@ -55,7 +55,7 @@ def find_model(here: Installation, tenant: str, name: str) -> ModelReference | J
 def checkpoints(here: Installation, tenant: str, job_id: str) -> tuple[JobRecord, tuple[Manifest, ...]]:
     """The job, and its checkpoints that are complete in S3, newest first."""
     job = job_of(here, tenant, job_id)
-    folder = layout.checkpoints_uri(layout.job_uri(here.settings.artifacts_bucket, tenant, job_id))
+    folder = layout.checkpoints_uri(here.job_folder(job))
     uris = [one.uri for one in here.objects.list(folder) if one.uri.endswith("/" + MANIFEST_NAME)]
     found = [manifest for uri in uris if (manifest := _manifest(here, uri)) is not None]
     return job, tuple(sorted(found, key=lambda manifest: -manifest.step))

@@ -65,12 +65,12 @@ def prepare_retry(
     Raises:
         PlanRefused, RequestRefused: as planning does.
     """
-    found = find_checkpoint(here, earlier)
+    found = find_checkpoint(here, earlier) if here.runs_in(earlier.region) else None
     if found is None:
         why = f"Starts from the beginning: job {earlier.id} left no checkpoint that can be gone on from."
         return _stated(plan(request, NOTHING_DONE), Resumption(job_id=earlier.id, message=why))
-    changed = tuple(_changed_files(found.job, files))
-    prepared = None if changed else _going_on(request, found, plan)
+    changed = (*_changed_files(found.job, files), *_changed_region(here, found.job, request))
+    prepared = None if changed else _going_on(_in_the_region_of(here, found.job, request), found, plan)
     if prepared is not None:
         return prepared
     prepared = plan(request, NOTHING_DONE)
@@ -108,9 +108,8 @@ def carry_over(here: Installation, job: JobRecord, taken: Resumption) -> None:
         ObjectMissing: the checkpoint is gone, or is another one than its manifest says.
         Unavailable: S3 does not answer.
     """
-    source, target = (
-        layout.job_uri(here.settings.artifacts_bucket, job.tenant, job_id) for job_id in (taken.job_id, job.id)
-    )
+    bucket = here.place(job.region).artifacts_bucket
+    source, target = (layout.job_uri(bucket, job.tenant, job_id) for job_id in (taken.job_id, job.id))
     there = _sizes(here, layout.checkpoints_uri(target))
     if layout.checkpoint_uri(target, taken.step) + MANIFEST_NAME in there:
         return
@@ -194,6 +193,21 @@ def _changed_files(earlier: JobRecord, files: CheckedFiles) -> Iterator[str]:
             yield f"{name}: {old.uri} ({old.sha256[:12]}) -> {new.uri} ({new.sha256[:12]})"
 
 
+def _changed_region(here: Installation, earlier: JobRecord, request: JobRequest) -> Iterator[str]:
+    """Checkpoints stay in their region: whoever forbids it begins anew."""
+    region, allowed = here.place(earlier.region).region, request.constraints.regions
+    if allowed is not None and region not in allowed:
+        yield f"region: {region} -> {', '.join(allowed)}"
+
+
+def _in_the_region_of(here: Installation, earlier: JobRecord, request: JobRequest) -> JobRequest:
+    """Where there are several, a run goes on in the one that its checkpoint lies in."""
+    if not here.further:
+        return request
+    regions = (here.place(earlier.region).region,)
+    return request.with_(constraints=request.constraints.with_(regions=regions))
+
+
 def _stated(prepared: Prepared, resumption: Resumption) -> Prepared:
     """Said among the settings, in the log (by the lifecycle) and, where work is lost, among the plan's warnings."""
     value = f"step {resumption.step} of job {resumption.job_id}" if resumption.used else "none"
@@ -209,7 +223,7 @@ def _stated(prepared: Prepared, resumption: Resumption) -> Prepared:
 
 def _newest(here: Installation, job: JobRecord) -> Found | None:
     """Reads the newest few alone: S3 keeps every checkpoint that there ever was."""
-    folder = layout.job_uri(here.settings.artifacts_bucket, job.tenant, job.id)
+    folder = here.job_folder(job)
     sizes = _sizes(here, layout.checkpoints_uri(folder))
     known: dict[int, StateFile] = {}
 

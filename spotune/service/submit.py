@@ -174,7 +174,7 @@ def _prepare(here: Installation, job: JobRecord, model: BaseModel, *, preview: b
     )
 
     def plan_of(request: JobRequest, done: Done) -> Prepared:
-        return make_plan(here, request, files, job_id=job.id, model=model, cap=job.cap, done=done)
+        return make_plan(here, request, files, job_id=job.id, tenant=job.tenant, model=model, cap=job.cap, done=done)
 
     earlier = here.store.get_job(job.tenant, job.retry_of) if job.retry_of is not None else None
     if earlier is None:

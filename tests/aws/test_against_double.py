@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -15,6 +16,7 @@ from spotune.contracts.training import Failure
 from spotune.local.double.market import Market
 from spotune.local.double.protocol import answer
 from spotune.local.double.quotas import Quotas
+from spotune.local.double.regions import Region, Regions
 from spotune.local.double.scripted_runner import Script, ScriptedDouble
 from tests.aws.test_training_jobs import LADDER, NAME, ON_DEMAND, spec
 
@@ -25,13 +27,13 @@ class Wire:
     """Answers a client's requests from the double."""
 
     def __init__(self, double: ScriptedDouble) -> None:
-        self._double = double
-        self._market = Market(region="us-east-1", quotas=double.quotas)
+        region = Region("us-east-1", double, Market(region="us-east-1", quotas=double.quotas))
+        self._regions = Regions("us-east-1", lambda name: region, Path("none"))
 
     def __call__(self, request: Any, **_: Any) -> AWSResponse:
         header = request.headers["X-Amz-Target"]
         target = header.decode() if isinstance(header, bytes) else header
-        told = answer(self._double, self._market, target, request.body)
+        told = answer(self._regions, "", target, request.body)
         return AWSResponse(request.url, told.status, {"Content-Type": told.content_type}, Raw(told.body))
 
 

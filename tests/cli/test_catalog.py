@@ -39,3 +39,9 @@ def test_the_installations_own_prices_and_quotas_are_shown(service, capsys):
     assert "$1.50" in shown
     assert "7 / 0" in shown
     assert "gave no answer" in shown
+
+
+@pytest.mark.usefixtures("service")
+def test_a_region_that_the_installation_lacks_is_refused_with_those_it_has(service, capsys):
+    assert run(["catalog", "--region", "eu-west-1"]) == 2
+    assert "us-east-1" in capsys.readouterr().err

@@ -13,6 +13,7 @@ from rich.progress import Progress as Bar
 from spotune.cli import render, watch, words
 from spotune.cli.client import Api
 from spotune.cli.connection import Connection
+from spotune.cli.explanation import Explanation, lines
 from spotune.cli.screen import Screen
 from spotune.cli.watch import LiveView, PlainView, follow
 from spotune.contracts.api import JobObject
@@ -150,3 +151,19 @@ def as_text(thing: object, width: int = 160) -> str:
     screen = io.StringIO()
     Console(file=screen, width=width, no_color=True).print(thing)
     return screen.getvalue()
+
+
+def test_a_plan_in_another_region_names_it_and_what_carrying_costs():
+    chosen = factories.plan().chosen.with_(region="eu-west-1", transfer=342_000, transfer_bytes=16_100_000_000)
+    plan = factories.plan(chosen=chosen, alternatives=(chosen,))
+    shown = as_text(render.plan(views.plan_object(factories.prepared(plan=plan)), now=factories.NOW))
+    assert "spot in eu-west-1" in shown
+    assert "$0.3420 of the cost: 16.1 GB are copied to eu-west-1 first" in " ".join(shown.split())
+    (chosen_line, transfer_line) = lines(Explanation(instance_type=chosen.instance_type, chosen=chosen, rejection=None))
+    assert "is the chosen type" in chosen_line
+    assert transfer_line.startswith("It runs in eu-west-1: $0.3420 of the cost")
+
+
+def test_a_plan_at_home_says_nothing_of_regions():
+    shown = as_text(render.plan(views.plan_object(factories.prepared()), now=factories.NOW))
+    assert "transfer" not in shown

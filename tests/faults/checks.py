@@ -13,7 +13,7 @@ from spotune.contracts.lines import EVERYBODY, is_quota_line
 from spotune.local.double.job import Job
 from spotune.store.base import month_of
 from spotune.store.records import decode
-from tests.faults.world import JOBS_AT_A_TIME, JOBS_PER_TENANT, MONTHLY_LIMIT, World
+from tests.faults.world import AWAY, HOME, JOBS_AT_A_TIME, JOBS_PER_TENANT, MONTHLY_LIMIT, World
 
 _RANK: dict[State, int] = {
     "validating": 0,
@@ -63,6 +63,7 @@ class Watcher:
         for job in self._jobs():
             self.violations += [f"{job.id}: {words}" for words in _unsettled(job, trained[job.id])]
             self.violations += [f"{job.id}: {words}" for words in self._gaps(job)]
+            self.violations += [f"{job.id}: {words}" for words in self._astray(job, trained[job.id])]
         known = {job.id for job in self._jobs()}
         self.violations += [f"{one}: training jobs of no submission" for one in trained if one not in known]
         self.violations += [f"{job.id}: {words}" for job in self._jobs() for words in self._not_copied(job)]
@@ -97,7 +98,7 @@ class Watcher:
         began = any(one.name.rpartition("-")[0] == job.id for one in self._world.double.jobs())
         if job.resumption is None or not job.resumption.used or not began:
             return
-        folder = layout.checkpoints_uri(layout.job_uri("artifacts", job.tenant, job.id))
+        folder = layout.checkpoints_uri(self._world.here.job_folder(job))
         for name in (f"checkpoint-{step}/{file}" for step in (20, 40) for file in CHECKPOINT_FILES):
             if self._world.objects.head(folder + name) is None:
                 yield f"trained without {name} of {job.resumption.job_id}"
@@ -109,6 +110,18 @@ class Watcher:
         }
         ended = {(f"fine_tuning.job.{job.state}", job.id) for job in self._jobs() if job.terminal}
         self.violations += [f"{job_id}: {kind} was told to nobody" for kind, job_id in sorted(ended - told)]
+
+    def _astray(self, job: JobRecord, trained: list[Job]) -> Iterator[str]:
+        """All of a job is in its region, and what was carried there was paid for."""
+        region = job.region or HOME
+        for one in trained:
+            if self._world.regions[one.name] != region:
+                yield f"{one.name} ran in {self._world.regions[one.name]}, and the job is {region}'s"
+            folders = str(one.request["InputDataConfig"]) + str(one.request["OutputDataConfig"])
+            if (AWAY in folders) != (region == AWAY) or "s3://data/" in folders * (region == AWAY):
+                yield f"{one.name} reads or writes outside {region}"
+        if trained and (region == AWAY) != (job.transfer is not None):
+            yield f"ran in {region}, and {job.transfer} was booked for carrying its data there"
 
     def _gaps(self, job: JobRecord) -> Iterator[str]:
         log = self._world.store.list_log(job.tenant, job.id, after=0, limit=10_000).items
@@ -158,6 +171,8 @@ def _broken(before: JobRecord | None, job: JobRecord) -> Iterator[str]:
 def _unsettled(job: JobRecord, trained: list[Job]) -> Iterator[str]:
     if not job.terminal and not job.waiting_for:
         yield f"is {job.state} for good, and says not what it waits for"
+    if not job.terminal and "to be copied" in job.waiting_for:
+        yield f"waits for good for {job.waiting_for}"
     if job.terminal and job.reserved:
         yield f"has ended with {job.reserved} reserved"
     attempts = {attempt.name: attempt for attempt in job.attempts}
@@ -170,9 +185,10 @@ def _unsettled(job: JobRecord, trained: list[Job]) -> Iterator[str]:
             yield f"training job {one.name} lives on after the job's end"
         rate = attempts[one.name].on_demand_price * one.instance_count
         real += 0 if one.live else -(-rate * _billable(one) // 3600)
-    if job.terminal and job.billed != real:
-        yield f"is billed {job.billed}, and SageMaker bills {real}"
-    if real > job.cap:
+    carried = job.transfer or 0
+    if job.terminal and job.billed != real + carried:
+        yield f"is billed {job.billed}, SageMaker bills {real}, and carrying its data {carried}"
+    if real + carried > job.cap:
         yield f"SageMaker bills {real} of a cap of {job.cap}"
     if job.state == "succeeded" and not any(one.status == "Completed" for one in trained):
         yield "succeeded without a training job that completed"

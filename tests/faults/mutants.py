@@ -23,6 +23,7 @@ import spotune.lifecycle.observed as observed
 import spotune.lifecycle.rungs as rungs
 import spotune.service.changes as changes
 import spotune.service.control as control
+import spotune.service.copies as copies
 import spotune.service.launch as launch
 import spotune.service.resumption as resumption
 import spotune.service.submit as submit
@@ -30,12 +31,13 @@ import spotune.store.memory as memory
 import tests.faults.simulation as simulation
 from spotune.aws.base import NameTaken, TrainingJobRefused
 from spotune.contracts.errors import Unavailable
-from spotune.contracts.events import AttemptRefused, ResumeRequested
+from spotune.contracts.events import AttemptRefused, CopyStarted, ResumeRequested
 from spotune.contracts.job import ENDED, LedgerChange
 from spotune.contracts.money import LONGEST_RUNTIME
 from spotune.lifecycle.draft import Draft
 from spotune.service.changes import apply
 from spotune.service.identifiers import job_id
+from spotune.service.installation import Installation
 from spotune.service.reconcile import Repairs
 from spotune.store.records import Change, _entries
 
@@ -91,19 +93,28 @@ def _drop_the_outbox() -> None:
     memory.MemoryStore.pending_commands = lambda self, created_before: iter(())  # type: ignore[method-assign]
 
 
-def _start_on_conflict_instead_of_adopting() -> None:
-    def create(here: Any, job: Any, attempt: Any) -> None:
-        folder = launch.layout.job_uri(here.settings.artifacts_bucket, job.tenant, job.id)
-        spec = launch._spec(here, job, attempt, folder, launch.layout.config_uri(folder, attempt.name))
-        here.objects.write(spec.config_uri + "training.json", b"{}")
-        try:
-            here.training_jobs.create(spec)
-        except (NameTaken, Unavailable):
-            here.training_jobs.create(replace(spec, name=f"{job.id}-9{attempt.number}"))
-        launch._adopt(here, job.id, attempt.name)
+def _ready(here: Any, job: Any, attempt: Any) -> Any:
+    """What CreateTrainingJob is asked for, with the config that it reads; None where its data is not there yet."""
+    inputs = launch.inputs_in_region(here, job, attempt)
+    if inputs is None:
+        return None
+    folder = here.job_folder(job)
+    spec = launch._spec(here, job, attempt, folder, launch.layout.config_uri(folder, attempt.name), inputs)
+    here.objects.write(spec.config_uri + "training.json", b"{}")
+    return spec
 
-    def start(here: Any, job: Any, attempt: Any) -> None:
-        create(here, job, attempt)
+
+def _start_on_conflict_instead_of_adopting() -> None:
+    def start(here: Any, job: Any, attempt: Any) -> bool:
+        if (spec := _ready(here, job, attempt)) is None:
+            return False
+        training_jobs = here.place(job.region).training_jobs
+        try:
+            training_jobs.create(spec)
+        except (NameTaken, Unavailable):
+            training_jobs.create(replace(spec, name=f"{job.id}-9{attempt.number}"))
+        launch._adopt(here, job.id, attempt.name)
+        return True
 
     launch.start_attempt = start
 
@@ -236,17 +247,17 @@ def _believe_a_refusal_while_the_training_job_lives() -> None:
     observed._observe_left_over = lambda draft, attempt, seen: False
     deciding.take_back = lambda draft, attempt: None
 
-    def start(here: Any, job: Any, attempt: Any) -> None:
+    def start(here: Any, job: Any, attempt: Any) -> bool:
         if attempt.outcome is None and not job.terminal:
-            folder = launch.layout.job_uri(here.settings.artifacts_bucket, job.tenant, job.id)
-            spec = launch._spec(here, job, attempt, folder, launch.layout.config_uri(folder, attempt.name))
-            here.objects.write(spec.config_uri + "training.json", b"{}")
+            if (spec := _ready(here, job, attempt)) is None:
+                return False
             try:
-                here.training_jobs.create(spec)
+                here.place(job.region).training_jobs.create(spec)
             except (NameTaken, Unavailable, TrainingJobRefused):
                 apply(here, job.id, AttemptRefused(name=attempt.name, reason="capacity", message="it seems"))
-                return
+                return True
         launch._adopt(here, job.id, attempt.name)
+        return True
 
     launch.start_attempt = start
 
@@ -268,6 +279,28 @@ def _copy_the_manifest_first() -> None:
 def _tell_nobody() -> None:
     """As a process that is killed on the way, and takes the command off first."""
     launch.notify = lambda here, job, command: None  # type: ignore[attr-defined]
+
+
+def _run_everything_at_home() -> None:
+    Installation.place = lambda self, region: self.home  # type: ignore[method-assign]
+
+
+def _carry_without_paying() -> None:
+    copies._is_booked = lambda here, job, attempt: True  # type: ignore[assignment]
+
+
+def _pay_for_each_attempt_again() -> None:
+    right = deciding._copy_started
+
+    def copy_started(draft: Draft, event: Any) -> bool:
+        draft.set(transfer=None)
+        return right(draft, event)
+
+    def is_booked(here: Any, job: Any, attempt: Any) -> bool:
+        return apply(here, job.id, CopyStarted(name=attempt.name)) is not None
+
+    deciding._copy_started = copy_started
+    copies._is_booked = is_booked
 
 
 MUTANTS: dict[str, Patch] = {
@@ -296,6 +329,9 @@ MUTANTS: dict[str, Patch] = {
     "resume what has ended": _resume_what_has_ended,
     "take a notification off the outbox unsent": _tell_nobody,
     "believe a refusal while the training job lives": _believe_a_refusal_while_the_training_job_lives,
+    "run everything at home": _run_everything_at_home,
+    "carry to a region without paying": _carry_without_paying,
+    "pay for the copy with each delivery": _pay_for_each_attempt_again,
 }
 
 

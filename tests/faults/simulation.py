@@ -26,7 +26,7 @@ from spotune.service.submit import submit
 from tests import tiny_model
 from tests.faults.checks import Watcher
 from tests.faults.nemesis import Killed
-from tests.faults.world import SKEW, make_world
+from tests.faults.world import AWAY, SKEW, make_world
 from tests.in_process import Answer, Client, Context, sqs_record
 
 TENANTS = ("acme", "beta", "gamma")
@@ -94,7 +94,9 @@ class _Simulation:
         install(world.here)
         for tenant in TENANTS:
             self._clients[tenant] = Client(issue_key(world.here, tenant, "faults"))
-            self._files[tenant] = self._clients[tenant].upload(tiny_model.chat_rows(24))
+            # Not uploaded: an uploaded file's id is chance's, and a retry's own id follows from it.
+            self._files[tenant] = f"s3://data/{tenant}/rows.jsonl"
+            world.objects.write(self._files[tenant], tiny_model.chat_rows(24))
         world.nemesis.interleave = self._another_process
         world.nemesis.calm = False
         self._plan_the_storm()
@@ -253,6 +255,8 @@ class _Simulation:
                 constraints["finish_within_hours"] = chance.choice([2, 4, 8])
             if chance.random() < 0.2:
                 constraints["market"] = chance.choice(["spot", "on_demand"])
+            if Random(f"{self._world.seed}:{key}:region").random() < 0.25:
+                constraints["regions"] = [AWAY]
             request = {"model": tiny_model.NAME, "training_file": self._files[tenant], "constraints": constraints}
             self._requests[key] = tenant, JobRequest.model_validate(request)
         return self._requests[key][1].model_dump(mode="json", exclude_unset=True)

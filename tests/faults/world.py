@@ -24,11 +24,11 @@ from spotune.contracts import layout
 from spotune.contracts.base import MICRO
 from spotune.contracts.training import MANIFEST_NAME, REPORT_NAME, Manifest
 from spotune.local.double.clock import VirtualClock
-from spotune.local.double.faults import ServiceError
+from spotune.local.double.faults import ServiceError, invalid
 from spotune.local.double.job import Request
 from spotune.local.double.scripted_runner import Script, ScriptedDouble
 from spotune.local.double.settings import Timing
-from spotune.service.installation import Installation, Outlets, Settings
+from spotune.service.installation import Installation, Outlets, Place, Settings
 from spotune.store.memory import MemoryStore
 from tests import tiny_model
 from tests.checkpoints import leave_checkpoint, leave_notes
@@ -55,7 +55,10 @@ _STORE_WRITES = frozenset(
         "note_told_level",
     }
 )
-_OBJECT_WRITES = frozenset({"write", "delete", "copy"})
+_OBJECT_WRITES = frozenset({"write", "write_new", "copy", "carry", "delete"})
+
+HOME, AWAY = "us-east-1", "eu-west-1"
+"""Where an installation runs, and where some of its jobs do."""
 
 
 @dataclass
@@ -72,6 +75,8 @@ class World:
     here: Installation
     events: list[str] = field(default_factory=list)
     """Training jobs whose state changed and whose event is to be delivered."""
+    regions: dict[str, str] = field(default_factory=dict)
+    """Where each training job was created."""
 
     @property
     def clock(self) -> VirtualClock:
@@ -93,11 +98,21 @@ def make_world(seed: int, nemesis: Nemesis | None = None) -> World:
     clock = double.virtual_clock
     objects._clock = clock.now
     store, queue, deliveries = MemoryStore(), MemoryQueue(), MemoryDeliveries()
+    regions: dict[str, str] = {}
+    away = Place(
+        region=AWAY,
+        data_bucket=f"data-{AWAY}",
+        artifacts_bucket=f"jobs-{AWAY}",
+        models_bucket=f"models-{AWAY}",
+        training_image=f"123456789012.dkr.ecr.{AWAY}.amazonaws.com/spotune:1",
+        training_jobs=TrainingJobs(_SageMaker(double, nemesis, AWAY, regions)),
+        market=MemoryMarket(),
+    )
     here = Installation(
         settings=_settings(),
         store=Faulty(store, nemesis, "store", writes=_STORE_WRITES, conflicts=frozenset({"commit"})),  # type: ignore[arg-type]
         objects=Faulty(objects, nemesis, "s3", writes=_OBJECT_WRITES),  # type: ignore[arg-type]
-        training_jobs=TrainingJobs(_SageMaker(double, nemesis)),
+        training_jobs=TrainingJobs(_SageMaker(double, nemesis, HOME, regions)),
         queue=Faulty(queue, nemesis, "queue", writes=frozenset({"send"})),  # type: ignore[arg-type]
         market=MemoryMarket(),
         metrics=MemoryMetrics(),
@@ -108,11 +123,12 @@ def make_world(seed: int, nemesis: Nemesis | None = None) -> World:
             secret=MemorySecret(),
         ),
         clock=_SkewedClock(clock, nemesis),
+        further=(away,),
     )
     folder = layout.base_model_uri("models", tiny_model.NAME)
     for name, body in tiny_model.files().items():
         objects.write(folder + name, body)
-    return World(seed, nemesis, double, store, objects, queue, deliveries, here, events)
+    return World(seed, nemesis, double, store, objects, queue, deliveries, here, events, regions)
 
 
 class _SkewedClock:
@@ -128,23 +144,48 @@ class _SkewedClock:
 
 
 class _SageMaker:
-    """boto3's client in front of the double: its errors, its times, and what happens on the wire."""
+    """boto3's client of one region in front of the double: its errors, its times, and what happens on the wire.
 
-    def __init__(self, double: ScriptedDouble, nemesis: Nemesis) -> None:
+    The regions share the double; what was created in one of them is not there in the other.
+    """
+
+    def __init__(self, double: ScriptedDouble, nemesis: Nemesis, region: str, regions: dict[str, str]) -> None:
         self._double = double
         self._nemesis = nemesis
+        self._region = region
+        self._regions = regions
 
     def create_training_job(self, **request: Any) -> dict[str, Any]:
-        return self._call("CreateTrainingJob", self._double.create_training_job, request)
+        return self._call("CreateTrainingJob", self._create, request)
 
     def describe_training_job(self, **request: Any) -> dict[str, Any]:
-        return _with_datetimes(self._call("DescribeTrainingJob", self._double.describe_training_job, request))
+        return _with_datetimes(
+            self._call("DescribeTrainingJob", self._here(self._double.describe_training_job), request)
+        )
 
     def list_training_jobs(self, **request: Any) -> dict[str, Any]:
-        return self._call("ListTrainingJobs", self._double.list_training_jobs, request)
+        answer = self._call("ListTrainingJobs", self._double.list_training_jobs, request)
+        shown = [one for one in answer["TrainingJobSummaries"] if self._is_here(one["TrainingJobName"])]
+        return {**answer, "TrainingJobSummaries": shown}
 
     def stop_training_job(self, **request: Any) -> dict[str, Any]:
-        return self._call("StopTrainingJob", self._double.stop_training_job, request)
+        return self._call("StopTrainingJob", self._here(self._double.stop_training_job), request)
+
+    def _create(self, request: dict[str, Any]) -> dict[str, Any]:
+        answer: dict[str, Any] = self._double.create_training_job(request)
+        self._regions[request["TrainingJobName"]] = self._region
+        return answer
+
+    def _here(self, work: Any) -> Any:
+        def found(request: dict[str, Any]) -> Any:
+            if not self._is_here(request["TrainingJobName"]):
+                raise invalid("Requested resource not found.")
+            return work(request)
+
+        return found
+
+    def _is_here(self, name: str) -> bool:
+        return self._regions.get(name, self._region) == self._region
 
     def _call(self, operation: str, work: Any, request: dict[str, Any]) -> dict[str, Any]:
         before_call(self._nemesis, operation)

@@ -64,8 +64,17 @@ def listed(value: Any) -> list[Any]:
 def statements(role: str) -> list[dict[str, Any]]:
     """All that a role may do, its shared policies included."""
     own = [s for policy in ROLES[role].get("Policies", ()) for s in policy["PolicyDocument"]["Statement"]]
-    shared = [s for ref in ROLES[role].get("ManagedPolicyArns", ()) for s in shared_statements(ref["Ref"])]
+    shared = [s for ref in ROLES[role].get("ManagedPolicyArns", ()) for s in shared_statements(policy_of(ref))]
     return own + shared
+
+
+def policy_of(ref: dict[str, Any]) -> str:
+    """The policy of a reference, of a conditional one too, which must be one for further regions or nothing."""
+    if "Fn::If" in ref:
+        condition, ref, otherwise = ref["Fn::If"]
+        assert (condition, otherwise) == ("HasFurtherRegions", {"Ref": "AWS::NoValue"})
+        assert RESOURCES[ref["Ref"]]["Condition"] == "HasFurtherRegions"
+    return str(ref["Ref"])
 
 
 def shared_statements(policy: str) -> list[dict[str, Any]]:
@@ -103,7 +112,7 @@ def test_no_role_has_a_wildcard_beyond_the_written_reasons(role: str) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_no_role_takes_a_policy_that_is_not_in_the_template(role: str) -> None:
-    assert all(set(arn) == {"Ref"} and arn["Ref"] in RESOURCES for arn in ROLES[role].get("ManagedPolicyArns", ()))
+    assert all(policy_of(arn) in RESOURCES for arn in ROLES[role].get("ManagedPolicyArns", ()))
 
 
 def test_only_the_launcher_starts_training_and_hands_a_role_to_sagemaker_alone() -> None:
@@ -115,8 +124,14 @@ def test_only_the_launcher_starts_training_and_hands_a_role_to_sagemaker_alone()
 
 
 def test_the_launcher_writes_a_jobs_config_and_its_first_checkpoint_alone() -> None:
-    written = [r for s in statements("LaunchRole") if "s3:PutObject" in listed(s["Action"]) for r in [s["Resource"]]]
-    assert {r["Fn::Sub"].partition("/*/jobs/*/")[2] for r in written} == {"checkpoints/*", "config/*"}
+    written = [
+        r for s in statements("LaunchRole") if "s3:PutObject" in listed(s["Action"]) for r in listed(s["Resource"])
+    ]
+    at_home = [r["Fn::Sub"] for r in written if "Bucket.Arn" in r["Fn::Sub"]]
+    away = [r["Fn::Sub"].partition("-*-")[2] for r in written if "Bucket.Arn" not in r["Fn::Sub"]]
+    assert {r.partition("/*/jobs/*/")[2] for r in at_home} == {"checkpoints/*", "config/*"}
+    jobs = {f"jobs/*/jobs/*/{what}" for what in ("checkpoints/*", "config/*", "inputs.json")}
+    assert set(away) == {"data/*/copies/*", "models/base/*"} | jobs
 
 
 def test_whoever_only_looks_at_jobs_writes_no_object_and_starts_no_job() -> None:
@@ -138,6 +153,7 @@ def test_training_reaches_no_table_and_no_queue_and_writes_below_jobs_alone() ->
     assert not actions("TrainingRole", "dynamodb") | actions("TrainingRole", "sqs")
     written = [r for s in statements("TrainingRole") if "s3:PutObject" in s["Action"] for r in listed(s["Resource"])]
     assert {r["Fn::Sub"].partition("/*/jobs/*/")[2] for r in written} == {"checkpoints/*", "output/*"}
+    assert len(written) == 4
 
 
 def test_whoever_reads_a_dataset_may_read_it_anywhere_in_the_data_bucket() -> None:
@@ -157,7 +173,36 @@ def test_no_policy_reaches_a_bucket_that_is_not_in_the_template() -> None:
     granted = [s for policy in policies for s in policy["Statement"] if "s3:" in str(s["Action"])]
     named = [str(resource) for statement in granted for resource in listed(statement["Resource"])]
     assert named
-    assert [resource for resource in named if not any(f"{name}.Arn" in resource for name in BUCKETS)] == []
+    ours = [*(f"{name}.Arn" for name in BUCKETS), ":s3:::spotune-${Stage}-${AWS::AccountId}-*"]
+    assert [resource for resource in named if not any(one in resource for one in ours)] == []
+
+
+def test_what_is_granted_in_further_regions_names_exactly_them_and_is_not_there_without_any() -> None:
+    further = {name: body for name, body in RESOURCES.items() if body.get("Condition") == "HasFurtherRegions"}
+    assert len(further) == 6
+    used = [
+        arn["Fn::If"][1]["Ref"]
+        for role in ROLES.values()
+        for arn in role.get("ManagedPolicyArns", ())
+        if "Fn::If" in arn
+    ]
+    assert set(used) == set(further)
+    for name in further:
+        for statement in shared_statements(name):
+            equals = statement["Condition"]["StringEquals"]
+            assert equals["aws:RequestedRegion"] == {"Ref": "FurtherRegions"}, statement["Sid"]
+            if "s3:" in str(statement["Action"]):
+                assert equals["aws:ResourceAccount"] == {"Ref": "AWS::AccountId"}, statement["Sid"]
+    for name, body in RESOURCES.items():
+        if name not in further:
+            assert "FurtherRegions" not in str(body).replace("HasFurtherRegions", ""), name
+
+
+def test_without_a_further_region_the_condition_does_not_hold() -> None:
+    assert DOCUMENT["Parameters"]["FurtherRegions"]["Default"] == ""
+    assert DOCUMENT["Conditions"]["HasFurtherRegions"] == {
+        "Fn::Not": [{"Fn::Equals": [{"Fn::Join": ["", {"Ref": "FurtherRegions"}]}, ""]}]
+    }
 
 
 @pytest.mark.parametrize("name", BUCKETS)

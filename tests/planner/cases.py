@@ -54,6 +54,7 @@ def plan_for(
     markets: tuple[MarketSnapshot, ...] = (),
     trainer: Trainer = PRESENT_TRAINER,
     corrections: Corrections = NO_CORRECTIONS,
+    to_copy: dict[str, int] | None = None,
     config: dict[str, object] | None = None,
     choice: dict[str, object] | None = None,
     done: Done = NOTHING_DONE,
@@ -73,6 +74,7 @@ def plan_for(
         trainer=trainer,
         corrections=corrections,
         done=done,
+        to_copy=to_copy or {},
     )
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from spotune.local.double.capacity import Trace
-from spotune.local.double.double import Double
 from spotune.local.double.events import MODES, Disturber
 from spotune.local.double.faults import ServiceError, invalid
-from spotune.local.double.market import SOURCES, Market
+from spotune.local.double.market import SOURCES
+from spotune.local.double.regions import Regions
 
 LOG_BYTES = 1024**2
 """At most this much of a log in one answer."""
@@ -25,9 +25,9 @@ Value = TypeVar("Value", str, int, bool)
 class ControlDoor:
     """Carries out one request at a time against the double and its surroundings."""
 
-    def __init__(self, double: Double, market: Market, disturber: Disturber, jobs_folder: Path) -> None:
-        self._double = double
-        self._market_data = market
+    def __init__(self, regions: Regions, disturber: Disturber, jobs_folder: Path) -> None:
+        self._regions = regions
+        self._double = regions.home.double
         self._disturber = disturber
         self._jobs_folder = jobs_folder
         self._posts: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
@@ -46,9 +46,12 @@ class ControlDoor:
         """
         match path:
             case ["health"]:
-                return {"status": "ok", "live_jobs": sum(job.live for job in self._double.jobs())}
+                return {
+                    "status": "ok",
+                    "live_jobs": sum(job.live for one in self._regions for job in one.double.jobs()),
+                }
             case ["spot-advisor-data.json"]:
-                return self._market_data.feed()
+                return self._regions.home.market.feed()
             case ["jobs", name]:
                 return self._job(name)
             case ["logs", name]:
@@ -66,17 +69,19 @@ class ControlDoor:
         return self._posts[path[0]](body)
 
     def _job(self, name: str) -> dict[str, Any]:
-        job = next((job for job in self._double.jobs() if job.name == name), None)
+        region = self._regions.with_job(name)
+        job = next((job for job in region.double.jobs() if job.name == name), None)
         if job is None:
             raise ServiceError("NotFound", f"There is no training job {name}.", 404)
         return {
             "TrainingJobName": job.name,
+            "Region": region.name,
             "TrainingJobStatus": job.status,
             "SecondaryStatus": job.secondary,
             "Launches": job.launches,
             "Interruptions": job.interruptions,
             "ExitCode": job.exit_code,
-            "PeakMemoryBytes": self._double.peak_rss(name),
+            "PeakMemoryBytes": region.double.peak_rss(name),
             "Processes": [process.pid for process in job.processes],
             "Hosts": list(job.hosts),
         }
@@ -99,8 +104,9 @@ class ControlDoor:
         return {"Host": host, "Text": part.decode(errors="replace"), "NextOffset": offset + len(part)}
 
     def _interrupt(self, body: dict[str, Any]) -> dict[str, Any]:
-        self._double.interrupt(
-            _field(body, "TrainingJobName", str),
+        name = _field(body, "TrainingJobName", str)
+        self._regions.with_job(name).double.interrupt(
+            name,
             notice_seconds=_seconds(body, "notice_seconds"),
             restart_after_seconds=_seconds(body, "restart_after_seconds"),
         )
@@ -113,7 +119,8 @@ class ControlDoor:
         if "trace_file" in body:
             path = body["trace_file"]
             self._double.capacity.follow(instance_type, _read_trace(path), self._double.clock.now())
-        self._double.look_again()
+        for region in self._regions:
+            region.double.look_again()
         return {}
 
     def _quota(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -124,7 +131,7 @@ class ControlDoor:
         return {}
 
     def _market(self, body: dict[str, Any]) -> dict[str, Any]:
-        market = self._market_data
+        market = self._regions.named(body["region"]).market if "region" in body else self._regions.home.market
         for name, prices in (("prices", market.prices), ("spot", market.spot)):
             prices.update({key: float(value) for key, value in body.get(name, {}).items()})
         if "broken" in body:

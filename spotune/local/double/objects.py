@@ -94,6 +94,12 @@ class Objects:
                 if not entry["Key"].endswith("/"):
                     yield StoredObject(bucket, entry["Key"], entry["ETag"].strip('"'), entry["Size"])
 
+    def lies_in(self, uri: str, region: str) -> bool:
+        """True where the URI's bucket is in this region; where S3 does not say so, too."""
+        answer = self._s3.head_bucket(Bucket=split_uri(uri)[0])
+        found = answer.get("BucketRegion") or answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
+        return found in (None, "", region)
+
     def fetch(self, source: StoredObject, target: Path, *, shared: bool = True) -> None:
         """Download one object. A large one is linked to the cache, read-only, unless it is not `shared`."""
         target.parent.mkdir(parents=True, exist_ok=True)

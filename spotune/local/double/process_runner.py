@@ -34,15 +34,21 @@ class ProcessRunner:
             shutil.rmtree(left_over, ignore_errors=True)
 
     def missing_input(self, request: Request) -> str | None:
-        """The first channel URI under which S3 has nothing; None too where S3 is away: the download finds out."""
-        for channel in request.get("InputDataConfig", []):
-            uri: str = channel["DataSource"]["S3DataSource"]["S3Uri"]
+        """The first channel URI under which S3 has nothing in this region, or the first folder of another one.
+
+        None too where S3 is away: the download finds out.
+        """
+        channels = [one["DataSource"]["S3DataSource"]["S3Uri"] for one in request.get("InputDataConfig", [])]
+        folders = [request.get("CheckpointConfig", {}).get("S3Uri"), request["OutputDataConfig"]["S3OutputPath"]]
+        for uri in [*channels, *filter(None, folders)]:
             try:
-                if next(self._objects.list(uri), None) is None:
-                    return uri
+                if not self._objects.lies_in(uri, self._settings.region):
+                    return str(uri)
+                if uri in channels and next(self._objects.list(uri), None) is None:
+                    return str(uri)
             except ClientError as error:
-                if error.response["Error"]["Code"] in ("NoSuchBucket", "AccessDenied"):
-                    return uri
+                if error.response["Error"]["Code"] in ("NoSuchBucket", "AccessDenied", "404", "403"):
+                    return str(uri)
             except BotoCoreError as error:
                 log.warning("cannot look for %s: %s", uri, error)
         return None

@@ -14,7 +14,7 @@ from typing import Any
 
 from spotune.local.double.double import Double
 from spotune.local.double.faults import ServiceError
-from spotune.local.double.market import Market
+from spotune.local.double.regions import Region, Regions
 
 JSON_TYPE = "application/x-amz-json-1.1"
 _NEIGHBOURS = frozenset({"AWSPriceListService", "ServiceQuotasV20190624"})
@@ -31,20 +31,35 @@ class Answer:
     body: bytes
 
 
-def answer(double: Double, market: Market, target: str, body: bytes) -> Answer:
-    """Carry out one request. `target` is the X-Amz-Target header, empty for EC2's query protocol."""
+def answer(regions: Regions, authorization: str, target: str, body: bytes) -> Answer:
+    """Carry out one request in the region that it is signed for.
+
+    Args:
+        regions: all of the double's.
+        authorization: the header of this name.
+        target: the X-Amz-Target header, empty for EC2's query protocol.
+        body: the request's.
+    """
+    region = regions.of(authorization)
     try:
         if not target:
-            return Answer(200, "text/xml;charset=UTF-8", market.query(body).encode())
+            return Answer(200, "text/xml;charset=UTF-8", region.market.query(body).encode())
         service, _, name = target.partition(".")
         if service in _NEIGHBOURS:
-            return _ok(market.json_operation(service, name, _read(body)))
-        return _ok(_operation(double, target)(_read(body)))
+            return _ok(_priced(regions, region, request := _read(body)).market.json_operation(service, name, request))
+        return _ok(_operation(region.double, target)(_read(body)))
     except ServiceError as error:
         return _refusal(error) if target else _query_refusal(error)
     except OSError:
         log.exception("%s failed", target)
         return _refusal(ServiceError("InternalFailure", "The SageMaker double could not write its state.", 500))
+
+
+def _priced(regions: Regions, signed: Region, request: dict[str, Any]) -> Region:
+    """Whose prices are asked for: the Price List API answers for all regions from one."""
+    filters = request.get("Filters")
+    codes = [one.get("Value") for one in filters if one.get("Field") == "regionCode"] if filters else []
+    return regions.named(str(codes[0])) if codes else signed
 
 
 def _operation(double: Double, target: str) -> Callable[[dict[str, Any]], dict[str, Any]]:

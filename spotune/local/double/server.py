@@ -6,12 +6,14 @@ import fcntl
 import json
 import logging
 import threading
+from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import IO, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from spotune.contracts.errors import Conflict, Unavailable
+from spotune.local.double.capacity import Capacity
 from spotune.local.double.clock import SystemClock
 from spotune.local.double.control import ControlDoor
 from spotune.local.double.double import Double
@@ -22,6 +24,7 @@ from spotune.local.double.objects import Objects, client
 from spotune.local.double.process_runner import ProcessRunner
 from spotune.local.double.protocol import Answer, answer
 from spotune.local.double.quotas import Quotas
+from spotune.local.double.regions import Region, Regions, state_folder
 from spotune.local.double.settings import Settings
 from spotune.local.double.storage import JobFolder
 
@@ -69,22 +72,13 @@ class DoubleServer:
                 remedy="End what listens there, or choose another port.",
             ) from error
         self._clock = SystemClock()
-        self._bridge = EventBridge(client("events", settings), settings.event_source)
-        disturber = Disturber(self._bridge.send, self._clock)
-        store = JobFolder(folder / "state")
-        self._double = Double(
-            ProcessRunner(settings, Objects(client("s3", settings), settings.home / "cache" / "objects")),
-            self._clock,
-            store,
-            timing=settings.timing,
-            quotas=Quotas.from_file(settings.quotas),
-            publish=disturber.publish,
-            region=settings.region,
-            account=settings.account,
-        )
-        self._beat(store)
-        http.double, http.market = self._double, Market(settings.region, self._double.quotas)
-        http.door = ControlDoor(self._double, http.market, disturber, folder / "jobs")
+        self._bridges: dict[str, EventBridge] = {}
+        self._quotas, self._capacity = Quotas.from_file(settings.quotas), Capacity()
+        self._disturber = Disturber(self._send, self._clock)
+        self._regions = Regions(settings.region, self._region, folder)
+        self._beat(JobFolder(folder / "state"))
+        http.regions = self._regions
+        http.door = ControlDoor(self._regions, self._disturber, folder / "jobs")
         self._http = http
         self._thread = threading.Thread(target=http.serve_forever, args=(0.1,), name="double-http", daemon=True)
         self._thread.start()
@@ -96,11 +90,35 @@ class DoubleServer:
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()
-        self._double.close()
+        for region in self._regions:
+            region.double.close()
         self._clock.close()
-        self._bridge.close()
+        for bridge in self._bridges.values():
+            bridge.close()
         self._home_lock.close()
         self._http = None
+
+    def _region(self, name: str) -> Region:
+        """One region's part. Quotas and capacity are told to all of them at once, and each counts its own jobs."""
+        settings = replace(self._settings, region=name)
+        folder = self._settings.home / "double"
+        self._bridges[name] = EventBridge(client("events", settings), settings.event_source)
+        double = Double(
+            ProcessRunner(settings, Objects(client("s3", settings), settings.home / "cache" / "objects")),
+            self._clock,
+            JobFolder(state_folder(folder, self._settings.region, name)),
+            timing=settings.timing,
+            quotas=self._quotas,
+            capacity=self._capacity,
+            publish=self._disturber.publish,
+            region=name,
+            account=settings.account,
+        )
+        return Region(name, double, Market(name, self._quotas))
+
+    def _send(self, arn: str, detail: dict[str, Any]) -> None:
+        """An event goes to the bus of its training job's own region."""
+        self._bridges[arn.split(":")[3]].send(arn, detail)
 
     def _beat(self, store: JobFolder) -> None:
         """So that a restart knows until when what ran is to be billed."""
@@ -109,8 +127,7 @@ class DoubleServer:
 
 
 class _Http(ThreadingHTTPServer):
-    double: Double
-    market: Market
+    regions: Regions
     door: ControlDoor
     daemon_threads = True
     request_queue_size = 64
@@ -135,17 +152,25 @@ class _Handler(BaseHTTPRequestHandler):
         if path is not None:
             self._control(path, body)
         else:
-            self._send(answer(self.server.double, self.server.market, self.headers.get("X-Amz-Target", ""), body))
+            self._send(answer(self._regions, self._signature, self.headers.get("X-Amz-Target", ""), body))
 
     def do_GET(self) -> None:
         path = self._control_path()
         if path is None:
-            self._send(answer(self.server.double, self.server.market, "", b""))
+            self._send(answer(self._regions, self._signature, "", b""))
         else:
             self._control(path, None)
 
     def log_message(self, format: str, *args: Any) -> None:
         logging.getLogger(__name__).debug(format, *args)
+
+    @property
+    def _regions(self) -> Regions:
+        return self.server.regions
+
+    @property
+    def _signature(self) -> str:
+        return self.headers.get("Authorization") or ""
 
     def _control_path(self) -> list[str] | None:
         parts = [part for part in urlsplit(self.path).path.split("/") if part]

@@ -125,10 +125,10 @@ class Site:
         return body
 
 
-def aws(service: str, url: str) -> Any:
+def aws(service: str, url: str, region: str = "us-east-1") -> Any:
     """An unchanged boto3 client."""
     return boto3.client(
-        service, endpoint_url=url, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
+        service, endpoint_url=url, region_name=region, aws_access_key_id="test", aws_secret_access_key="test"
     )
 
 

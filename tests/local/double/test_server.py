@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.local.double.conftest import Site, aws, control, on_demand, training_job, until
+from tests.local.double.conftest import Site, aws, channel, control, on_demand, training_job, until
 
 pytestmark = pytest.mark.embedded
 
@@ -195,3 +195,62 @@ def test_boto3_takes_refusals_as_final_and_does_not_retry_them(site: Site) -> No
     with pytest.raises(ClientError) as refused:
         site.sagemaker.describe_training_job(TrainingJobName="nobody")
     assert refused.value.response["ResponseMetadata"]["RetryAttempts"] == 0
+
+
+def test_a_training_job_of_another_region_is_seen_stopped_and_announced_there_alone(site: Site) -> None:
+    site.entry_point("time.sleep(60)")
+    away = aws("sagemaker", site.server.url, "eu-west-1")
+    bucket = f"far-{site.home.name}"[:60].replace("_", "-").lower()
+    s3 = aws("s3", site.settings.emulator_url, "eu-west-1")
+    s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    s3.put_object(Bucket=bucket, Key="in/rows.jsonl", Body=b"{}")
+    folders = {
+        "OutputDataConfig": {"S3OutputPath": f"s3://{bucket}/output/", "CompressionType": "NONE"},
+        "CheckpointConfig": {"S3Uri": f"s3://{bucket}/checkpoints/"},
+        "InputDataConfig": [channel("training", f"s3://{bucket}/in/")],
+    }
+    arn = away.create_training_job(**training_job("far-1", **folders))["TrainingJobArn"]
+    assert arn == "arn:aws:sagemaker:eu-west-1:000000000000:training-job/far-1"
+    with pytest.raises(ClientError) as missing:
+        site.describe("far-1")
+    assert "not found" in str(missing.value)
+    with pytest.raises(ClientError) as elsewhere:
+        site.sagemaker.create_training_job(**training_job("near-1", **folders))
+    assert "bucket exists in the selected region" in str(elsewhere.value)
+    until(lambda: away.describe_training_job(TrainingJobName="far-1")["SecondaryStatus"] == "Training")
+    assert control(site, "jobs/far-1")["Region"] == "eu-west-1"
+    away.stop_training_job(TrainingJobName="far-1")
+    until(lambda: away.describe_training_job(TrainingJobName="far-1")["TrainingJobStatus"] == "Stopped")
+
+
+def test_a_training_job_of_another_region_is_taken_up_by_the_next_double(site: Site) -> None:
+    site.entry_point("time.sleep(0.5)")
+    away = aws("sagemaker", site.server.url, "eu-west-1")
+    bucket = f"again-{site.home.name}"[:60].replace("_", "-").lower()
+    s3 = aws("s3", site.settings.emulator_url, "eu-west-1")
+    s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    folders = {
+        "OutputDataConfig": {"S3OutputPath": f"s3://{bucket}/output/", "CompressionType": "NONE"},
+        "CheckpointConfig": {"S3Uri": f"s3://{bucket}/checkpoints/"},
+    }
+    away.create_training_job(**training_job("far-2", **folders))
+    site.server.stop()
+    site.start()
+    away = aws("sagemaker", site.server.url, "eu-west-1")
+    until(lambda: away.describe_training_job(TrainingJobName="far-2")["TrainingJobStatus"] == "Completed")
+
+
+def test_each_region_has_prices_of_its_own(site: Site) -> None:
+    control(site, "market", {"region": "eu-west-1", "prices": {"ml.g5.xlarge": 0.5}})
+    pricing = aws("pricing", site.server.url)
+
+    def price(region: str) -> str:
+        filters = [
+            {"Type": "TERM_MATCH", "Field": "regionCode", "Value": region},
+            {"Type": "TERM_MATCH", "Field": "component", "Value": "Training"},
+        ]
+        found = pricing.get_products(ServiceCode="AmazonSageMaker", Filters=filters)["PriceList"]
+        return next(str(one) for one in found if "ml.g5.xlarge" in one)
+
+    assert '"0.5' in price("eu-west-1")
+    assert '"0.5' not in price("us-east-1")
