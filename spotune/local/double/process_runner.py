@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
+import time
 import uuid
 from collections.abc import Callable
 
@@ -19,6 +20,9 @@ from spotune.local.double.objects import Objects
 from spotune.local.double.runner import KILLED, Report
 from spotune.local.double.settings import Settings
 
+SEEN_SECONDS = 10.0
+"""For so long a channel that held something is not looked at again; a download finds out anyway."""
+
 log = logging.getLogger(__name__)
 
 
@@ -30,6 +34,7 @@ class ProcessRunner:
         self._objects = objects
         self._folder = settings.home / "double" / "jobs"
         self._launches: dict[str, Launch] = {}
+        self._seen: dict[str, float] = {}
         for left_over in self._folder.glob("*/.gone-*"):
             shutil.rmtree(left_over, ignore_errors=True)
 
@@ -37,9 +42,12 @@ class ProcessRunner:
         """The first channel URI under which S3 has nothing; None too where S3 is away: the download finds out."""
         for channel in request.get("InputDataConfig", []):
             uri: str = channel["DataSource"]["S3DataSource"]["S3Uri"]
+            if self._seen.get(uri, 0.0) > time.monotonic() - SEEN_SECONDS:
+                continue
             try:
                 if next(self._objects.list(uri), None) is None:
                     return uri
+                self._seen[uri] = time.monotonic()
             except ClientError as error:
                 if error.response["Error"]["Code"] in ("NoSuchBucket", "AccessDenied"):
                     return uri
