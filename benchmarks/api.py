@@ -99,7 +99,7 @@ def through_embedded_mode(home: Path) -> list[Figure]:
 
 
 def _embedded_calls(state: StackState) -> list[Figure]:
-    add_tiny_model(state, Path(state.home) / "tiny")
+    _add_tiny_model(state, Path(state.home) / "tiny")
     with httpx.Client(base_url=state.api_url, headers={"authorization": f"Bearer {state.api_key}"}, timeout=60) as http:
         upload = {"files": {"file": ("train.jsonl", chat_rows(ROWS))}, "data": {"purpose": "fine-tune"}}
         file_id = http.post("/v1/files", **upload).raise_for_status().json()["id"]
@@ -121,7 +121,7 @@ def _refuse_every_launch(state: StackState) -> None:
     httpx.post(f"{state.double_url}/_double/capacity", json=refusal).raise_for_status()
 
 
-def add_tiny_model(state: StackState, folder: Path) -> None:
+def _add_tiny_model(state: StackState, folder: Path) -> None:
     """Put the tests' tiny base model into the stack."""
     folder.mkdir()
     for name, body in tiny_model.files().items():

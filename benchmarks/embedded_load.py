@@ -16,12 +16,12 @@ from typing import Any
 
 import httpx
 
-from benchmarks.api import INSTANCE, JOBS, ROWS, add_tiny_model
+from benchmarks.api import INSTANCE, JOBS, ROWS
 from benchmarks.report import Figure, percentile
-from spotune.local import stack
 from spotune.local.deployment import client
 from spotune.local.state import StackState
 from tests import tiny_model
+from tests.embedded.idle import idle_stack
 from tests.tiny_model import chat_rows
 
 RATE = 10
@@ -48,22 +48,8 @@ class Submission:
 
 def through_embedded_mode() -> list[Figure]:
     """Both measurements on a fresh stack."""
-    with tempfile.TemporaryDirectory(prefix="spotune-bench-") as folder:
-        state = stack.up(Path(folder), emulator_port=0, double_port=0)
-        try:
-            add_tiny_model(state, Path(folder) / "tiny")
-            _create_and_run_nothing(state)
-            return asyncio.run(_measure(state))
-        finally:
-            stack.down(Path(folder))
-
-
-def _create_and_run_nothing(state: StackState) -> None:
-    door = f"{state.double_url}/_double"
-    httpx.post(f"{door}/capacity", json={"InstanceType": INSTANCE, "available": False}).raise_for_status()
-    for market in ("spot", "on_demand"):
-        quota = {"InstanceType": INSTANCE, "market": market, "limit": 1_000_000}
-        httpx.post(f"{door}/quota", json=quota).raise_for_status()
+    with tempfile.TemporaryDirectory(prefix="spotune-bench-") as folder, idle_stack(Path(folder)) as state:
+        return asyncio.run(_measure(state))
 
 
 async def _measure(state: StackState) -> list[Figure]:

@@ -2,46 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import requests
 from schemathesis.core.transport import Response
 
-from spotune import planner
-from spotune.local import stack
-from spotune.local.models import add_base_model
 from spotune.local.state import StackState
 from tests import tiny_model
+from tests.embedded.idle import idle_stack
 from tests.fuzzing import Known, Send, explore
 
 ROUNDS_SECONDS = 600.0
 EXAMPLES = 100
-
-
-@contextlib.contextmanager
-def fuzzed_stack(home: Path) -> Iterator[StackState]:
-    """A stack of its own, in which jobs are created and none trains."""
-    state = stack.up(home, emulator_port=0, double_port=0)
-    try:
-        folder = home / "tiny"
-        folder.mkdir()
-        for name, body in tiny_model.files().items():
-            (folder / name).write_bytes(body)
-        add_base_model(state, folder, tiny_model.NAME)
-        for instance_type in planner.load_catalog().instances:
-            refusal = {"InstanceType": instance_type, "available": False}
-            httpx.post(f"{state.double_url}/_double/capacity", json=refusal).raise_for_status()
-        yield state
-    finally:
-        stack.down(home)
 
 
 def run(state: StackState, number: int, examples: int, seconds: float) -> Counter[int]:
@@ -88,7 +66,7 @@ def _known(state: StackState) -> Known:
 def main(arguments: list[str]) -> int:
     """Rounds for ten minutes, or one round of a given seed."""
     deadline = time.monotonic() + ROUNDS_SECONDS
-    with tempfile.TemporaryDirectory(prefix="spotune-fuzz-") as folder, fuzzed_stack(Path(folder)) as state:
+    with tempfile.TemporaryDirectory(prefix="spotune-fuzz-") as folder, idle_stack(Path(folder)) as state:
         while True:
             number = int(arguments[0]) if arguments else random.randrange(10**9)
             print(f"seed {number}")
