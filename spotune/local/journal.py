@@ -49,16 +49,17 @@ class Journal:
         Raises:
             OSError: it cannot be written; the file is as before, and the next call tries again.
         """
-        lines = b"".join(json.dumps(entry, separators=(",", ":")).encode() + b"\n" for entry in self._pending)
+        pending, self._pending = self._pending, []
+        lines = b"".join(json.dumps(entry, separators=(",", ":")).encode() + b"\n" for entry in pending)
         try:
             written = self._file.write(lines)
             if written != len(lines):
                 raise OSError(f"only {written} of {len(lines)} bytes of the journal were written")
         except OSError:
+            self._pending = pending + self._pending
             self._file.truncate(self.length)
             raise
         self.length += len(lines)
-        self._pending.clear()
 
     def begin_anew(self, tables: frozenset[str], snapshot_bytes: int) -> None:
         """Forget everything: a snapshot of these tables holds it now."""

@@ -100,7 +100,7 @@ def _start_on_conflict_instead_of_adopting() -> None:
             here.training_jobs.create(spec)
         except (NameTaken, Unavailable):
             here.training_jobs.create(replace(spec, name=f"{job.id}-9{attempt.number}"))
-        launch._adopt(here, job.id, attempt.name)
+        launch._adopt(here, job, attempt.name)
 
     def start(here: Any, job: Any, attempt: Any) -> None:
         create(here, job, attempt)
@@ -246,7 +246,7 @@ def _believe_a_refusal_while_the_training_job_lives() -> None:
             except (NameTaken, Unavailable, TrainingJobRefused):
                 apply(here, job.id, AttemptRefused(name=attempt.name, reason="capacity", message="it seems"))
                 return
-        launch._adopt(here, job.id, attempt.name)
+        launch._adopt(here, job, attempt.name)
 
     launch.start_attempt = start
 
