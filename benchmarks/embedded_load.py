@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,11 +40,12 @@ PATIENCE_SECONDS = 120
 
 @dataclass(frozen=True)
 class Submission:
-    """One request: when it was due, when it was answered, and the job that it made (None: it failed)."""
+    """One request: when it was due, when it was answered, and the job that it made, or why it made none."""
 
     due: float
     answered: float
     job_id: str | None
+    failure: str = ""
 
 
 def through_embedded_mode() -> list[Figure]:
@@ -65,6 +67,8 @@ async def _measure(state: StackState) -> list[Figure]:
     starts = [created[one.job_id] - one.due for one in steady if one.job_id in created]
     answers = [one.answered - one.due for one in steady]
     failed = sum(one.job_id is None for one in steady)
+    for failure, times in Counter(one.failure for one in steady if one.failure).items():
+        print(f"{times} times: {failure}")
     return [
         Figure(f"embedded, {RATE} a second for {SECONDS} s: errors", failed, "of " + str(len(steady)), 0),
         Figure("  accepted and never created", len(steady) - failed - len(starts), "jobs", 0),
@@ -107,11 +111,9 @@ async def _submit(http: httpx.AsyncClient, body: dict[str, Any], due: float) -> 
     try:
         answer = await http.post(JOBS, json=body, headers={"idempotency-key": f"bench-{due}"})
     except httpx.TransportError as error:
-        print(f"no answer: {error!r}")
-        return Submission(due, time.time(), None)
+        return Submission(due, time.time(), None, f"no answer: {error!r}")
     if answer.status_code != 200:
-        print(answer.status_code, answer.text[:300])
-        return Submission(due, time.time(), None)
+        return Submission(due, time.time(), None, f"{answer.status_code} {answer.text[:300]}")
     return Submission(due, time.time(), answer.json()["id"])
 
 
