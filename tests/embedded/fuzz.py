@@ -28,7 +28,7 @@ def run(state: StackState, number: int, examples: int, seconds: float) -> Counte
     Raises:
         AssertionError: (or a group of them) an answer is none that the document allows.
     """
-    document = httpx.get(f"{state.api_url}/openapi.json").raise_for_status().json()
+    document = httpx.get(f"{state.api_url}/openapi.json", timeout=60).raise_for_status().json()
     with requests.Session() as session:
         send = _sender(state, session)
         return explore(document, send, _known(state), number=number, examples=examples, seconds=seconds)

@@ -36,7 +36,7 @@ def idle_stack(home: Path) -> Iterator[StackState]:
 
 
 def _take_capacity_and_give_places(state: StackState) -> None:
-    with httpx.Client(base_url=f"{state.double_url}/_double") as door:
+    with httpx.Client(base_url=f"{state.double_url}/_double", timeout=60) as door:
         for name in planner.load_catalog().instances:
             door.post("/capacity", json={"InstanceType": name, "available": False}).raise_for_status()
             for market in ("spot", "on_demand"):
