@@ -31,10 +31,10 @@ def base_model(here: Installation, name: str) -> BaseModel:
     """
     folder = layout.base_model_uri(here.settings.models_bucket, name)
     try:
-        reference = _reference(folder, json.loads(here.objects.read(folder + layout.MODEL_MARKER)))
+        marker = json.loads(here.objects.read(folder + layout.MODEL_MARKER))
     except ObjectMissing:
         raise _unknown(here, name) from None
-    return BaseModel(reference, json.loads(_config(here, folder, reference.revision)))
+    return BaseModel(_reference(folder, marker), json.loads(_read(here, folder, "config.json")))
 
 
 def base_models(here: Installation) -> tuple[ModelReference, ...]:
@@ -49,11 +49,6 @@ def base_models(here: Installation) -> tuple[ModelReference, ...]:
 def row_tokenizer(here: Installation, model: ModelReference) -> RowTokenizer:
     """The model's own tokenizer, kept in memory by folder and revision."""
     return _tokenizer(here, model.uri, model.revision)
-
-
-@lru_cache(maxsize=16)
-def _config(here: Installation, folder: str, revision: str) -> bytes:
-    return _read(here, folder, "config.json")
 
 
 @lru_cache(maxsize=4)
