@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from benchmarks.api import JOBS, ROWS
+from benchmarks.embedded_load import through_embedded_mode
 from benchmarks.report import Figure, finish, log_elsewhere, milliseconds, percentile
 from spotune.contracts.job import Decision
 from spotune.lifecycle import decide, open_prepared
@@ -28,7 +29,7 @@ DECISIONS = 5_000
 def main() -> None:
     """Measure everything and print it."""
     log_elsewhere()
-    finish("control", [*submitting(), deciding(), *many_jobs()])
+    finish("control", [*submitting(), deciding(), *many_jobs(), *through_embedded_mode()])
 
 
 def submitting() -> list[Figure]:

@@ -7,9 +7,27 @@ from typing import Any
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver
 
+from handlers.bodies import JSON
 from spotune.contracts.files import UploadRequest
 
 _REFERENCE = "#/components/schemas/"
+_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string", "description": "What was wrong, where, and what to do."},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"], "description": "The field to blame, dotted."},
+                "code": {"type": "string", "description": "Stable; docs/errors.md lists them."},
+                "details": {"type": "object"},
+            },
+        }
+    },
+}
 
 
 def document(app: APIGatewayHttpResolver) -> str:
@@ -17,6 +35,7 @@ def document(app: APIGatewayHttpResolver) -> str:
     made: dict[str, Any] = json.loads(app.get_openapi_json_schema(title="Spotune", version="1"))
     made.setdefault("components", {})["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     made["security"] = [{"key": []}]
+    _say_how_errors_look(made)
     made["paths"]["/v1/files"]["post"]["requestBody"] = _upload_body()
     retry = made["paths"]["/v1/fine_tuning/jobs/{job_id}/retry"]["post"]
     retry["requestBody"] = _changes_body(made["components"]["schemas"])
@@ -54,6 +73,19 @@ def _partial_forms(schema: dict[str, Any], schemas: dict[str, Any]) -> list[dict
         for form in forms
         if form != {"type": "null"}
     ]
+
+
+def _say_how_errors_look(made: dict[str, Any]) -> None:
+    """Every refusal is the one error object; the validator's own shape (422) is never sent."""
+    made["components"]["schemas"]["Error"] = _ERROR
+    refused = {
+        "description": "Refused, or failed",
+        "content": {JSON: {"schema": {"$ref": f"{_REFERENCE}Error"}}},
+    }
+    for path in made["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)
+            operation["responses"]["default"] = refused
 
 
 def _upload_body() -> dict[str, Any]:

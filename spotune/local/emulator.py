@@ -4,6 +4,8 @@ ministack writes S3 objects to disk as they come, everything else only when it e
 changes the table or the queue is answered after that change is on disk, and `POST /_spotune/save` writes the rest
 (what a deployment made). A SIGKILL therefore loses nothing that anybody was told of; what it can lose is an unfinished
 multipart upload, which its sender starts again.
+
+And ministack starts Lambda processes without limit; here they are limited (`workers.py`).
 """
 
 from __future__ import annotations
@@ -19,18 +21,19 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
+from spotune.local.journal import ITEM_WRITES, Journal, follow, merge
 from spotune.local.state import ACCOUNT, REGION, write_private
 
 SAVE_PATH = "/_spotune/save"
 HEALTH_PATH = "/_ministack/health"
 
-# One service's whole state is one file, so a write costs in proportion to what the service holds.
+ITEMS = "dynamodb items"
+"""What a write changed that the journal can tell. Anything else of a service is its whole state, in one file."""
+
 _WRITES = {
     "DynamoDB_20120810": "dynamodb",
     "AmazonSQS": "sqs",
 }
-_COUNTER = b"RATE#"
-"""In the sort key of a key's counted requests: every request updates one, and a kill may forget them."""
 _READS = ("Get", "BatchGet", "TransactGet", "Query", "Scan", "Describe", "List")
 
 _Message = MutableMapping[str, Any]
@@ -62,6 +65,8 @@ def environment(home: Path, port: int) -> dict[str, str]:
         "SFTP_ENABLED": "0",
         "DOCKER_HOST": "unix:///nonexistent",
         "LOG_LEVEL": "WARNING",
+        # Calls wait for a process here, as far as AWS would let them come.
+        "LAMBDA_ACCOUNT_CONCURRENCY": "1000",
         # Two heaps, and large blocks given back: an object of some hundred megabytes passes through memory whole.
         "MALLOC_ARENA_MAX": "2",
         "MALLOC_TRIM_THRESHOLD_": "1000000",
@@ -94,11 +99,8 @@ class SavedApp:
             await send({"type": "http.response.body", "body": b""})
             return
         service = _written_service(scope)
-        if service and _may_count(scope):
-            body = await _body(receive)
-            receive, service = _again(body, receive), None if _COUNTER in body else service
         await self._app(scope, receive, self._after_save(service, send) if service else send)
-        if scope["type"] == "http" and scope["method"] in ("PUT", "POST"):
+        if _may_write_object(scope):
             self._release_bodies()
 
     def _after_save(self, service: str, send: _Send) -> _Send:
@@ -126,69 +128,92 @@ def main() -> None:
     state = Path(os.environ["STATE_DIR"])
     _clear_leftovers(Path(os.environ["TMPDIR"]), state)
     _mend_queues(state / "sqs.json", os.environ["GATEWAY_PORT"])
+    saved = _SavedState(state)
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
     from ministack import app as emulator
 
+    from spotune.local.workers import limit_processes
+
+    limit_processes()
     _raise_open_files()
     config = Config()
     config.bind = [f"{os.environ['BIND_HOST']}:{os.environ['GATEWAY_PORT']}"]
     config.keep_alive_timeout = 75
     config.loglevel = os.environ["LOG_LEVEL"]
     config.graceful_timeout = 2
-    app = SavedApp(emulator.app, save=_save_service, save_everything=_save_all, release_bodies=_release_bodies)
+    app = SavedApp(emulator.app, save=saved.save, save_everything=saved.save_everything, release_bodies=_release_bodies)
     asyncio.run(serve(app, config))
+    saved.forget_journal()
 
 
 def _written_service(scope: _Message) -> str | None:
     if scope["type"] != "http" or scope["method"] != "POST":
         return None
-    target = next((value for name, value in scope["headers"] if name.lower() == b"x-amz-target"), b"").decode("latin-1")
-    service, _, action = target.partition(".")
-    return None if action.startswith(_READS) else _WRITES.get(service)
+    service, _, action = _target(scope).partition(".")
+    if action.startswith(_READS):
+        return None
+    written = _WRITES.get(service)
+    return ITEMS if written == "dynamodb" and action in ITEM_WRITES else written
 
 
-def _may_count(scope: _Message) -> bool:
-    return (b"x-amz-target", b"DynamoDB_20120810.UpdateItem") in scope["headers"]
+def _may_write_object(scope: _Message) -> bool:
+    if scope["type"] != "http" or scope["path"].startswith("/_"):
+        return False
+    return scope["method"] == "PUT" or (scope["method"] == "POST" and not _target(scope))
 
 
-async def _body(receive: _Receive) -> bytes:
-    body, more = b"", True
-    while more:
-        message = await receive()
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-    return body
+def _target(scope: _Message) -> str:
+    found: bytes = next((value for name, value in scope["headers"] if name.lower() == b"x-amz-target"), b"")
+    return found.decode("latin-1")
 
 
-def _again(body: bytes, receive: _Receive) -> _Receive:
-    """The body as one message, then whatever comes after it."""
-    waiting: list[_Message] = [{"type": "http.request", "body": body, "more_body": False}]
+class _SavedState:
+    """The folder that ministack loads its state from: a file a service, and the table's journal."""
 
-    async def receive_again() -> _Message:
-        return waiting.pop() if waiting else await receive()
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        merge(folder / "dynamodb.json", folder / "dynamodb.journal")
+        from ministack.services import dynamodb
 
-    return receive_again
+        self._dynamodb = dynamodb
+        self._journal = Journal(folder / "dynamodb.journal")
+        follow(dynamodb, self._journal)
 
+    def save(self, what: str) -> None:
+        """Write what a request changed. It runs between two requests: ministack handles these services on its loop."""
+        if what == ITEMS and not self._journal.needs_snapshot:
+            self._journal.flush()
+            return
+        self._save_service("dynamodb" if what == ITEMS else what)
+        if what != "sqs":
+            self.forget_journal()
 
-def _save_service(name: str) -> None:
-    """Write one service's state. It runs between two requests, since ministack handles these services on its loop."""
-    import importlib
+    def save_everything(self) -> None:
+        """Write the state of every service."""
+        from ministack import app as emulator
+        from ministack.core import persistence
 
-    from ministack.core import persistence
+        persistence.save_all(emulator._build_persistence_save_dict())
+        self.forget_journal()
 
-    state = importlib.import_module(f"ministack.services.{name}").get_state()
-    version = persistence._state_format_version(name)
-    # In one piece: `json.dump` to a file goes through the slow encoder.
-    text = json.dumps({"__ministack_format__": version, "payload": state}, default=persistence._json_default)
-    write_private(Path(persistence.STATE_DIR, f"{name}.json"), text)
+    def forget_journal(self) -> None:
+        """Once the table's whole state is written."""
+        path = self._folder / "dynamodb.json"
+        if path.exists():
+            tables = frozenset(table["TableArn"] for table in self._dynamodb._tables.all_values())
+            self._journal.begin_anew(tables, path.stat().st_size)
 
+    def _save_service(self, name: str) -> None:
+        import importlib
 
-def _save_all() -> None:
-    from ministack import app as emulator
-    from ministack.core import persistence
+        from ministack.core import persistence
 
-    persistence.save_all(emulator._build_persistence_save_dict())
+        state = importlib.import_module(f"ministack.services.{name}").get_state()
+        version = persistence._state_format_version(name)
+        # In one piece: `json.dump` to a file goes through the slow encoder.
+        text = json.dumps({"__ministack_format__": version, "payload": state}, default=persistence._json_default)
+        write_private(self._folder / f"{name}.json", text)
 
 
 def _release_bodies() -> None:

@@ -25,13 +25,17 @@ MOST_TRIES = 10
 """A version conflict means that somebody else moved the job on: so many in a row are a fault."""
 
 
-def apply(here: Installation, job_id: str, event: Event, *, beyond_quota: bool = False) -> JobRecord | None:
-    """Let an event happen to a job; None where there is no such job.
+def apply(
+    here: Installation, job_id: str, event: Event, known: JobRecord | None = None, *, beyond_quota: bool = False
+) -> JobRecord | None:
+    """Let an event happen to a job; the job as it is then, or None where there is no such job.
 
     Where a monthly limit refuses a reservation, or a line has no place, the event is decided again knowing that, so
     that whatever else it brings (an attempt's end and its bill) is kept.
 
     Args:
+        known: the job as it was just read, which spares a read. What it gives is kept only if it is still true: the
+            commit is guarded by its version, and that nothing changes is never concluded from it.
         beyond_quota: order an attempt although the quota, as last fetched, is used up; SageMaker has the last word.
 
     Raises:
@@ -39,17 +43,21 @@ def apply(here: Installation, job_id: str, event: Event, *, beyond_quota: bool =
     """
     no_funds = full_line = ""
     for _ in range(MOST_TRIES):
-        job = here.store.find_job(job_id)
+        job = known or here.store.find_job(job_id)
         if job is None:
             return None
         know_job(job, _training_job_of(event))
         decision = decide(job, event, here.clock(), no_funds=no_funds, full_line=full_line)
+        if decision is None and job is known:
+            known = None
+            continue
         if decision is None:
             return job
         try:
             limit, room = here.settings.monthly_limit, places(here, decision, beyond_quota=beyond_quota)
             entries = here.store.commit(job, decision, limit=limit, places=room)
         except VersionConflict:
+            known = None
             continue
         except LimitReached as reached:
             no_funds = limit_message(reached)
@@ -61,7 +69,7 @@ def apply(here: Installation, job_id: str, event: Event, *, beyond_quota: bool =
         here.metrics.send(measure_decision(job, decision))
         logger.info("%s: %s, now %s", event.kind, job.state, decision.job.state)
         queue_commands(here, entries)
-        return decision.job
+        return decision.job.model_copy(update={"version": job.version + 1})
     raise Unavailable(f"Job {job_id} is being changed by others.", code="contention", remedy="Try the same call again.")
 
 

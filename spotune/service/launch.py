@@ -51,7 +51,7 @@ def run_command(here: Installation, job_id: str, entry_id: str) -> None:
                 return  # its data is on the way: the entry stays, and the reconciler queues it again
         case StopAttempt(name=name):
             here.place(job.region).training_jobs.stop(name)
-            observe(here, name)
+            observe(here, name, job)
         case Notify():
             notify(here, job, entry.command)
         case WarnOfMonth():
@@ -69,14 +69,14 @@ def start_attempt(here: Installation, job: JobRecord, attempt: Attempt) -> bool:
     """
     know_job(job, attempt.name)
     if attempt.outcome is not None:
-        observe(here, attempt.name)
+        observe(here, attempt.name, job)
         return True
     if here.place(job.region).training_jobs.describe(attempt.name) is not None:
-        _adopt(here, job.id, attempt.name)
+        _adopt(here, job, attempt.name)
         return True
     job, attempt = _with_checkpoint(here, job, attempt)
     if job.terminal or attempt.stop_asked or attempt.outcome is not None:
-        apply(here, job.id, AttemptRefused(name=attempt.name, reason="cancelled", message="stopped before launch"))
+        apply(here, job.id, AttemptRefused(name=attempt.name, reason="cancelled", message="stopped before launch"), job)
         return True
     try:
         inputs = inputs_in_region(here, job, attempt)
@@ -116,19 +116,19 @@ def _create(here: Installation, job: JobRecord, attempt: Attempt, inputs: Inputs
     except NameTaken:
         logger.info("training job %s exists; adopting it", attempt.name)
     except (AwsRefused, ObjectMissing) as refused:
-        apply(here, job.id, AttemptRefused(name=attempt.name, reason="not_permitted", message=str(refused)))
+        apply(here, job.id, AttemptRefused(name=attempt.name, reason="not_permitted", message=str(refused)), job)
         return
     except TrainingJobRefused as refused:
         # An earlier request of ours whose answer was lost may hold the very quota that this one was refused for.
         if training_jobs.describe(attempt.name) is None:
-            apply(here, job.id, AttemptRefused(name=attempt.name, reason=refused.reason, message=str(refused)))
+            apply(here, job.id, AttemptRefused(name=attempt.name, reason=refused.reason, message=str(refused)), job)
             return
-    _adopt(here, job.id, attempt.name)
+    _adopt(here, job, attempt.name)
 
 
-def _adopt(here: Installation, job_id: str, name: str) -> None:
-    apply(here, job_id, AttemptAccepted(name=name))
-    observe(here, name)
+def _adopt(here: Installation, job: JobRecord, name: str) -> None:
+    accepted = apply(here, job.id, AttemptAccepted(name=name), job)
+    observe(here, name, accepted)
 
 
 def attempt_config(job: JobRecord, attempt: Attempt) -> TrainingConfig:

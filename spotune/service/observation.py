@@ -18,16 +18,20 @@ from spotune.service.installation import Installation
 logger = logging.getLogger(__name__)
 
 
-def observe(here: Installation, name: str) -> JobRecord | None:
-    """Describe the training job of this name and apply what is seen; None where it is none of ours."""
-    job = here.store.find_job(name.rpartition("-")[0])
+def observe(here: Installation, name: str, known: JobRecord | None = None) -> JobRecord | None:
+    """Describe the training job of this name and apply what is seen; None where it is none of ours.
+
+    Args:
+        known: its job as it was just read.
+    """
+    job = known or here.store.find_job(name.rpartition("-")[0])
     if job is None:
         return None
     know_job(job, name)
     seen = here.place(job.region).training_jobs.describe(name)
     if seen is None:
         return job
-    return apply(here, job.id, _with_results(here, job, seen))
+    return apply(here, job.id, _with_results(here, job, seen), job)
 
 
 def progress_of(here: Installation, job: JobRecord) -> Progress | None:

@@ -211,9 +211,9 @@ def _size(here: Installation, uri: str, param: str | None = None) -> int:
 
 
 def _check(here: Installation, uri: str, tokenizer: RowTokenizer, limit: int, *, preview: bool) -> DatasetReport:
-    size = _size(here, uri)
+    size = _size(here, uri) if preview else 0
     try:
-        if preview and size > IN_REQUEST_BYTES:
+        if size > IN_REQUEST_BYTES:
             seen = check_dataset(_head(here, uri), uri=uri, tokenizer=tokenizer, max_length=limit)
             return _scaled(seen, size)
         whole = here.objects.stream(uri)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import openai
@@ -12,6 +13,7 @@ import pytest
 from spotune.local.models import add_base_model
 from spotune.local.state import StackState
 from tests import tiny_model
+from tests.embedded import idle
 
 WEIGHTS = """
 import sys, torch
@@ -43,3 +45,13 @@ def trainable(stack: StackState, tiny_folder: Path) -> StackState:
 def sdk(trainable: StackState) -> openai.OpenAI:
     """OpenAI's own client, pointed at the stack."""
     return openai.OpenAI(base_url=f"{trainable.api_url}/v1", api_key=trainable.api_key, max_retries=0)
+
+
+@pytest.fixture(scope="session")
+def idle_stack(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackState]:
+    """A stack apart from the other, in which training jobs are created and none gets an instance."""
+    home = tmp_path_factory.mktemp("idle-stack")
+    (home / "cache").mkdir()
+    (home / "cache" / "bundles").symlink_to(pytestconfig.cache.mkdir("bundles"), target_is_directory=True)
+    with idle.idle_stack(home) as state:
+        yield state

@@ -113,7 +113,7 @@ def _start_on_conflict_instead_of_adopting() -> None:
             training_jobs.create(spec)
         except (NameTaken, Unavailable):
             training_jobs.create(replace(spec, name=f"{job.id}-9{attempt.number}"))
-        launch._adopt(here, job.id, attempt.name)
+        launch._adopt(here, job, attempt.name)
         return True
 
     launch.start_attempt = start
@@ -256,7 +256,7 @@ def _believe_a_refusal_while_the_training_job_lives() -> None:
             except (NameTaken, Unavailable, TrainingJobRefused):
                 apply(here, job.id, AttemptRefused(name=attempt.name, reason="capacity", message="it seems"))
                 return True
-        launch._adopt(here, job.id, attempt.name)
+        launch._adopt(here, job, attempt.name)
         return True
 
     launch.start_attempt = start

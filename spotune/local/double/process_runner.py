@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
+import time
 import uuid
 from collections.abc import Callable
 
@@ -19,6 +20,9 @@ from spotune.local.double.objects import Objects
 from spotune.local.double.runner import KILLED, Report
 from spotune.local.double.settings import Settings
 
+SEEN_SECONDS = 10.0
+"""For so long a channel that held something is not looked at again; a download finds out anyway."""
+
 log = logging.getLogger(__name__)
 
 
@@ -30,6 +34,7 @@ class ProcessRunner:
         self._objects = objects
         self._folder = settings.home / "double" / "jobs"
         self._launches: dict[str, Launch] = {}
+        self._seen: dict[str, float] = {}
         for left_over in self._folder.glob("*/.gone-*"):
             shutil.rmtree(left_over, ignore_errors=True)
 
@@ -41,11 +46,14 @@ class ProcessRunner:
         channels = [one["DataSource"]["S3DataSource"]["S3Uri"] for one in request.get("InputDataConfig", [])]
         folders = [request.get("CheckpointConfig", {}).get("S3Uri"), request["OutputDataConfig"]["S3OutputPath"]]
         for uri in [*channels, *filter(None, folders)]:
+            if self._seen.get(uri, 0.0) > time.monotonic() - SEEN_SECONDS:
+                continue
             try:
                 if not self._objects.lies_in(uri, self._settings.region):
                     return str(uri)
                 if uri in channels and next(self._objects.list(uri), None) is None:
                     return str(uri)
+                self._seen[uri] = time.monotonic()
             except ClientError as error:
                 if error.response["Error"]["Code"] in ("NoSuchBucket", "AccessDenied", "404", "403"):
                     return str(uri)

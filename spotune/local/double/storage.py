@@ -100,8 +100,6 @@ def replace_file(path: Path, body: bytes) -> None:
     try:
         with temporary.open("wb") as file:
             file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
