@@ -20,7 +20,7 @@ from botocore.credentials import Credentials
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from spotune.local.deployment import STACK, client
+from spotune.local.deployment import CODE_BUCKET, STACK, client
 from spotune.local.stack import TEMPLATE
 from spotune.local.state import StackState
 from tests.polling import wait_for
@@ -168,7 +168,7 @@ def trusting(stack: StackState, issuer: Issuer) -> Iterator[StackState]:
         wanted = [{"ParameterKey": k, "ParameterValue": v} for k, v in {**parameters, **changes}.items()]
         stacks.update_stack(
             StackName=STACK,
-            TemplateBody=TEMPLATE.read_text(),
+            TemplateURL=f"{stack.emulator_url}/{CODE_BUCKET}/{TEMPLATE.name}",
             Parameters=wanted,
             Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
         )
