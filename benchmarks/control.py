@@ -11,6 +11,7 @@ from benchmarks.api import JOBS, ROWS
 from benchmarks.embedded_load import through_embedded_mode
 from benchmarks.report import Figure, finish, log_elsewhere, milliseconds, percentile
 from spotune.contracts.job import Decision
+from spotune.contracts.lines import tenant_line
 from spotune.lifecycle import decide, open_prepared
 from spotune.service.installation import install
 from spotune.service.reconcile import reconcile
@@ -22,6 +23,8 @@ from tests.tiny_model import chat_rows
 
 QUEUED, ENDED = 10_000, 10_000
 """Jobs in the store: waiting, and in a terminal state."""
+OPEN = 100
+"""Jobs that the reconciler has to look at in each pass."""
 SUBMISSIONS = 300
 DECISIONS = 5_000
 
@@ -58,22 +61,27 @@ def deciding() -> Figure:
 
 def many_jobs() -> list[Figure]:
     """Pages of lists, and a reconciler's pass, with many jobs in the store."""
-    made = world(monthly_limit_usd=1e6)
+    made = world(monthly_limit_usd=1e6, jobs_per_tenant=0)
     install(made.here)
     caller, _ = _caller(made)
-    queued = open_prepared(job(), prepared(), NOW).job.with_(waiting_for="quota of ml.g5.xlarge (spot)", event_seq=0)
+    queued = open_prepared(job(), prepared(), NOW, full_line=tenant_line("acme")).job.with_(event_seq=0)
     _fill(made.store, queued, QUEUED, "queued")
     first = milliseconds(lambda: caller.call("GET", JOBS, query="limit=20"), 40)
     middle = f"limit=20&after=ftjob-queued-{QUEUED // 2}"
+    of_one_status = milliseconds(lambda: caller.call("GET", JOBS, query=f"{middle}&status=queued"), 40)
     deep = milliseconds(lambda: caller.call("GET", JOBS, query=middle), 40)
     before = _reads(made)
-    _fill(made.store, queued.with_(state="succeeded", reserved=0, finished_at=NOW), ENDED, "ended")
+    _fill(made.store, queued.with_(state="succeeded", line="", finished_at=NOW), ENDED, "ended")
     after = _reads(made)
+    _fill(made.store, queued.with_(line="", waiting_for="capacity of ml.g5.xlarge (spot)"), OPEN, "open")
+    more = _reads(made)
     return [
         Figure(f"first page of 20 of {QUEUED:,} jobs, p95", percentile(first, 0.95), "ms", 50),
         Figure("a page in their middle, p95", percentile(deep, 0.95), "ms", 50),
-        Figure(f"reads of a pass over {QUEUED:,} open jobs", before, "reads"),
+        Figure("the same of one status, p95", percentile(of_one_status, 0.95), "ms", 50),
+        Figure(f"records read in a pass over {QUEUED:,} jobs in line", before, "reads"),
         Figure(f"the same with {ENDED:,} ended ones beside them", after, "reads", before),
+        Figure(f"and with {OPEN} more that stand in no line", more, "reads", before + 2 * OPEN),
     ]
 
 

@@ -11,6 +11,7 @@ from handlers.routes.paging import After, Limit, list_object, page_after
 from spotune.contracts.api import CheckpointObject, EventObject, JobObject, ListObject, PlanObject
 from spotune.contracts.diagnosis import Diagnosis
 from spotune.contracts.errors import RequestRefused
+from spotune.contracts.job import Status
 from spotune.contracts.request import JobRequest, PlanRequest
 from spotune.service import control, registry, retry, submit, views
 from spotune.service.diagnosis import explain
@@ -40,16 +41,16 @@ def plan(request: Annotated[PlanRequest, Body()]) -> PlanObject:
 
 
 @router.get(JOBS, tags=["jobs"], summary="List jobs, newest first")
-def list_jobs(after: After = None, limit: Limit = 20) -> ListObject[JobObject]:
-    """A page of jobs."""
+def list_jobs(after: After = None, limit: Limit = 20, status: Status | None = None) -> ListObject[JobObject]:
+    """A page of jobs, or of those alone that have this status."""
     if any(name.startswith("metadata") for name in router.current_event.query_string_parameters):
         raise RequestRefused(
             "Jobs cannot be filtered by metadata.",
             code="filter_not_supported",
             param="metadata",
-            remedy="Leave it out.",
+            remedy="Leave it out, or filter by status.",
         )
-    page = control.list_jobs(installation(), router.context["tenant"], after=after, limit=limit)
+    page = control.list_jobs(installation(), router.context["tenant"], after=after, limit=limit, status=status)
     return list_object([views.job_object(job) for job in page.items], has_more=page.has_more)
 
 

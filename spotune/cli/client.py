@@ -121,9 +121,10 @@ class Api:
         """One job as it is now."""
         return _read(JobObject, self._get(f"fine_tuning/jobs/{job_id}"))
 
-    def jobs(self, *, after: str | None = None, limit: int = 20) -> ListObject[JobObject]:
-        """A page of jobs, newest first, older than the job `after`."""
-        return _read(ListObject[JobObject], self._get("fine_tuning/jobs", _page(after, limit)))
+    def jobs(self, *, after: str | None = None, limit: int = 20, status: str | None = None) -> ListObject[JobObject]:
+        """A page of jobs, newest first, older than the job `after`; with `status` of those alone that have it."""
+        asked = {**_page(after, limit), **({"status": status} if status else {})}
+        return _read(ListObject[JobObject], self._get("fine_tuning/jobs", asked))
 
     def cancel(self, job_id: str) -> JobObject:
         """Ask a job to end."""

@@ -64,19 +64,21 @@ def submit(
 def list_jobs(
     limit: Annotated[int, typer.Option(min=1, max=100, help="Jobs on a page.")] = 20,
     after: Annotated[str | None, typer.Option(metavar="JOB", help="Go on after this job.")] = None,
+    status: Annotated[str | None, typer.Option(help="Those alone: queued, running, paused, failed, ...")] = None,
     json: JsonOption = False,
 ) -> None:
     """List jobs, newest first."""
     screen = Screen(machine=json)
     with Api(find_connection()) as api:
-        page = api.jobs(after=after, limit=limit)
+        page = api.jobs(after=after, limit=limit, status=status)
     screen.emit(page.model_dump(mode="json"))
     if not page.data:
         screen.say("No jobs." if after is None else f"No jobs after {after}.")
         return
     screen.show(render.jobs(page.data, now=time.time()))
     if page.has_more:
-        screen.say(f"\nMore: spotune list --after {page.data[-1].id}")
+        filtered = f" --status {status}" if status else ""
+        screen.say(f"\nMore: spotune list{filtered} --after {page.data[-1].id}")
 
 
 def show(job_id: JobArgument, json: JsonOption = False) -> None:

@@ -12,7 +12,7 @@ from spotune.contracts.dataset import DatasetReport
 from spotune.contracts.files import UploadPart
 from spotune.contracts.history import Corrections, FinishedRun
 from spotune.contracts.identity import MonthlyLimit, RequestsPerMinute, Scope
-from spotune.contracts.job import Attempt, JobError, ResolvedSetting, State
+from spotune.contracts.job import Attempt, JobError, ResolvedSetting, State, Status
 from spotune.contracts.plan import Plan
 from spotune.contracts.receipt import Receipt
 from spotune.contracts.request import Hyperparameters, MethodChoice
@@ -20,8 +20,6 @@ from spotune.contracts.training import Progress, TrainingConfig, TrainingReport
 
 T = TypeVar("T")
 Json = dict[str, object]
-
-Status = Literal["validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"]
 
 
 class ListObject(Contract, Generic[T]):

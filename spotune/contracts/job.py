@@ -28,6 +28,23 @@ State = Literal[
     "failed",
     "cancelled",
 ]
+Status = Literal["validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"]
+"""OpenAI's words."""
+
+STATUS: dict[State, Status] = {
+    "validating": "validating_files",
+    "queued": "queued",
+    "starting": "queued",
+    "running": "running",
+    "interrupted": "running",
+    "evaluating": "running",
+    "paused": "paused",
+    "succeeded": "succeeded",
+    "failed": "failed",
+    "cancelled": "cancelled",
+}
+"""OpenAI's word for each of our states."""
+
 ENDED = frozenset({"Completed", "Failed", "Stopped"})
 """SageMaker's final statuses."""
 

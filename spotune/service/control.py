@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spotune.contracts.errors import Conflict, NotFound
 from spotune.contracts.events import CancelRequested, Event, PauseRequested, ResumeRequested
-from spotune.contracts.job import JobRecord, LogEvent
+from spotune.contracts.job import JobRecord, LogEvent, Status
 from spotune.contracts.subject import know_job
 from spotune.service.changes import apply
 from spotune.service.installation import Installation
@@ -29,9 +29,11 @@ def job_of(here: Installation, tenant: str, job_id: str) -> JobRecord:
     return job
 
 
-def list_jobs(here: Installation, tenant: str, *, after: str | None, limit: int) -> Page[JobRecord]:
-    """A page of a tenant's jobs, newest first."""
-    return here.store.list_jobs(tenant, after=after, limit=limit)
+def list_jobs(
+    here: Installation, tenant: str, *, after: str | None, limit: int, status: Status | None = None
+) -> Page[JobRecord]:
+    """A page of a tenant's jobs, newest first; with `status` of those alone that have it."""
+    return here.store.list_jobs(tenant, after=after, limit=limit, status=status)
 
 
 def list_log(here: Installation, tenant: str, job_id: str, *, after: int, limit: int) -> Page[LogEvent]:

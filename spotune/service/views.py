@@ -17,33 +17,18 @@ from spotune.contracts.api import (
     ModelObject,
     Money,
     PlanObject,
-    Status,
     UploadObject,
 )
 from spotune.contracts.base import Timestamp
 from spotune.contracts.events import Prepared
 from spotune.contracts.files import FileRecord, UploadTicket
 from spotune.contracts.identity import ApiKey
-from spotune.contracts.job import JobRecord, LogEvent, ModelReference, State
+from spotune.contracts.job import STATUS, JobRecord, LogEvent, ModelReference
 from spotune.contracts.notifications import WebhookEndpoint
 from spotune.contracts.request import Hyperparameters, MethodChoice, Supervised
 from spotune.contracts.training import Manifest, Progress
 from spotune.contracts.webhooks import WebhookDetails, WebhookObject
 from spotune.lifecycle import finished_run, on_demand_cost, receipt
-
-STATUS: dict[State, Status] = {
-    "validating": "validating_files",
-    "queued": "queued",
-    "starting": "queued",
-    "running": "running",
-    "interrupted": "running",
-    "evaluating": "running",
-    "paused": "paused",
-    "succeeded": "succeeded",
-    "failed": "failed",
-    "cancelled": "cancelled",
-}
-"""OpenAI's word for each of our states."""
 
 
 def job_object(job: JobRecord, progress: Progress | None = None) -> JobObject:

@@ -11,7 +11,7 @@ from spotune.contracts.base import MicroUSD, Timestamp
 from spotune.contracts.files import FileRecord
 from spotune.contracts.history import FinishedRun
 from spotune.contracts.identity import ApiKey, TenantLedger
-from spotune.contracts.job import ActiveJob, Decision, JobRecord, LogEvent, OutboxEntry
+from spotune.contracts.job import ActiveJob, Decision, JobRecord, LogEvent, OutboxEntry, Status
 from spotune.contracts.lines import LineState, Tally
 from spotune.contracts.notifications import WebhookEndpoint
 
@@ -169,8 +169,8 @@ class Store(NoticeStore, Protocol):
     def find_job(self, job_id: str) -> JobRecord | None:
         """One job whatever its tenant: for the control plane's own events only, never for a person's request."""
 
-    def list_jobs(self, tenant: str, *, after: str | None, limit: int) -> Page[JobRecord]:
-        """Jobs by creation time, newest first, after the job with this id.
+    def list_jobs(self, tenant: str, *, after: str | None, limit: int, status: Status | None = None) -> Page[JobRecord]:
+        """Jobs by creation time, newest first, after the job with this id; with `status` those alone that have it.
 
         Raises:
             RequestRefused: the tenant has no job of this id (code `unknown_cursor`).

@@ -15,7 +15,7 @@ from spotune.contracts.base import MicroUSD, Timestamp
 from spotune.contracts.files import FileRecord
 from spotune.contracts.history import FinishedRun
 from spotune.contracts.identity import ApiKey, TenantLedger
-from spotune.contracts.job import ActiveJob, Decision, JobRecord, LogEvent, OutboxEntry, active_job
+from spotune.contracts.job import ActiveJob, Decision, JobRecord, LogEvent, OutboxEntry, Status, active_job
 from spotune.contracts.lines import LineState, Tally
 from spotune.store import items
 from spotune.store.base import NO_LIMITS, Page
@@ -154,10 +154,11 @@ class DynamoStore(DynamoNotices):
         item = self._get(items.job_key(job_id)) if is_id(job_id) else None
         return None if item is None else items.record_of(JobRecord, item)
 
-    def list_jobs(self, tenant: str, *, after: str | None, limit: int) -> Page[JobRecord]:
+    def list_jobs(self, tenant: str, *, after: str | None, limit: int, status: Status | None = None) -> Page[JobRecord]:
         """See `Store`."""
         start = self._cursor(tenant, items.job_key, after)
-        found = self._listed(items.jobs_of(tenant), start, limit, ascending=False)
+        index = items.BY_TENANT if status is None else items.BY_STATUS
+        found = self._listed(items.jobs_of(tenant, status), start, limit, ascending=False, index=index)
         return _page([items.record_of(JobRecord, item) for item in found], limit)
 
     def list_log(self, tenant: str, job_id: str, *, after: int, limit: int) -> Page[LogEvent]:
@@ -277,13 +278,15 @@ class DynamoStore(DynamoNotices):
             raise unknown_cursor(after)
         return {":after": item["gsi1sk"]}
 
-    def _listed(self, partition: str, start: Item | None, limit: int, *, ascending: bool) -> Iterator[Item]:
+    def _listed(
+        self, partition: str, start: Item | None, limit: int, *, ascending: bool, index: str = items.BY_TENANT
+    ) -> Iterator[Item]:
         """Up to `limit + 1` items, so that it is known whether there are more."""
-        beyond = f" AND gsi1sk {'>' if ascending else '<'} :after" if start else ""
+        beyond = f" AND {index}sk {'>' if ascending else '<'} :after" if start else ""
         found = self._query(
             limit + 1,
-            IndexName=items.BY_TENANT,
-            KeyConditionExpression=f"gsi1pk = :partition{beyond}",
+            IndexName=index,
+            KeyConditionExpression=f"{index}pk = :partition{beyond}",
             ExpressionAttributeValues={":partition": text(partition), **(start or {})},
             ScanIndexForward=ascending,
         )

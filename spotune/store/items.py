@@ -12,7 +12,7 @@ from spotune.contracts.base import Contract, MicroUSD, Timestamp
 from spotune.contracts.files import FileRecord
 from spotune.contracts.history import FinishedRun
 from spotune.contracts.identity import ApiKey, TenantLedger
-from spotune.contracts.job import ActiveJob, JobRecord, LogEvent, OutboxEntry, active_job
+from spotune.contracts.job import STATUS, ActiveJob, JobRecord, LogEvent, OutboxEntry, Status, active_job
 from spotune.contracts.lines import LineState, Tally
 from spotune.contracts.notifications import WebhookEndpoint
 from spotune.store.records import decode, encode, moment
@@ -26,6 +26,9 @@ BY_TENANT = "gsi1"
 
 IN_FLIGHT = "gsi2"
 """Sparse: jobs in no terminal state, the outbox, finished runs of all tenants, ledgers by month, and lines."""
+
+BY_STATUS = "gsi3"
+"""A tenant's jobs of one status, by creation time."""
 
 ACTIVE = "ACTIVE"
 OUTBOX = "OUTBOX"
@@ -107,9 +110,9 @@ def told_key(tenant: str, month: str) -> Item:
     return {"pk": text(f"TOLD#{tenant}"), "sk": text(month)}
 
 
-def jobs_of(tenant: str) -> str:
-    """`gsi1pk` of a tenant's jobs."""
-    return f"JOBS#{tenant}"
+def jobs_of(tenant: str, status: Status | None = None) -> str:
+    """`gsi1pk` of a tenant's jobs; `gsi3pk` of those of one status."""
+    return f"JOBS#{tenant}" if status is None else f"JOBS#{tenant}#{status}"
 
 
 def files_of(tenant: str) -> str:
@@ -171,6 +174,7 @@ def file_item(record: FileRecord) -> Item:
 def job_item(job: JobRecord, writer: str) -> Item:
     """A job; in `gsi2` as long as anything can happen to it."""
     item = job_key(job.id) | _content(job, job.tenant) | _indexed("gsi1", jobs_of(job.tenant), job.created_at, job.id)
+    item |= _indexed("gsi3", jobs_of(job.tenant, STATUS[job.state]), job.created_at, job.id)
     item |= {"version": number(job.version), "writer": text(writer)}
     if not job.open:
         return item

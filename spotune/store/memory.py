@@ -17,7 +17,17 @@ from spotune.contracts.errors import VersionConflict
 from spotune.contracts.files import FileRecord
 from spotune.contracts.history import FinishedRun
 from spotune.contracts.identity import ApiKey, TenantLedger
-from spotune.contracts.job import ActiveJob, Decision, JobRecord, LedgerChange, LogEvent, OutboxEntry, active_job
+from spotune.contracts.job import (
+    STATUS,
+    ActiveJob,
+    Decision,
+    JobRecord,
+    LedgerChange,
+    LogEvent,
+    OutboxEntry,
+    Status,
+    active_job,
+)
 from spotune.contracts.lines import LineChange, LineState, Tally
 from spotune.store.base import NO_LIMITS, LedgerImbalance, LimitReached, LineFull, Page, month_of
 from spotune.store.memory_notices import MemoryNotices
@@ -47,6 +57,8 @@ class MemoryStore(MemoryNotices):
         self._outbox: dict[str, tuple[str, bytes]] = {}
         self._ledgers: dict[tuple[str, str, str], TenantLedger] = {}
         self._lines: dict[str, LineState] = {}
+        self._by_status: dict[tuple[str, Status], list[str]] = defaultdict(list)
+        """Moments of a tenant's jobs of one status, ascending."""
         self._tallies: dict[tuple[str, ...], Tally] = {}
 
     def put_key(self, key: ApiKey) -> None:
@@ -128,10 +140,11 @@ class MemoryStore(MemoryNotices):
         with self._lock:
             return self._jobs.find(job_id)
 
-    def list_jobs(self, tenant: str, *, after: str | None, limit: int) -> Page[JobRecord]:
+    def list_jobs(self, tenant: str, *, after: str | None, limit: int, status: Status | None = None) -> Page[JobRecord]:
         """See `Store`."""
         with self._lock:
-            return self._jobs.page(tenant, after, limit, ascending=False)
+            timeline = None if status is None else self._by_status.get((tenant, status), [])
+            return self._jobs.page(tenant, after, limit, ascending=False, timeline=timeline)
 
     def list_log(self, tenant: str, job_id: str, *, after: int, limit: int) -> Page[LogEvent]:
         """See `Store`."""
@@ -231,6 +244,7 @@ class MemoryStore(MemoryNotices):
             if (stored and _guard(stored)) != (before and _guard(before)):
                 raise VersionConflict(job.id)
             self._move(job, decision.ledger, limit, decision.lines, places)
+            self._move_status(stored, job)
             self._jobs.put(job, body)
             self._log.setdefault(job.id, []).extend(log)
             self._outbox.update(outbox)
@@ -262,6 +276,14 @@ class MemoryStore(MemoryNotices):
         for state in states:
             self._lines[state.line] = state
             self._count((state.line,), job.updated_at)
+
+    def _move_status(self, before: JobRecord | None, job: JobRecord) -> None:
+        at, status = moment(job.created_at, job.id), STATUS[job.state]
+        if before is not None and STATUS[before.state] == status:
+            return
+        if before is not None:
+            self._by_status[job.tenant, STATUS[before.state]].remove(at)
+        bisect.insort(self._by_status[job.tenant, status], at)
 
     def _moved_ledger(self, job: JobRecord, money: LedgerChange, key: str, limit: MicroUSD) -> TenantLedger:
         ledger = self.ledger(job.tenant, month_of(job.created_at), limit=limit, key=key)
@@ -325,8 +347,11 @@ class _Shelf(Generic[R]):
         self.timelines[tenant].remove(at)
         return True
 
-    def page(self, tenant: str, after: str | None, limit: int, *, ascending: bool) -> Page[R]:
-        timeline = self.timelines.get(tenant, [])
+    def page(
+        self, tenant: str, after: str | None, limit: int, *, ascending: bool, timeline: list[str] | None = None
+    ) -> Page[R]:
+        """Of all the tenant's, or of those whose moments `timeline` has."""
+        timeline = self.timelines.get(tenant, []) if timeline is None else timeline
         start, end = 0, len(timeline)
         if after is not None:
             if self.owner(after) != tenant:

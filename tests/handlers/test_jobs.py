@@ -483,3 +483,11 @@ def test_the_document_describes_every_route(client: Client) -> None:
     }
     properties = document["components"]["schemas"]["JobRequest"]["properties"]
     assert {"constraints", "adapter", "training", "gate", "dry_run"} <= set(properties)
+
+
+def test_jobs_are_filtered_by_their_status(client: Client, file_id: str) -> None:
+    first, second = submitted(client, file_id), submitted(client, file_id)
+    client.call("POST", f"{JOBS}/{first['id']}/cancel")
+    assert [one["id"] for one in client.call("GET", JOBS, query="status=queued").body["data"]][:1] == [second["id"]]
+    refused = client.call("GET", JOBS, query="status=lost")
+    assert (refused.status, refused.error["param"]) == (400, "status")

@@ -220,6 +220,19 @@ class TestJobLists:
         store.commit(old, decision(old, state="queued", updated_at=NOW + 9), limit=LIMIT)
         assert [r.id for r in store.list_jobs("acme", after=None, limit=5).items] == ["ftjob-new", "ftjob-old"]
 
+    def test_jobs_of_one_status_page_by_page_wherever_the_one_before_has_gone(self, store: Store) -> None:
+        states = ["queued", "running", "starting", "failed", "queued"]
+        records = [created(store, id=f"ftjob-{i}", created_at=NOW + i, state=s) for i, s in enumerate(states)]
+        first = store.list_jobs("acme", after=None, limit=2, status="queued")
+        assert ([r.id[-1] for r in first.items], first.has_more) == (["4", "2"], True)
+        store.commit(records[2], decision(records[2], state="running"), limit=LIMIT)
+        second = store.list_jobs("acme", after=first.items[-1].id, limit=2, status="queued")
+        assert ([r.id[-1] for r in second.items], second.has_more) == (["0"], False)
+        running = store.list_jobs("acme", after=None, limit=5, status="running")
+        assert [r.id[-1] for r in running.items] == ["2", "1"]
+        assert store.list_jobs("acme", after=None, limit=5, status="paused").items == ()
+        assert store.list_jobs("other", after=None, limit=5, status="queued").items == ()
+
 
 class TestTenants:
     def test_a_tenant_sees_nothing_of_another(self, store: Store) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from spotune.contracts.errors import RequestRefused, VersionConflict
-from spotune.contracts.job import CheckDataset, Command, Decision, JobRecord, PayingKey
+from spotune.contracts.job import CheckDataset, Command, Decision, JobRecord, PayingKey, Status
 from spotune.contracts.lines import LineChange
 from spotune.store.base import LedgerImbalance, LimitReached, LineFull, Store
 from spotune.store.dynamo import DynamoStore
@@ -95,9 +95,9 @@ class Twins(RuleBasedStateMachine):
         self.both(lambda store: store.commit(before, asked, limit=LIMIT, places={"a": 2}))
         self.remember(before.id)
 
-    @rule(tenant=TENANTS, after=st.none() | JOBS, limit=LIMITS)
-    def list_jobs(self, tenant: str, after: str | None, limit: int) -> None:
-        self.both(lambda store: store.list_jobs(tenant, after=after, limit=limit))
+    @rule(tenant=TENANTS, after=st.none() | JOBS, limit=LIMITS, status=st.sampled_from([None, "queued", "running"]))
+    def list_jobs(self, tenant: str, after: str | None, limit: int, status: Status | None) -> None:
+        self.both(lambda store: store.list_jobs(tenant, after=after, limit=limit, status=status))
 
     @rule(tenant=TENANTS, job_id=JOBS, after=st.integers(0, 5), limit=LIMITS)
     def list_log(self, tenant: str, job_id: str, after: int, limit: int) -> None:
