@@ -13,6 +13,9 @@ from spotune.contracts.job import JobError, ResolvedSetting
 from spotune.contracts.plan import Plan
 from spotune.contracts.training import Failure, TrainingConfig, TrainingReport
 
+Refusal = Literal["quota", "capacity", "invalid", "not_permitted", "inputs", "checkpoint_gone", "cancelled"]
+"""Why no training job runs under a name."""
+
 
 class Prepared(Contract):
     """The dataset was found good and a plan was made."""
@@ -55,10 +58,12 @@ class AttemptRefused(Contract):
 
     kind: Literal["attempt_refused"] = "attempt_refused"
     name: str
-    reason: Literal["quota", "capacity", "invalid", "not_permitted", "inputs", "checkpoint_gone", "cancelled"]
+    reason: Refusal
     """`inputs`: what it was to read changed on the way to its region. `checkpoint_gone`: what a retry goes on from
     cannot be copied any more. `cancelled`: the job was cancelled before the training job was created."""
     message: str
+    ordered_at: Timestamp | None = None
+    """`requested_at` of the order that was refused: a name that SageMaker never took is used again."""
 
 
 class TrainingObserved(Contract):

@@ -110,7 +110,7 @@ def _next_look(draft: Draft) -> float:
 def take_back(draft: Draft, attempt: Attempt) -> None:
     """A training job that we had given up was created after all: stop it; its money is set aside until it has ended."""
     worst = worst_case(attempt.on_demand_price, attempt.instance_count, attempt.max_runtime)
-    room = draft.job.cap - draft.job.billed - draft.job.reserved
+    room = max(0, draft.job.cap - draft.job.billed - draft.job.reserved)
     amount = 0 if draft.no_funds else min(worst, room)
     draft.replace_attempt(attempt.with_(accepted=True, stop_asked="cancel", reserved=amount))
     if amount:
@@ -150,7 +150,7 @@ def _limit_reached(message: str) -> JobError:
     return JobError(
         code="monthly_limit_reached",
         message=message,
-        remedy="Raise the tenant's monthly limit or wait for the next month.",
+        remedy="Raise the monthly limit, or retry the job next month: a retry is a new job of that month.",
     )
 
 

@@ -162,6 +162,8 @@ def _attempt_refused(draft: Draft, event: AttemptRefused) -> bool:
     attempt = _find(draft.job, event.name)
     if attempt is None or attempt.accepted or attempt.outcome is not None or draft.job.terminal:
         return False
+    if event.ordered_at not in (None, attempt.requested_at):
+        return False  # of an earlier order under this name, which a late delivery still speaks of
     if event.reason == "cancelled" or attempt.stop_asked:
         _close(draft, attempt.with_(outcome="stopped_by_user"))
         _end_unlaunched(draft, attempt)
@@ -214,7 +216,7 @@ def _close(draft: Draft, attempt: Attempt) -> None:
 
 
 def _end_unlaunched(draft: Draft, attempt: Attempt) -> None:
-    if draft.job.cancel_requested or attempt.stop_asked != "pause":
+    if draft.job.cancel_requested or attempt.stop_asked == "cancel":
         draft.say("Cancelled before it was launched; nothing was billed.")
         draft.finish("cancelled")
     else:
@@ -257,7 +259,7 @@ def _pause(draft: Draft) -> bool:
     if draft.job.terminal or draft.job.cancel_requested or draft.job.state in ("paused", "validating"):
         return False
     if attempt is None or attempt.outcome is not None:
-        draft.set(state="paused", waiting_for="resume", line="")
+        draft.set(state="paused", waiting_for="resume", line="", in_line_since=None, refused_at=None)
         draft.say("Paused; nothing was running.")
         return True
     if attempt.stop_asked == "pause":

@@ -15,8 +15,8 @@ REFUSED_RESTS: Seconds = 300
 
 
 def lines_of(active: Iterable[ActiveJob]) -> tuple[str, ...]:
-    """Lines that jobs stand in. Quotas come last: whoever is called from another line may step into one of them."""
-    return tuple(sorted({job.line for job in active if job.line}, key=lambda line: (is_quota_line(line), line)))
+    """Lines that jobs stand in. Quotas first: who stands in line for one goes before who is called from elsewhere."""
+    return tuple(sorted({job.line for job in active if job.line}, key=lambda line: (not is_quota_line(line), line)))
 
 
 def in_turn(line: str, active: Iterable[ActiveJob]) -> Iterator[ActiveJob]:

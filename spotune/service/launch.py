@@ -6,7 +6,7 @@ import logging
 
 from spotune.aws.base import STAGE_VARIABLE, AwsRefused, NameTaken, ObjectMissing, TrainingJobRefused, TrainingJobSpec
 from spotune.contracts import layout
-from spotune.contracts.events import AttemptAccepted, AttemptRefused
+from spotune.contracts.events import AttemptAccepted, AttemptRefused, Refusal
 from spotune.contracts.job import (
     Attempt,
     CheckDataset,
@@ -76,20 +76,24 @@ def start_attempt(here: Installation, job: JobRecord, attempt: Attempt) -> bool:
         return True
     job, attempt = _with_checkpoint(here, job, attempt)
     if job.terminal or attempt.stop_asked or attempt.outcome is not None:
-        apply(here, job.id, AttemptRefused(name=attempt.name, reason="cancelled", message="stopped before launch"), job)
+        apply(here, job.id, _refused(attempt, "cancelled", "stopped before launch"), job)
         return True
     try:
         inputs = inputs_in_region(here, job, attempt)
     except InputsChanged as changed:
-        apply(here, job.id, AttemptRefused(name=attempt.name, reason="inputs", message=str(changed)))
+        apply(here, job.id, _refused(attempt, "inputs", str(changed)))
         return True
     except (AwsRefused, ObjectMissing) as refused:
-        apply(here, job.id, AttemptRefused(name=attempt.name, reason="not_permitted", message=str(refused)))
+        apply(here, job.id, _refused(attempt, "not_permitted", str(refused)))
         return True
     if inputs is None:
         return False
     _create(here, job, attempt, inputs)
     return True
+
+
+def _refused(attempt: Attempt, reason: Refusal, message: str) -> AttemptRefused:
+    return AttemptRefused(name=attempt.name, reason=reason, message=message, ordered_at=attempt.requested_at)
 
 
 def _with_checkpoint(here: Installation, job: JobRecord, attempt: Attempt) -> tuple[JobRecord, Attempt]:
@@ -100,9 +104,9 @@ def _with_checkpoint(here: Installation, job: JobRecord, attempt: Attempt) -> tu
     try:
         carry_over(here, job, taken)
     except ObjectMissing as gone:
-        apply(here, job.id, AttemptRefused(name=attempt.name, reason="checkpoint_gone", message=str(gone)))
+        apply(here, job.id, _refused(attempt, "checkpoint_gone", str(gone)))
     except AwsRefused as refused:
-        apply(here, job.id, AttemptRefused(name=attempt.name, reason="not_permitted", message=str(refused)))
+        apply(here, job.id, _refused(attempt, "not_permitted", str(refused)))
     now = here.store.find_job(job.id) or job
     return now, now.attempts[attempt.number - 1]
 
@@ -116,12 +120,12 @@ def _create(here: Installation, job: JobRecord, attempt: Attempt, inputs: Inputs
     except NameTaken:
         logger.info("training job %s exists; adopting it", attempt.name)
     except (AwsRefused, ObjectMissing) as refused:
-        apply(here, job.id, AttemptRefused(name=attempt.name, reason="not_permitted", message=str(refused)), job)
+        apply(here, job.id, _refused(attempt, "not_permitted", str(refused)), job)
         return
     except TrainingJobRefused as refused:
         # An earlier request of ours whose answer was lost may hold the very quota that this one was refused for.
         if training_jobs.describe(attempt.name) is None:
-            apply(here, job.id, AttemptRefused(name=attempt.name, reason=refused.reason, message=str(refused)), job)
+            apply(here, job.id, _refused(attempt, refused.reason, str(refused)), job)
             return
     _adopt(here, job, attempt.name)
 

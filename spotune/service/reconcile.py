@@ -7,7 +7,7 @@ from functools import partial
 
 from spotune.contracts.base import Seconds, Timestamp
 from spotune.contracts.events import Refused, RungDue
-from spotune.contracts.job import CheckDataset, JobError, JobRecord, OutboxEntry, StartAttempt
+from spotune.contracts.job import ActiveJob, Attempt, CheckDataset, JobError, JobRecord, OutboxEntry, StartAttempt
 from spotune.contracts.measures import Measurement
 from spotune.contracts.subject import know_job
 from spotune.lifecycle import measure_pass, waits_since
@@ -60,13 +60,13 @@ def reconcile(here: Installation) -> Repairs:
 
     Each part runs whatever became of those before it: one that fails is logged, and tried again by the next pass.
     """
-    due = [job for job in here.store.active_jobs() if here.clock() >= job.idle_until]
+    due = [job for job in _open_jobs(here) if here.clock() >= job.idle_until]
     waits: dict[str, Timestamp] = {}
     outbox = apart("the outbox", partial(_queue_lost_commands, here))
     changed = [
         apart(f"job {job.id}", partial(_look, here, job.id, waits), job=job.id, tenant=job.tenant) for job in due
     ]
-    active = tuple(here.store.active_jobs())
+    active = _open_jobs(here)
     called = apart("the lines", partial(call_in_turn, here, active))
     orphans = apart("orphans", partial(find_orphans, here, active))
     corrected = apart("the counts", partial(audit, here, active))
@@ -84,6 +84,11 @@ def reconcile(here: Installation) -> Repairs:
     failed = [outbox, *changed, called, orphans, corrected].count(None)
     here.metrics.send((*_of(repairs, failed), *measure_pass(active, waits, oldest, here.clock())))
     return repairs
+
+
+def _open_jobs(here: Installation) -> tuple[ActiveJob, ...]:
+    """None where the list cannot be read: the outbox is drained all the same."""
+    return apart("the list of open jobs", lambda: tuple(here.store.active_jobs())) or ()
 
 
 def _of(repairs: Repairs, failed: int) -> tuple[Measurement, ...]:
@@ -132,13 +137,20 @@ def _look(here: Installation, job_id: str, waits: dict[str, Timestamp]) -> bool:
     waits[job_id] = waits_since(before)
     for attempt in before.attempts:
         if attempt.live:
-            observe(here, attempt.name)
+            _stop_again(here, attempt, observe(here, attempt.name))
     if before.state == "validating" and here.clock() - before.created_at > CHECK_LIMIT:
         apply(here, job_id, Refused(error=_CHECK_TIMED_OUT))
     if _may_be_due(here, before):
         apply(here, job_id, RungDue())
     after = here.store.find_job(job_id)
     return after is not None and after.version != before.version
+
+
+def _stop_again(here: Installation, before: Attempt, job: JobRecord | None) -> None:
+    """A stop that was asked for before this pass, and of which SageMaker shows nothing, did not take."""
+    now = next((one for one in job.attempts if one.name == before.name), None) if job is not None else None
+    if job is not None and now is not None and before.stop_asked and now.live and now.status in ("", "InProgress"):
+        here.place(job.region).training_jobs.stop(now.name)
 
 
 def _may_be_due(here: Installation, job: JobRecord) -> bool:

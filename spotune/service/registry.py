@@ -67,7 +67,9 @@ def verified_checkpoints(here: Installation, job: JobRecord) -> tuple[tuple[Mani
 
     What was written within `SETTLED` may still be on its way: a sync sends files in any order.
     """
-    folder = layout.checkpoints_uri(layout.job_uri(here.settings.artifacts_bucket, job.tenant, job.id))
+    if not here.runs_in(job.region):
+        return (), ()
+    folder = layout.checkpoints_uri(here.job_folder(job))
     there = {one.uri: one for one in here.objects.list(folder)}
     uris = [uri for uri, one in there.items() if uri.endswith("/" + MANIFEST_NAME)]
     found = {uri: manifest for uri in uris if (manifest := _manifest(here, uri)) is not None}

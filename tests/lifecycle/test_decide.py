@@ -522,3 +522,19 @@ def test_a_name_that_sagemaker_never_took_is_used_again_after_a_pause(queued: Jo
     assert resumed.waiting_for == ""
     late = after(resumed, observed(status="Completed", secondary_status="Completed", report=report()))
     assert (late.state, late.reserved) == ("succeeded", 0)
+
+
+def test_a_late_refusal_of_an_earlier_order_does_not_end_the_next_one(queued: JobRecord) -> None:
+    """Two deliveries read an attempt that is to be paused; one speaks after the job was resumed under the same name."""
+    stale = AttemptRefused(name=FIRST, reason="cancelled", message="", ordered_at=NOW)
+    resumed = after(after(queued, PauseRequested(), stale), ResumeRequested(), now=NOW + 60)
+    assert decide(resumed, stale, NOW + 61) is None
+    assert decide(resumed, stale.with_(reason="invalid"), NOW + 61) is None
+
+
+def test_who_pauses_in_line_steps_in_behind_on_resuming() -> None:
+    waiting = open_prepared(job(), prepared(), NOW, full_line="jobs").job
+    paused = after(waiting, PauseRequested(), now=NOW + 5)
+    resumed = decide(paused, ResumeRequested(), NOW + 900, full_line="jobs")
+    assert resumed is not None
+    assert resumed.job.in_line_since == NOW + 900

@@ -72,6 +72,6 @@ def test_as_many_are_called_as_find_room_until_sagemaker_refuses_one() -> None:
     assert calls(LINE, [standing(1, "a", 0, refused_at=NOW)], NOW) is None
 
 
-def test_quotas_are_called_last_since_others_may_step_into_their_lines() -> None:
+def test_quotas_are_called_first_so_that_nobody_called_from_elsewhere_takes_them() -> None:
     active = [standing(1, "a", 0, line=QUOTA), standing(2, "a", 0), standing(3, "a", 0, line="jobs of a")]
-    assert lines_of(active) == ("jobs", "jobs of a", QUOTA)
+    assert lines_of(active) == (QUOTA, "jobs", "jobs of a")

@@ -112,3 +112,31 @@ def test_a_part_that_fails_does_not_keep_the_others_from_their_turn(
     world.clock.now = NOW + QUIET + 60
     repairs = reconcile(world.here)
     assert (repairs.orphans_adopted, repairs.counts_corrected) == (0, 1)
+
+
+def test_a_stop_that_did_not_take_is_sent_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = running(world)
+    world.training_jobs.observe(f"{job_id}-1", status="InProgress", secondary_status="Training")
+    cancel(world.here, "acme", job_id)
+    stop = world.training_jobs.stop
+    monkeypatch.setattr(world.training_jobs, "stop", lambda name: None)
+    world.run_queue()
+    monkeypatch.setattr(world.training_jobs, "stop", stop)
+    assert world.training_jobs.stopped == []
+    world.clock.now += 60
+    reconcile(world.here)
+    assert world.training_jobs.stopped == [f"{job_id}-1"]
+
+
+def test_a_list_of_open_jobs_that_cannot_be_read_keeps_no_command_from_the_queue(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(world.here, "acme", request_of(world))
+    world.queue.take()
+    world.clock.now += 61
+
+    def unreadable() -> object:
+        raise ValueError("an item that this version cannot read")
+
+    monkeypatch.setattr(world.store, "active_jobs", unreadable)
+    assert reconcile(world.here).commands_queued == 1
