@@ -5,6 +5,7 @@ from __future__ import annotations
 from spotune.contracts.base import dollars
 from spotune.contracts.events import TrainingObserved
 from spotune.contracts.job import ENDED, Attempt, JobError, JobRecord, Outcome, State, StopAttempt
+from spotune.contracts.plan import Rung
 from spotune.lifecycle.attempts import begin_attempt, billed_cost, take_back
 from spotune.lifecycle.draft import Draft
 from spotune.lifecycle.gate import failed_conditions
@@ -167,9 +168,20 @@ def _internal_failures(draft: Draft) -> int:
     return sum(attempt.outcome == "internal" for attempt in draft.job.attempts)
 
 
+def _rung_that_has(job: JobRecord, attempt: Attempt, instance_type: str) -> Rung:
+    """The attempt's rung, or the one that its training job was really ordered for.
+
+    A request of an earlier rung may come through late, under the name that the next order has again. It is billed at
+    what it runs on, and its worst case was within the same cap: nothing was billed between the two orders.
+    """
+    rungs = plan_of(job).rungs
+    candidates = (rungs[attempt.rung], *rungs)
+    return next((rung for rung in candidates if instance_type in rung.instance_types), rungs[attempt.rung])
+
+
 def _described(job: JobRecord, attempt: Attempt, seen: TrainingObserved) -> Attempt:
     selected = seen.instance_type or attempt.instance_type
-    price, on_demand_price = plan_of(job).rungs[attempt.rung].prices_of(selected)
+    price, on_demand_price = _rung_that_has(job, attempt, selected).prices_of(selected)
     return attempt.with_(
         status=seen.status,
         secondary_status=seen.secondary_status,

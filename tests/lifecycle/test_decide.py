@@ -18,6 +18,7 @@ from spotune.contracts.events import (
 )
 from spotune.contracts.job import JobError, JobRecord, LedgerChange, StartAttempt, StopAttempt, held_places
 from spotune.contracts.lines import LineChange
+from spotune.contracts.money import STOP_LATENCY
 from spotune.contracts.plan import Fallback
 from spotune.contracts.training import Failure, Scores
 from spotune.lifecycle import decide, open_job, open_prepared
@@ -538,3 +539,17 @@ def test_who_pauses_in_line_steps_in_behind_on_resuming() -> None:
     resumed = decide(paused, ResumeRequested(), NOW + 900, full_line="jobs")
     assert resumed is not None
     assert resumed.job.in_line_since == NOW + 900
+
+
+@pytest.mark.parametrize(("late", "price"), [("ml.dear", 3_000_000), ("ml.cheap", 200_000)])
+def test_a_late_request_of_an_earlier_rung_is_billed_at_what_it_runs_on(late: str, price: int) -> None:
+    first, last = plan().rungs
+    first = first.with_(instance_types=(late,), prices=(price,), on_demand_prices=(price,))
+    opened = open_prepared(job(), prepared(plan=plan(rungs=(first, last))), NOW).job
+    climbed = after(opened, AttemptRefused(name=FIRST, reason="capacity", message="none"))
+    assert (climbed.rung, climbed.attempts[-1].name) == (1, FIRST)
+    longest = opened.attempts[0].max_runtime + STOP_LATENCY
+    done = {"status": "Completed", "secondary_status": "Completed", "report": report(), "billable_seconds": longest}
+    ended = after(climbed, observed(instance_type=late, **done))
+    assert ended.billed == -(-price * longest // 3600)
+    assert ended.billed <= ended.cap
