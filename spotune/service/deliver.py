@@ -52,10 +52,18 @@ def _try(here: Installation, delivery: Delivery) -> str:
         return ""
     status = post(here, endpoint, delivery.event_id, delivery.body.encode())
     if status == HTTPStatus.GONE:
-        here.store.replace_webhook(endpoint.with_(disabled_at=here.clock()))
-        logger.warning("%s disabled: its receiver answered 410", endpoint.id)
+        _disable(here, endpoint)
         return ""
     return "" if 200 <= status < 300 else f"status {status}"
+
+
+def _disable(here: Installation, endpoint: WebhookEndpoint) -> None:
+    """Where it is still the one that was posted to: a new URL or secret is not undone by the old one's answer."""
+    if here.store.get_webhook(endpoint.tenant, endpoint.id) != endpoint:
+        logger.info("%s was changed while its receiver answered 410", endpoint.id)
+        return
+    here.store.replace_webhook(endpoint.with_(disabled_at=here.clock()))
+    logger.warning("%s disabled: its receiver answered 410", endpoint.id)
 
 
 def post(here: Installation, endpoint: WebhookEndpoint, event_id: str, body: bytes) -> int:

@@ -117,6 +117,20 @@ def test_an_endpoint_deleted_while_it_answers_gone_stays_deleted(world: World, m
     assert world.store.get_webhook("acme", "we_1") is None
 
 
+def test_a_secret_replaced_while_the_receiver_answers_gone_stays_replaced(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rotate_and_answer(*_: object) -> int:
+        webhooks.rotate_secret(world.here, "acme", "we_1", keep_old=False)
+        return 410
+
+    monkeypatch.setattr(world.webhooks, "post", rotate_and_answer)
+    assert deliver(world.here, TO_WEBHOOK, 1) is None
+    kept = world.store.get_webhook("acme", "we_1")
+    assert kept is not None
+    assert (kept.secret_version, kept.disabled_at) == (2, None)
+
+
 def test_a_replaced_secret_signs_on_for_a_day_where_that_was_asked_for(world: World) -> None:
     webhooks.rotate_secret(world.here, "acme", "we_1", keep_old=True)
     deliver(world.here, TO_WEBHOOK, 1)
