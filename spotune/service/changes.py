@@ -69,7 +69,7 @@ def apply(
         here.metrics.send(measure_decision(job, decision))
         logger.info("%s: %s, now %s", event.kind, job.state, decision.job.state)
         queue_commands(here, entries)
-        return decision.job.model_copy(update={"version": job.version + 1})
+        return decision.job
     raise Unavailable(f"Job {job_id} is being changed by others.", code="contention", remedy="Try the same call again.")
 
 

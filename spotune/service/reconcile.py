@@ -23,6 +23,9 @@ COMMAND_AGE: Seconds = 60
 """A command older than this was not run by the delivery that its commit queued."""
 CHECK_DELIVERY: Seconds = 960
 """A check of files that was begun is over by then: the launch function's time limit, and a minute."""
+HURRY: Seconds = 600
+"""So long a command is queued again in every pass, and then once in as long: a queue that is merely long, or a command
+that always fails, is not to drown in copies."""
 PASS: Seconds = 60
 """Between two passes: a check of files is queued again in one of them only."""
 CHECK_LIMIT: Seconds = 5400
@@ -114,7 +117,9 @@ def _queue_lost_commands(here: Installation) -> tuple[int, Timestamp | None]:
 def _is_lost(here: Installation, entry: OutboxEntry) -> bool:
     """True where no delivery can be at work on a command: reading or copying a large file takes one many minutes."""
     age = here.clock() - entry.created_at
-    return not _takes_long(here, entry) or COMMAND_AGE <= age % CHECK_DELIVERY < COMMAND_AGE + PASS
+    if _takes_long(here, entry):
+        return COMMAND_AGE <= age % CHECK_DELIVERY < COMMAND_AGE + PASS
+    return age < HURRY or age % HURRY < PASS
 
 
 def _takes_long(here: Installation, entry: OutboxEntry) -> bool:

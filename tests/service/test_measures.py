@@ -70,13 +70,13 @@ def test_a_change_that_was_not_committed_is_not_measured(here: World, monkeypatc
 def test_a_pass_measures_jobs_waits_and_repairs(here: World) -> None:
     submitted(here)
     here.queue.take()  # the delivery is lost
-    here.clock.now += 700
+    here.clock.now += 500
     reconcile(here.here)
     values = {(one.name, one.by): one.value for one in here.metrics.sent}
     assert values[("ReconcilerPasses", "")] == 1
     assert values[("Jobs", "queued")] == 1
     assert values[("Repairs", "commands_queued")] == 1
-    assert values[("OldestCommandSeconds", "")] == values[("OldestQueuedSeconds", "")] == 700
+    assert values[("OldestCommandSeconds", "")] == values[("OldestQueuedSeconds", "")] == 500
     assert values[("PartsFailed", "")] == 0
 
 

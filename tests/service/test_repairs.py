@@ -140,3 +140,12 @@ def test_a_list_of_open_jobs_that_cannot_be_read_keeps_no_command_from_the_queue
 
     monkeypatch.setattr(world.store, "active_jobs", unreadable)
     assert reconcile(world.here).commands_queued == 1
+
+
+def test_a_command_whose_queue_is_long_is_queued_again_ever_more_seldom(world: World) -> None:
+    submit(world.here, "acme", request_of(world))
+    for _ in range(60):
+        world.clock.now += 60
+        reconcile(world.here)
+    copies = len(world.queue.take()) - 1
+    assert 10 <= copies <= 16, "an hour's: each minute at first, then every ten"
