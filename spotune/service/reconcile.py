@@ -63,20 +63,22 @@ def reconcile(here: Installation) -> Repairs:
 
     Each part runs whatever became of those before it: one that fails is logged, and tried again by the next pass.
     """
-    due = [job for job in _open_jobs(here) if here.clock() >= job.idle_until]
+    due = [job for job in _open_jobs(here) or () if here.clock() >= job.idle_until]
     waits: dict[str, Timestamp] = {}
     outbox = apart("the outbox", partial(_queue_lost_commands, here))
     changed = [
         apart(f"job {job.id}", partial(_look, here, job.id, waits), job=job.id, tenant=job.tenant) for job in due
     ]
     active = _open_jobs(here)
-    called = apart("the lines", partial(call_in_turn, here, active))
-    orphans = apart("orphans", partial(find_orphans, here, active))
-    corrected = apart("the counts", partial(audit, here, active))
+    called = orphans = corrected = None
+    if active is not None:
+        called = apart("the lines", partial(call_in_turn, here, active))
+        orphans = apart("orphans", partial(find_orphans, here, active))
+        corrected = apart("the counts", partial(audit, here, active))
     found, (queued, oldest) = orphans or Orphans(), outbox or (0, None)
     repairs = Repairs(
         commands_queued=queued,
-        jobs_seen=len(active),
+        jobs_seen=len(active or ()),
         jobs_changed=sum(bool(one) for one in changed),
         jobs_called=called or 0,
         jobs_failed=changed.count(None),
@@ -85,13 +87,13 @@ def reconcile(here: Installation) -> Repairs:
         counts_corrected=corrected or 0,
     )
     failed = [outbox, *changed, called, orphans, corrected].count(None)
-    here.metrics.send((*_of(repairs, failed), *measure_pass(active, waits, oldest, here.clock())))
+    here.metrics.send((*_of(repairs, failed), *measure_pass(active or (), waits, oldest, here.clock())))
     return repairs
 
 
-def _open_jobs(here: Installation) -> tuple[ActiveJob, ...]:
-    """None where the list cannot be read: the outbox is drained all the same."""
-    return apart("the list of open jobs", lambda: tuple(here.store.active_jobs())) or ()
+def _open_jobs(here: Installation) -> tuple[ActiveJob, ...] | None:
+    """None where the list cannot be read: what counts by it waits for the next pass, the outbox does not."""
+    return apart("the list of open jobs", lambda: tuple(here.store.active_jobs()))
 
 
 def _of(repairs: Repairs, failed: int) -> tuple[Measurement, ...]:

@@ -142,6 +142,20 @@ def test_a_list_of_open_jobs_that_cannot_be_read_keeps_no_command_from_the_queue
     assert reconcile(world.here).commands_queued == 1
 
 
+def test_counts_are_not_held_against_a_list_that_cannot_be_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    running(world)
+    ((before, _),) = world.store.ledgers(MONTH)
+
+    def unreadable() -> object:
+        raise Unavailable("the table does not answer.", code="store_unavailable")
+
+    monkeypatch.setattr(world.store, "active_jobs", unreadable)
+    world.clock.now = NOW + QUIET + 60
+    assert reconcile(world.here).counts_corrected == 0
+    ((after, _),) = world.store.ledgers(MONTH)
+    assert after == before
+
+
 def test_a_command_whose_queue_is_long_is_queued_again_ever_more_seldom(world: World) -> None:
     submit(world.here, "acme", request_of(world))
     for _ in range(60):
