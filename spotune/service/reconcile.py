@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from zlib import crc32
 
 from spotune.contracts.base import Seconds, Timestamp
 from spotune.contracts.events import Refused, RungDue
@@ -24,7 +25,7 @@ COMMAND_AGE: Seconds = 60
 CHECK_DELIVERY: Seconds = 960
 """A check of files that was begun is over by then: the launch function's time limit, and a minute."""
 HURRY: Seconds = 600
-"""So long a command is queued again in every pass, and then once in as long: a queue that is merely long, or a command
+"""So long a command is queued again in every pass, and then in one of ten: a queue that is merely long, or a command
 that always fails, is not to drown in copies."""
 PASS: Seconds = 60
 """Between two passes: a check of files is queued again in one of them only."""
@@ -121,7 +122,13 @@ def _is_lost(here: Installation, entry: OutboxEntry) -> bool:
     age = here.clock() - entry.created_at
     if _takes_long(here, entry):
         return COMMAND_AGE <= age % CHECK_DELIVERY < COMMAND_AGE + PASS
-    return age < HURRY or age % HURRY < PASS
+    return age < HURRY or _has_its_minute(here, entry)
+
+
+def _has_its_minute(here: Installation, entry: OutboxEntry) -> bool:
+    """True in one minute of ten, another one for each command, whenever passes come."""
+    minute = int(here.clock() // PASS)
+    return crc32(f"{entry.id} {minute}".encode()) % (HURRY // PASS) == 0
 
 
 def _takes_long(here: Installation, entry: OutboxEntry) -> bool:
