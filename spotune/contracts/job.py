@@ -11,6 +11,7 @@ from spotune.contracts.checkpoint import Resumption
 from spotune.contracts.dataset import DatasetReport
 from spotune.contracts.history import FinishedRun
 from spotune.contracts.lines import LineChange
+from spotune.contracts.money import month_of
 from spotune.contracts.notifications import EventType
 from spotune.contracts.plan import Plan
 from spotune.contracts.request import JobRequest, Market
@@ -125,6 +126,11 @@ class Attempt(Contract):
     outcome: Outcome | None = None
 
     @property
+    def month(self) -> str:
+        """In which its money counts."""
+        return month_of(self.requested_at)
+
+    @property
     def live(self) -> bool:
         """SageMaker took it, and has not said that it ended: it may still be billed, even where we gave it up."""
         return self.accepted and self.status not in ENDED
@@ -223,7 +229,8 @@ class ActiveJob(Contract):
     tenant: str
     created_at: Timestamp
     state: State
-    reserved: MicroUSD = 0
+    reserved: dict[str, MicroUSD] = {}
+    """By month."""
     key: PayingKey | None = None
     held: dict[str, int] = {}
     live: tuple[str, ...] = ()
@@ -242,7 +249,7 @@ def active_job(job: JobRecord) -> ActiveJob:
         tenant=job.tenant,
         created_at=job.created_at,
         state=job.state,
-        reserved=job.reserved,
+        reserved=_reserved_by_month(job),
         key=job.key,
         held=held_places(job),
         live=live,
@@ -251,6 +258,14 @@ def active_job(job: JobRecord) -> ActiveJob:
         refused_at=job.refused_at,
         idle_until=job.idle_until if job.line and not live else 0.0,
     )
+
+
+def _reserved_by_month(job: JobRecord) -> dict[str, MicroUSD]:
+    reserved: dict[str, MicroUSD] = {}
+    for attempt in job.attempts:
+        if attempt.reserved:
+            reserved[attempt.month] = reserved.get(attempt.month, 0) + attempt.reserved
+    return reserved
 
 
 def held_places(job: JobRecord) -> dict[str, int]:
@@ -310,9 +325,10 @@ class Notify(Contract):
 
 
 class WarnOfMonth(Contract):
-    """Money was billed: warn of whatever level the tenant's month has passed."""
+    """Money was billed in this month: warn of whatever level the tenant has passed in it."""
 
     kind: Literal["warn_of_month"] = "warn_of_month"
+    month: str
 
 
 Command = Annotated[CheckDataset | StartAttempt | StopAttempt | Notify | WarnOfMonth, Field(discriminator="kind")]
@@ -329,11 +345,18 @@ class OutboxEntry(Contract):
 
 
 class LedgerChange(Contract):
-    """How a decision moves money, applied in its own transaction. Amounts are absolute for this change."""
+    """How a decision moves the money of one month, in its own transaction. Amounts are absolute for this change."""
 
+    month: str = ""
+    """`YYYY-MM`, of the order of the attempt that it is moved for."""
     reserve: MicroUSD = 0
     release: MicroUSD = 0
     settle: MicroUSD = 0
+
+    @property
+    def moves(self) -> bool:
+        """False where nothing is moved."""
+        return bool(self.reserve or self.release or self.settle)
 
 
 class Decision(Contract):
@@ -341,8 +364,18 @@ class Decision(Contract):
 
     job: JobRecord
     commands: tuple[Command, ...] = ()
-    ledger: LedgerChange = LedgerChange()
+    ledgers: tuple[LedgerChange, ...] = ()
+    """One for each month: the attempt that ends may be of another one than the attempt that begins."""
     lines: tuple[LineChange, ...] = ()
     log: tuple[LogEvent, ...] = ()
     run: FinishedRun | None = None
     """Where the job ended after time on an instance: its forecast and outcome, for later plans."""
+
+    @property
+    def ledger(self) -> LedgerChange:
+        """All months together."""
+        return LedgerChange(
+            reserve=sum(change.reserve for change in self.ledgers),
+            release=sum(change.release for change in self.ledgers),
+            settle=sum(change.settle for change in self.ledgers),
+        )

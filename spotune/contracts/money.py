@@ -6,9 +6,10 @@ shortens those seconds is known at the end only. A cap that holds without any di
 
 from __future__ import annotations
 
+import time
 from typing import Literal
 
-from spotune.contracts.base import MicroUSD, Seconds
+from spotune.contracts.base import MicroUSD, Seconds, Timestamp
 
 STOP_LATENCY: Seconds = 180
 """What may be billed beyond the time limit: 120 s of grace between SIGTERM and SIGKILL (SageMaker developer guide,
@@ -16,6 +17,11 @@ StopTrainingJob), and a minute for the upload of what lies in the output folders
 
 LONGEST_RUNTIME: Seconds = 28 * 24 * 3600
 """SageMaker's limit on MaxRuntimeInSeconds."""
+
+
+def month_of(at: Timestamp) -> str:
+    """The ledger's month (`YYYY-MM`, UTC) of a moment. An attempt's money counts in the month of its order."""
+    return time.strftime("%Y-%m", time.gmtime(at))
 
 
 def worst_case(on_demand_price: MicroUSD, count: int, max_runtime: Seconds) -> MicroUSD:

@@ -41,7 +41,7 @@ def _order(draft: Draft, rung: int, runtime: Seconds) -> None:
     attempt = _new_attempt(draft, rung, len(kept) + 1, runtime)
     again = len(kept) < len(draft.job.attempts) and _is_same_wait(draft.job.attempts[-1], rung)
     draft.set(state="queued", rung=rung, line="", attempts=(*kept, attempt))
-    draft.reserve(attempt.reserved)
+    draft.reserve(attempt)
     draft.command(StartAttempt(number=attempt.number))
     if again:
         return
@@ -112,9 +112,10 @@ def take_back(draft: Draft, attempt: Attempt) -> None:
     worst = worst_case(attempt.on_demand_price, attempt.instance_count, attempt.max_runtime)
     room = max(0, draft.job.cap - draft.job.billed - draft.job.reserved)
     amount = 0 if draft.no_funds else min(worst, room)
-    draft.replace_attempt(attempt.with_(accepted=True, stop_asked="cancel", reserved=amount))
+    taken = attempt.with_(accepted=True, stop_asked="cancel", reserved=amount)
+    draft.replace_attempt(taken)
     if amount:
-        draft.reserve(amount)
+        draft.reserve(taken)
     draft.command(StopAttempt(name=attempt.name))
     draft.say(f"Training job {attempt.name} was created after all; it is being stopped.", level="warn")
 
@@ -150,7 +151,7 @@ def _limit_reached(message: str) -> JobError:
     return JobError(
         code="monthly_limit_reached",
         message=message,
-        remedy="Raise the monthly limit, or retry the job next month: a retry is a new job of that month.",
+        remedy="Raise the monthly limit, or retry the job next month.",
     )
 
 

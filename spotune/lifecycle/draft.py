@@ -40,7 +40,7 @@ class Draft:
         self._version = job.version + 1
         self._commands: list[Command] = []
         self._log: list[LogEvent] = []
-        self._ledger = LedgerChange()
+        self._ledgers: dict[str, LedgerChange] = {}
 
     def set(self, **changes: object) -> None:
         """Replace fields of the job."""
@@ -64,19 +64,23 @@ class Draft:
         """Put a changed attempt in the place of the one with its number."""
         self.set(attempts=tuple(attempt if old.number == attempt.number else old for old in self.job.attempts))
 
-    def reserve(self, amount: MicroUSD) -> None:
-        """Set money aside for an attempt."""
-        self.set(reserved=self.job.reserved + amount)
-        self._ledger = self._ledger.with_(reserve=self._ledger.reserve + amount)
+    def reserve(self, attempt: Attempt) -> None:
+        """Set aside what an attempt has reserved."""
+        self.set(reserved=self.job.reserved + attempt.reserved)
+        self._move(attempt, reserve=attempt.reserved)
 
     def settle(self, attempt: Attempt, billed: MicroUSD) -> Attempt:
         """Give back what an attempt reserved and held, and book what it cost; returns the attempt without them."""
         self.set(reserved=self.job.reserved - attempt.reserved, billed=self.job.billed + billed)
-        self._ledger = self._ledger.with_(
-            release=self._ledger.release + attempt.reserved, settle=self._ledger.settle + billed
-        )
+        self._move(attempt, release=attempt.reserved, settle=billed)
         self._warn_of_the_cap(self.job.billed - billed)
         return attempt.with_(reserved=0, held={}, billed=attempt.billed + billed)
+
+    def _move(self, attempt: Attempt, **amounts: MicroUSD) -> None:
+        """In the ledger of the attempt's month."""
+        before = self._ledgers.get(attempt.month, LedgerChange(month=attempt.month))
+        moved = {name: getattr(before, name) + amount for name, amount in amounts.items()}
+        self._ledgers[attempt.month] = before.with_(**moved)
 
     def _warn_of_the_cap(self, before: MicroUSD) -> None:
         """Once a threshold, in the decision that passes it."""
@@ -92,8 +96,9 @@ class Draft:
 
     def decision(self) -> Decision:
         """The finished decision, with what the outside is to be told of it."""
-        if self._ledger.settle:
-            self.command(WarnOfMonth())
+        for change in self._ledgers.values():
+            if change.settle:
+                self.command(WarnOfMonth(month=change.month))
         if (news := news_of(self._before, self.job)) is not None:
             if not self._log:
                 self.say(f"Waiting for {self.job.waiting_for}." if self.job.waiting_for else f"Now {self.job.state}.")
@@ -103,7 +108,7 @@ class Draft:
         return Decision(
             job=self.job,
             commands=tuple(self._commands),
-            ledger=self._ledger,
+            ledgers=tuple(self._ledgers.values()),
             lines=line_changes(self._before, self.job, in_turn=self.in_turn),
             log=tuple(self._log),
             run=finished_run(self.job) if self._before.open else None,

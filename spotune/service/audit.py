@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from spotune.contracts.base import Seconds
 from spotune.contracts.job import ActiveJob
 from spotune.contracts.lines import Tally
+from spotune.contracts.money import month_of
 from spotune.service.installation import Installation
-from spotune.store.base import month_of
 
 QUIET: Seconds = 900
 """A count that moved within this time is left alone: the list of jobs may lag behind it."""
@@ -29,11 +29,11 @@ def audit(here: Installation, active: Sequence[ActiveJob]) -> int:
 
 
 def _audit_ledgers(here: Installation, active: Sequence[ActiveJob]) -> int:
-    """Of the months in which open jobs were created, and of this one."""
+    """Of the months in which open jobs have something reserved, and of this one."""
     reserved = Counter[tuple[str, str, str]]()
     for job in active:
         for key in ("", *([job.key.id] if job.key is not None else [])):
-            reserved[job.tenant, month_of(job.created_at), key] += job.reserved
+            reserved.update({(job.tenant, month, key): amount for month, amount in job.reserved.items()})
     corrected = 0
     for month in {month_of(here.clock()), *(month for _, month, _ in reserved)}:
         for ledger, tally in here.store.ledgers(month):

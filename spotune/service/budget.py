@@ -9,10 +9,9 @@ from spotune.contracts.api import BudgetObject
 from spotune.contracts.base import MicroUSD, dollars
 from spotune.contracts.errors import RequestRefused
 from spotune.contracts.identity import TenantLedger
-from spotune.contracts.money import warning_level
+from spotune.contracts.money import month_of, warning_level
 from spotune.service.installation import Installation
 from spotune.service.keys import key_of
-from spotune.store.base import month_of
 
 _MONTH = re.compile(r"20\d\d-(0[1-9]|1[0-2])")
 

@@ -81,8 +81,7 @@ def resume(here: Installation, tenant: str, job_id: str) -> JobRecord:
         raise Conflict(
             f"The tenant's monthly limit leaves too little to resume job {job.id}; it stays paused.",
             code="monthly_limit_reached",
-            remedy="Have the limit raised. Its money counts in the month that it was submitted in: else cancel it, and "
-            "retry it next month.",
+            remedy="Have the limit raised, or resume it next month.",
         )
     return resumed
 

@@ -54,8 +54,8 @@ def run_command(here: Installation, job_id: str, entry_id: str) -> None:
             observe(here, name, job)
         case Notify():
             notify(here, job, entry.command)
-        case WarnOfMonth():
-            warn_of_month(here, job)
+        case WarnOfMonth(month=month):
+            warn_of_month(here, job.tenant, month)
     here.store.complete_command(entry)
 
 

@@ -26,7 +26,6 @@ from spotune.contracts.notifications import (
     month_event_id,
 )
 from spotune.service.installation import Installation
-from spotune.store.base import month_of
 
 LEVELS: tuple[WarningLevel, ...] = (50, 80, 100)
 
@@ -51,15 +50,14 @@ def notify(here: Installation, job: JobRecord, command: Notify) -> None:
     _send(here, job.tenant, event)
 
 
-def warn_of_month(here: Installation, job: JobRecord) -> None:
-    """Send a warning for each level that the job's tenant has newly passed in the job's month.
+def warn_of_month(here: Installation, tenant: str, month: str) -> None:
+    """Send a warning for each level that the tenant has newly passed in this month.
 
     Told first and remembered then: a process killed in between tells it again, and never not at all.
 
     Raises:
         Unavailable, AwsRefused: as `notify`.
     """
-    tenant, month = job.tenant, month_of(job.created_at)
     ledger = here.store.ledger(tenant, month, limit=here.settings.monthly_limit)
     reached, told = warning_level(ledger.billed, ledger.limit), here.store.told_level(tenant, month)
     for level in (one for one in LEVELS if told < one <= reached):

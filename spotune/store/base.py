@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -222,8 +221,3 @@ class Store(NoticeStore, Protocol):
 
     def correct_line(self, line: LineState, tally: Tally, *, held: int, waiting: int) -> bool:
         """Set what a line counts; False where it was moved since it was read: then nothing is written."""
-
-
-def month_of(at: Timestamp) -> str:
-    """The ledger's month (`YYYY-MM`, UTC) of a moment. A job's money all counts in the month of its creation."""
-    return time.strftime("%Y-%m", time.gmtime(at))

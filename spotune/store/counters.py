@@ -5,7 +5,7 @@ Every move also counts itself (`changes`, `changed_at`), so that a repair can te
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from spotune.contracts.base import MicroUSD
 from spotune.contracts.job import JobRecord, LedgerChange
 from spotune.contracts.lines import LineChange
 from spotune.store import items
-from spotune.store.base import LedgerImbalance, LimitReached, LineFull, month_of
+from spotune.store.base import LedgerImbalance, LimitReached, LineFull
 from spotune.store.items import Item, number, text
 
 
@@ -25,17 +25,16 @@ class Write:
     refusal: Callable[[Item | None], Exception]
 
 
-def ledger_writes(job: JobRecord, money: LedgerChange, limit: MicroUSD) -> list[Write]:
-    """Of the tenant's ledger, and of the key's where that has a limit. None where no money moves."""
-    if money == LedgerChange():
-        return []
+def ledger_writes(job: JobRecord, moves: Sequence[LedgerChange], limit: MicroUSD) -> list[Write]:
+    """Of the tenant's ledgers, and of the key's where that has a limit. None where no money moves."""
     keys = [] if job.key is None else [(job.key.id, job.key.monthly_limit)]
-    return [_ledger_write(job, money, key, allowed) for key, allowed in [("", limit), *keys]]
+    accounts = [("", limit), *keys]
+    return [_ledger_write(job, money, *account) for money in moves if money.moves for account in accounts]
 
 
 def _ledger_write(job: JobRecord, money: LedgerChange, key: str, limit: MicroUSD) -> Write:
     """`committed` is `reserved + billed`, kept since conditions cannot add."""
-    month = month_of(job.created_at)
+    month = money.month
     reserved, billed = money.reserve - money.release, money.settle
     values = {":reserved": number(reserved), ":billed": number(billed), ":committed": number(reserved + billed)}
     conditions = []

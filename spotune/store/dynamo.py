@@ -257,7 +257,7 @@ class DynamoStore(DynamoNotices):
         self, before: JobRecord | None, decision: Decision, limit: MicroUSD, places: Mapping[str, int]
     ) -> tuple[OutboxEntry, ...]:
         change = change_of(before, decision)
-        counted = ledger_writes(change.job, decision.ledger, limit) + line_writes(change.job, decision.lines, places)
+        counted = ledger_writes(change.job, decision.ledgers, limit) + line_writes(change.job, decision.lines, places)
         Transaction(self._table, before, change, counted).run(self._client, self._sleep)
         return change.entries
 

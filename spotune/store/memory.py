@@ -29,7 +29,7 @@ from spotune.contracts.job import (
     active_job,
 )
 from spotune.contracts.lines import LineChange, LineState, Tally
-from spotune.store.base import NO_LIMITS, LedgerImbalance, LimitReached, LineFull, Page, month_of
+from spotune.store.base import NO_LIMITS, LedgerImbalance, LimitReached, LineFull, Page
 from spotune.store.memory_notices import MemoryNotices
 from spotune.store.records import change_of, decode, encode, moment, owned_by_another, unknown_cursor
 
@@ -243,7 +243,7 @@ class MemoryStore(MemoryNotices):
             stored = self._jobs.find(job.id)
             if (stored and _guard(stored)) != (before and _guard(before)):
                 raise VersionConflict(job.id)
-            self._move(job, decision.ledger, limit, decision.lines, places)
+            self._move(job, decision.ledgers, limit, decision.lines, places)
             self._move_status(stored, job)
             self._jobs.put(job, body)
             self._log.setdefault(job.id, []).extend(log)
@@ -259,15 +259,15 @@ class MemoryStore(MemoryNotices):
     def _move(
         self,
         job: JobRecord,
-        money: LedgerChange,
+        moves: tuple[LedgerChange, ...],
         limit: MicroUSD,
         lines: tuple[LineChange, ...],
         places: Mapping[str, int],
     ) -> None:
         """All counters or none: everything is checked before anything is written."""
         keys = [] if job.key is None else [(job.key.id, job.key.monthly_limit)]
-        accounts = [("", limit), *keys] if money != LedgerChange() else []
-        ledgers = [self._moved_ledger(job, money, key, allowed) for key, allowed in accounts]
+        accounts = [("", limit), *keys]
+        ledgers = [self._moved_ledger(job, money, *account) for money in moves if money.moves for account in accounts]
         states = [self._moved_line(change, places.get(change.line)) for change in lines]
         for ledger in ledgers:
             place = (ledger.tenant, ledger.month, ledger.key)
@@ -286,7 +286,7 @@ class MemoryStore(MemoryNotices):
         bisect.insort(self._by_status[job.tenant, status], at)
 
     def _moved_ledger(self, job: JobRecord, money: LedgerChange, key: str, limit: MicroUSD) -> TenantLedger:
-        ledger = self.ledger(job.tenant, month_of(job.created_at), limit=limit, key=key)
+        ledger = self.ledger(job.tenant, money.month, limit=limit, key=key)
         reserved = ledger.reserved + money.reserve - money.release
         billed = ledger.billed + money.settle
         if money.release > ledger.reserved:

@@ -61,8 +61,9 @@ def change_of(before: JobRecord | None, decision: Decision) -> Change:
     if decision.run is not None and (decision.run.id, decision.run.tenant) != (job.id, job.tenant):
         raise ValueError(f"a decision on {job.id} cannot keep the run of {decision.run.id}")
     change = Change(job, decision.log, _entries(job, decision), decision.run)
-    # Beside them: the job, its run, two ledgers, and a line for each change.
-    if len(change.log) + len(change.entries) + len(decision.lines) + 4 > MAX_CHANGE_RECORDS:
+    # Beside them: the job, its run, two ledgers a month, and a line for each change.
+    counted = 2 * len(decision.ledgers) + len(decision.lines)
+    if len(change.log) + len(change.entries) + counted + 2 > MAX_CHANGE_RECORDS:
         raise TooLarge(f"one change of {job.id} has too many events and commands.", code="change_too_large")
     return change
 

@@ -122,15 +122,15 @@ def _start_on_conflict_instead_of_adopting() -> None:
 def _forget_to_release() -> None:
     def settle(self: Draft, attempt: Any, billed: int) -> Any:
         self.set(billed=self.job.billed + billed)
-        self._ledger = self._ledger.with_(settle=self._ledger.settle + billed)
+        self._move(attempt, settle=billed)
         return attempt.with_(billed=attempt.billed + billed)
 
     Draft.settle = settle  # type: ignore[method-assign]
 
 
 def _reserve_nothing_in_the_ledger() -> None:
-    def reserve(self: Draft, amount: int) -> None:
-        self.set(reserved=self.job.reserved + amount)
+    def reserve(self: Draft, attempt: Any) -> None:
+        self.set(reserved=self.job.reserved + attempt.reserved)
 
     Draft.reserve = reserve  # type: ignore[method-assign]
 
@@ -221,21 +221,19 @@ def _never_leave_the_line() -> None:
 
 
 def _pay_from_another_ledger() -> None:
-    right = memory.MemoryStore._move
+    right = memory.MemoryStore._moved_ledger
 
-    def move(self: Any, job: Any, money: LedgerChange, limit: int) -> None:
-        if money.settle:
-            money = money.with_(settle=money.settle + 1)
-        right(self, job, money, limit)
+    def moved(self: Any, job: Any, money: LedgerChange, key: str, limit: int) -> Any:
+        return right(self, job, money.with_(settle=money.settle + 1) if money.settle else money, key, limit)
 
-    memory.MemoryStore._move = move  # type: ignore[method-assign]
+    memory.MemoryStore._moved_ledger = moved  # type: ignore[method-assign]
 
 
 def _resume_what_has_ended() -> None:
-    def decide(job: Any, event: Any, now: float, *, no_funds: str = "") -> Any:
+    def decide(job: Any, event: Any, now: float, **more: str) -> Any:
         if isinstance(event, ResumeRequested) and job.terminal:
             job = job.with_(state="paused", cancel_requested=False)
-        return right(job, event, now, no_funds=no_funds)
+        return right(job, event, now, **more)
 
     right = deciding.decide
     changes.decide = decide  # type: ignore[attr-defined]

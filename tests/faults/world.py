@@ -38,6 +38,8 @@ from tests.faults.nemesis import Faulty, Nemesis, after_call, before_call
 MONTHLY_LIMIT = 4 * MICRO
 DEFAULT_BUDGET = MICRO
 JOBS_AT_A_TIME, JOBS_PER_TENANT = 7, 4
+TO_THE_MONTHS_END = 16 * 86_400 + 14 * 3600.0
+"""Seconds from where the clock begins to two hours before the month ends: every second history crosses it."""
 SKEW = 60.0
 """Seconds that a Lambda's clock may be off."""
 
@@ -96,6 +98,7 @@ def make_world(seed: int, nemesis: Nemesis | None = None) -> World:
         publish=lambda arn, detail: _changed(objects, store, nemesis, events, detail),
     )
     clock = double.virtual_clock
+    clock.advance(TO_THE_MONTHS_END if seed % 2 else 0)
     objects._clock = clock.now
     store, queue, deliveries = MemoryStore(), MemoryQueue(), MemoryDeliveries()
     regions: dict[str, str] = {}

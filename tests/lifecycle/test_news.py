@@ -150,5 +150,5 @@ def test_a_passed_share_of_the_cap_is_told_with_its_figures(running: JobRecord) 
 def test_the_month_is_looked_at_where_money_was_billed_and_only_there(running: JobRecord) -> None:
     billed = decided(running, observed(**STOPPED, billable_seconds=10))
     free = decided(running, observed(**STOPPED))
-    assert WarnOfMonth() in billed.commands
-    assert WarnOfMonth() not in free.commands
+    assert WarnOfMonth(month="2026-09") in billed.commands
+    assert WarnOfMonth(month="2026-09") not in free.commands

@@ -10,10 +10,11 @@ import pytest
 from spotune.contracts.base import MICRO
 from spotune.contracts.errors import Unavailable
 from spotune.contracts.job import Decision, JobRecord, LedgerChange, LogEvent, Notify
+from spotune.contracts.money import month_of
 from spotune.contracts.notifications import Delivery, EventType, OutwardEvent
+from spotune.service.installation import Installation
 from spotune.service.notifications import notify, warn_of_month
 from spotune.service.reconcile import reconcile
-from spotune.store.base import month_of
 from tests.factories import NOW, job
 from tests.in_process import World
 from tests.in_process import world as make_world
@@ -28,6 +29,14 @@ def world() -> World:
     return make_world()
 
 
+def spent(billed: int) -> tuple[LedgerChange, ...]:
+    return (LedgerChange(month=month_of(NOW), settle=billed),)
+
+
+def warn(here: Installation, record: JobRecord) -> None:
+    warn_of_month(here, record.tenant, month_of(NOW))
+
+
 def kept(world: World, *messages: str, billed: int = 0, **changes: object) -> JobRecord:
     """A job in the store, with these lines in its log."""
     lines = tuple(
@@ -35,7 +44,7 @@ def kept(world: World, *messages: str, billed: int = 0, **changes: object) -> Jo
         for number, words in enumerate(messages, start=1)
     )
     record = job(event_seq=len(lines), **changes)
-    world.store.create_job(Decision(job=record, log=lines, ledger=LedgerChange(settle=billed)), limit=LIMIT)
+    world.store.create_job(Decision(job=record, log=lines, ledgers=spent(billed)), limit=LIMIT)
     return record
 
 
@@ -149,7 +158,7 @@ class TestMonth:
     def test_every_level_that_is_passed_is_told_once(self, world: World, billed: int, levels: list[int]) -> None:
         record = kept(world, billed=billed * MICRO)
         for _ in range(3):
-            warn_of_month(world.here, record)
+            warn(world.here, record)
         told = [event(delivery)["data"] for delivery in deliveries(world)]
         assert [data["reached"] for data in told] == levels
         for data in told:
@@ -158,11 +167,11 @@ class TestMonth:
 
     def test_a_later_bill_tells_the_next_level_alone(self, world: World) -> None:
         record = kept(world, billed=600 * MICRO)
-        warn_of_month(world.here, record)
+        warn(world.here, record)
         before = world.store.find_job(record.id)
         assert before is not None
-        world.store.commit(before, Decision(job=before, ledger=LedgerChange(settle=300 * MICRO)), limit=LIMIT)
-        warn_of_month(world.here, record)
+        world.store.commit(before, Decision(job=before, ledgers=spent(300 * MICRO)), limit=LIMIT)
+        warn(world.here, record)
         assert [event(delivery)["data"]["reached"] for delivery in deliveries(world)] == [50, 80]
 
     def test_a_process_killed_before_it_remembers_tells_again_under_the_same_id(
@@ -176,17 +185,17 @@ class TestMonth:
         with monkeypatch.context() as dying:
             dying.setattr(type(world.store), "note_told_level", die)
             with pytest.raises(Unavailable):
-                warn_of_month(world.here, record)
-        warn_of_month(world.here, record)
+                warn(world.here, record)
+        warn(world.here, record)
         ids = [delivery.event_id for delivery in deliveries(world)]
         assert len(ids) == 2
         assert len(set(ids)) == 1
 
     def test_tenants_and_months_are_warned_apart(self, world: World) -> None:
-        warn_of_month(world.here, kept(world, billed=600 * MICRO))
+        warn(world.here, kept(world, billed=600 * MICRO))
         other = job(id="ftjob-b", tenant="globex")
-        world.store.create_job(Decision(job=other, ledger=LedgerChange(settle=600 * MICRO)), limit=LIMIT)
-        warn_of_month(world.here, other)
+        world.store.create_job(Decision(job=other, ledgers=spent(600 * MICRO)), limit=LIMIT)
+        warn(world.here, other)
         assert [delivery.tenant for delivery in deliveries(world)] == ["acme", "globex"]
         assert len({delivery.event_id for delivery in deliveries(world)}) == 2
 

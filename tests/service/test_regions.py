@@ -12,6 +12,7 @@ from spotune.contracts import layout
 from spotune.contracts.errors import RequestRefused, Unavailable
 from spotune.contracts.job import Inputs, JobRecord
 from spotune.contracts.market import Quotas
+from spotune.contracts.money import month_of
 from spotune.contracts.request import JobRequest
 from spotune.planner import load_catalog
 from spotune.planner.transfer import carriage
@@ -24,7 +25,6 @@ from spotune.service.observation import observe, progress_of
 from spotune.service.reconcile import reconcile
 from spotune.service.submit import plan, submit
 from spotune.service.views import job_object
-from spotune.store.base import month_of
 from tests import tiny_model
 from tests.factories import report
 from tests.in_process import World, client_of, world

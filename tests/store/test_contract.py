@@ -26,8 +26,9 @@ from spotune.contracts.job import (
     StopAttempt,
 )
 from spotune.contracts.lines import LineChange, LineState
+from spotune.contracts.money import month_of
 from spotune.lifecycle import open_prepared
-from spotune.store.base import LedgerImbalance, LimitReached, LineFull, Store, month_of
+from spotune.store.base import LedgerImbalance, LimitReached, LineFull, Store
 from tests.factories import NOW, finished_run, job, prepared, report
 
 LIMIT = 100_000_000
@@ -41,6 +42,7 @@ def decision(
     reserve: int = 0,
     release: int = 0,
     settle: int = 0,
+    month: str = MONTH,
     run: FinishedRun | None = None,
     lines: tuple[LineChange, ...] = (),
     **changes: object,
@@ -54,7 +56,7 @@ def decision(
     return Decision(
         job=record.with_(event_seq=record.event_seq + len(said), **changes),
         commands=commands,
-        ledger=LedgerChange(reserve=reserve, release=release, settle=settle),
+        ledgers=(LedgerChange(month=month, reserve=reserve, release=release, settle=settle),),
         lines=lines,
         log=log,
         run=run,
@@ -436,12 +438,21 @@ class TestMoney:
         assert found(store, record) == record
         assert money(store) == (reserved, 0)
 
-    def test_money_counts_in_the_month_of_the_jobs_creation(self, store: Store) -> None:
-        later = NOW + 40 * 86_400
+    def test_one_decision_may_settle_in_one_month_and_reserve_in_the_next(self, store: Store) -> None:
+        later = month_of(NOW + 40 * 86_400)
         record = created(store)
-        store.commit(record, decision(record, reserve=5, updated_at=later), limit=LIMIT)
-        assert money(store) == (5, 0)
-        assert store.ledger("acme", month_of(later), limit=LIMIT).reserved == 0
+        store.commit(record, decision(record, reserve=900), limit=1000)
+        record = found(store, record)
+        end = LedgerChange(month=MONTH, release=900, settle=800)
+        begin = LedgerChange(month=later, reserve=700)
+        store.commit(record, Decision(job=record, ledgers=(end, begin)), limit=1000)
+        assert money(store) == (0, 800)
+        assert store.ledger("acme", later, limit=LIMIT).reserved == 700
+        record = found(store, record)
+        with pytest.raises(LimitReached) as refusal:
+            store.commit(record, Decision(job=record, ledgers=(begin.with_(reserve=301),)), limit=1000)
+        assert (refusal.value.ledger.month, refusal.value.ledger.reserved) == (later, 700)
+        assert money(store) == (0, 800)
 
     def test_tenants_pay_for_themselves(self, store: Store) -> None:
         mine = created(store, id="ftjob-1")
@@ -543,10 +554,10 @@ class TestLines:
 
     def test_an_active_job_tells_what_it_holds_and_waits_for(self, store: Store) -> None:
         attempt = open_prepared(job(), prepared(), NOW).job.attempts
-        created(store, id="ftjob-1", attempts=attempt, state="queued", reserved=9)
+        created(store, id="ftjob-1", attempts=attempt, state="queued", reserved=attempt[0].reserved)
         created(store, id="ftjob-2", line="a", in_line_since=NOW, idle_until=NOW + 5, created_at=NOW + 1)
         first, second = store.active_jobs()
-        assert (first.held, first.reserved, first.line) == (attempt[0].held, 9, "")
+        assert (first.held, first.reserved, first.line) == (attempt[0].held, {MONTH: attempt[0].reserved}, "")
         assert (second.line, second.in_line_since, second.idle_until) == ("a", NOW, NOW + 5)
 
 
