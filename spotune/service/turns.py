@@ -12,13 +12,14 @@ from spotune.lifecycle.turns import calls, in_turn, lines_of
 from spotune.service.apart import apart
 from spotune.service.changes import apply
 from spotune.service.installation import Installation
+from spotune.service.limits import exceeds_its_quota
 
 
 def call_in_turn(here: Installation, active: Sequence[ActiveJob]) -> int:
     """Let every line move on as far as there is room; how many jobs left theirs.
 
     Where a call finds its line full, those behind it are not called: nobody overtakes a job that needs more places. A
-    job that cannot be called for a fault of its own is passed over.
+    job that cannot be called for a fault of its own, or that needs more than the whole quota has, is passed over.
     """
     return sum(_call(here, line, active) for line in lines_of(active))
 
@@ -29,12 +30,19 @@ def _call(here: Installation, line: str, active: Sequence[ActiveJob]) -> int:
         if most is not None and called >= most:
             break
         whose = {"job": job.id, "tenant": job.tenant}
+        if is_quota_line(line) and apart(f"job {job.id}", partial(_asks_too_much, here, job), **whose) is not False:
+            continue
         left = apart(f"job {job.id}", partial(_leaves, here, job, line), **whose)
         if left is False:
             asked = is_quota_line(line) and apart(f"job {job.id}", partial(_leaves, here, job, line, ask=True), **whose)
             return called + bool(asked)
         called += bool(left)
     return called
+
+
+def _asks_too_much(here: Installation, job: ActiveJob) -> bool:
+    record = here.store.find_job(job.id)
+    return record is not None and exceeds_its_quota(here, record)
 
 
 def _leaves(here: Installation, job: ActiveJob, line: str, *, ask: bool = False) -> bool:

@@ -95,6 +95,7 @@ def _drop_the_outbox() -> None:
 
 def _ready(here: Any, job: Any, attempt: Any) -> Any:
     """What CreateTrainingJob is asked for, with the config that it reads; None where its data is not there yet."""
+    job, attempt = launch._with_checkpoint(here, job, attempt)
     inputs = launch.inputs_in_region(here, job, attempt)
     if inputs is None:
         return None

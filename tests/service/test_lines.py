@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from spotune.aws.base import TrainingJobRefused
+from spotune.contracts.job import Decision
 from spotune.contracts.market import Quotas
 from spotune.service.installation import install
 from spotune.service.market import refresh
@@ -157,16 +158,40 @@ def test_a_refusal_rests_the_line_and_the_refused_keeps_his_place() -> None:
     assert crowd.started() == [first, second]
 
 
-def test_of_two_that_need_two_instances_and_one_that_needs_one_nobody_overtakes() -> None:
+def widen(crowd: Crowd, job_id: str, instances: int) -> None:
+    """Let a job that stands in line need more instances."""
+    job = crowd.world.store.find_job(job_id)
+    assert job is not None
+    assert job.plan is not None
+    rungs = tuple(rung.with_(instance_count=instances) for rung in job.plan.rungs)
+    wide = job.with_(plan=job.plan.with_(rungs=rungs))
+    crowd.world.store.commit(job, Decision(job=wide), limit=0)
+
+
+def test_nobody_overtakes_a_job_that_needs_more_instances_than_are_free() -> None:
+    crowd = Crowd()
+    with_quota(crowd, 2)
+    first, second, wide, narrow = (crowd.submit("acme") for _ in range(4))
+    widen(crowd, wide, 2)
+    crowd.world.training_jobs.answers.append(TrainingJobRefused("quota", "one of two is free"))
+    crowd.end(first)
+    crowd.pass_by()
+    assert crowd.started() == [first, second], "SageMaker was asked for two, and refused"
+    crowd.end(second)
+    assert crowd.pass_by(301) == 1
+    assert crowd.started() == [first, second, wide]
+    assert crowd.waits_for(narrow)
+
+
+def test_a_job_that_needs_more_than_the_whole_quota_does_not_block_its_line() -> None:
     crowd = Crowd()
     with_quota(crowd, 1)
-    blocked = crowd.submit("acme")
-    wide, narrow = crowd.submit("acme"), crowd.submit("acme")
-    crowd.world.training_jobs.answers.extend([TrainingJobRefused("quota", "the limit is 1")])
-    crowd.pass_by()
-    assert crowd.started() == [blocked]
-    assert crowd.pass_by() == 0
-    assert crowd.waits_for(wide) == crowd.waits_for(narrow)
+    first, wide, narrow = (crowd.submit("acme") for _ in range(3))
+    widen(crowd, wide, 2)
+    crowd.end(first)
+    assert crowd.pass_by() == 1
+    assert crowd.started() == [first, narrow]
+    assert crowd.waits_for(wide).startswith("quota of")
 
 
 def test_a_job_that_cannot_be_read_does_not_hold_up_those_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
