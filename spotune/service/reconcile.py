@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import partial
 from zlib import crc32
@@ -20,10 +21,14 @@ from spotune.service.observation import observe
 from spotune.service.orphans import Orphans, find_orphans
 from spotune.service.turns import call_in_turn
 
+logger = logging.getLogger(__name__)
+
 COMMAND_AGE: Seconds = 60
 """A command older than this was not run by the delivery that its commit queued."""
 CHECK_DELIVERY: Seconds = 960
 """A check of files that was begun is over by then: the launch function's time limit, and a minute."""
+LOOKING: Seconds = 30
+"""Of a pass at most, out of the function's 55 seconds: lines, orphans and counts have the rest."""
 HURRY: Seconds = 600
 """So long a command is queued again in every pass, and then in one of ten: a queue that is merely long, or a command
 that always fails, is not to drown in copies."""
@@ -64,12 +69,9 @@ def reconcile(here: Installation) -> Repairs:
 
     Each part runs whatever became of those before it: one that fails is logged, and tried again by the next pass.
     """
-    due = [job for job in _open_jobs(here) or () if here.clock() >= job.idle_until]
     waits: dict[str, Timestamp] = {}
     outbox = apart("the outbox", partial(_queue_lost_commands, here))
-    changed = [
-        apart(f"job {job.id}", partial(_look, here, job.id, waits), job=job.id, tenant=job.tenant) for job in due
-    ]
+    changed = _look_at_all(here, waits)
     active = _open_jobs(here)
     called = orphans = corrected = None
     if active is not None:
@@ -90,6 +92,24 @@ def reconcile(here: Installation) -> Repairs:
     failed = [outbox, *changed, called, orphans, corrected].count(None)
     here.metrics.send((*_of(repairs, failed), *measure_pass(active or (), waits, oldest, here.clock())))
     return repairs
+
+
+def _look_at_all(here: Installation, waits: dict[str, Timestamp]) -> list[bool | None]:
+    """What became of each job that was due, as far as time allows: each pass begins with another one.
+
+    So jobs of a region that hangs cost the others a minute, and not their turn for ever.
+    """
+    due = [job for job in _open_jobs(here) or () if here.clock() >= job.idle_until]
+    began = here.clock()
+    first = int(began // PASS) % max(len(due), 1)
+    seen: list[bool | None] = []
+    for job in due[first:] + due[:first]:
+        if here.clock() - began > LOOKING:
+            logger.warning("%d jobs are left to the next pass", len(due) - len(seen))
+            break
+        look = partial(_look, here, job.id, waits)
+        seen.append(apart(f"job {job.id}", look, job=job.id, tenant=job.tenant))
+    return seen
 
 
 def _open_jobs(here: Installation) -> tuple[ActiveJob, ...] | None:

@@ -49,6 +49,7 @@ def send(client: Any, *, refused: bool = False) -> None:
         else:
             stub.add_response("send_message", {"MessageId": "1", "MD5OfMessageBody": "x"})
         client.send_message(QueueUrl="https://sqs.us-east-1.amazonaws.com/1/q", MessageBody="canary")
+        stub.assert_no_pending_responses()
 
 
 def test_a_call_is_a_subsegment_of_the_invocation_with_job_tenant_and_attempt(daemon: socket.socket) -> None:

@@ -163,3 +163,26 @@ def test_a_command_whose_queue_is_long_is_queued_again_ever_more_seldom(world: W
         reconcile(world.here)
     copies = len(world.queue.take()) - 1
     assert 10 <= copies <= 20, "an hour's: each minute at first, then one in ten"
+
+
+def test_jobs_of_a_region_that_hangs_do_not_keep_the_others_from_being_looked_at(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [running(world) for _ in range(4)]
+    well = jobs[-1]
+    world.training_jobs.observe(f"{well}-1", status="Stopped", secondary_status="Stopped")
+    describe = world.training_jobs.describe
+
+    def hang(name: str) -> object:
+        if name != f"{well}-1":
+            world.clock.now += 24
+            raise Unavailable("SageMaker hangs.", code="aws_unavailable")
+        return describe(name)
+
+    monkeypatch.setattr(world.training_jobs, "describe", hang)
+    for _ in range(8):
+        world.clock.now += 60
+        reconcile(world.here)
+    kept = world.store.find_job(well)
+    assert kept is not None
+    assert kept.state == "cancelled"
