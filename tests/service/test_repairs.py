@@ -168,8 +168,10 @@ def test_a_command_whose_queue_is_long_is_queued_again_ever_more_seldom(world: W
 def test_jobs_of_a_region_that_hangs_do_not_keep_the_others_from_being_looked_at(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jobs = [running(world) for _ in range(4)]
-    well = jobs[-1]
+    for _ in range(3):
+        running(world)
+        world.clock.now += 1
+    well = running(world)
     world.training_jobs.observe(f"{well}-1", status="Stopped", secondary_status="Stopped")
     describe = world.training_jobs.describe
 
