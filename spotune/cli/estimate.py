@@ -12,8 +12,8 @@ from spotune.cli.models import model_config
 from spotune.cli.screen import JsonOption, Screen
 from spotune.contracts.errors import RequestRefused
 from spotune.contracts.estimate import Configuration
-from spotune.contracts.plan import Attention, Optimizer, Precision, Quantization, Sharding
-from spotune.contracts.request import Method
+from spotune.contracts.plan import Attention, Optimizer, Precision, Sharding
+from spotune.contracts.request import Method, Quantization
 
 DEFAULT_LENGTH = 2048
 

@@ -18,7 +18,9 @@ BASE_SCORES_NAME = "base_scores.json"
 HISTORY_NAME = "history.json"
 CHECKPOINT_PREFIX = "checkpoint-"
 
-RESUME_FIELDS = frozenset({"version", "seed", "model", "method", "adapter", "data", "optimization"})
+RESUME_FIELDS = frozenset(
+    {"version", "seed", "model", "method", "adapter", "quantization", "objective", "data", "optimization"}
+)
 """Of the container's config, those that decide what is learnt. Machine, limits, intervals and evaluation may change."""
 
 

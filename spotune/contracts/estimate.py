@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from spotune.contracts.base import Contract, Interval, MicroUSD
-from spotune.contracts.plan import Attention, MemoryEstimate, Optimizer, Precision, Quantization, Sharding
-from spotune.contracts.request import Market, Method
+from spotune.contracts.plan import Attention, MemoryEstimate, Optimizer, Precision, Sharding
+from spotune.contracts.request import Market, Method, Quantization
 
 
 class Configuration(Contract):

@@ -9,8 +9,6 @@ from spotune.contracts.request import Market, Method
 
 Precision = Literal["bf16", "fp16", "fp32"]
 Sharding = Literal["none", "ddp", "zero1", "zero2", "zero3", "fsdp"]
-Quantization = Literal["none", "nf4", "int8"]
-"""Of the frozen base model."""
 Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"]
 Attention = Literal["sdpa", "eager"]
 

@@ -10,8 +10,19 @@ from spotune.contracts.base import MICRO, Contract, Fraction, MicroUSD
 
 Auto = Literal["auto"]
 Market = Literal["spot", "on_demand"]
-Method = Literal["full", "lora", "qlora", "dora", "rslora", "ia3", "prefix", "bottleneck"]
+Method = Literal["full", "freeze", "lora", "qlora", "dora", "rslora", "pissa", "ia3", "prefix", "prompt", "bottleneck"]
 """How the weights change. The planner sizes all of them; `TRAINED_METHODS` are those that the container trains."""
+Objective = Literal["supervised", "dpo", "orpo", "kto"]
+"""What is minimised."""
+Quantization = Literal["none", "nf4", "fp4", "int8"]
+"""Of the frozen base model; both 4-bit types with double quantization."""
+LossOn = Literal["assistant", "last_turn", "all"]
+"""Which tokens of a chat are trained: the assistant's turns, only the last of them, or every token. Prompts of
+completions are trained under `all` only; plain text is always trained whole."""
+Address = Annotated[str, StringConstraints(pattern=r"^https?://\S{1,500}$")]
+SecretName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9/_+=.@:-]{1,512}$")]
+"""Name or ARN in Secrets Manager."""
+GGUFType = Literal["f32", "f16", "bf16", "q8_0"]
 Suffix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Region = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
 InstanceType = Annotated[str, StringConstraints(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
@@ -37,11 +48,44 @@ class Supervised(Choice):
     hyperparameters: Hyperparameters = Hyperparameters()
 
 
-class MethodChoice(Choice):
-    """OpenAI's `method` object. Preference methods are refused by name until the trainer has them."""
+class PreferenceHyperparameters(Hyperparameters):
+    """OpenAI's for DPO, and what ORPO and KTO take, too."""
 
-    type: Literal["supervised"] = "supervised"
-    supervised: Supervised = Supervised()
+    beta: Auto | Annotated[float, Field(gt=0, le=10)] = "auto"
+    """Strength of the pull towards the reference model; of ORPO, weight of the odds ratio. `auto`: 0.1."""
+
+
+class Preference(Choice):
+    """The container for a preference method's hyperparameters."""
+
+    hyperparameters: PreferenceHyperparameters = PreferenceHyperparameters()
+
+
+class MethodChoice(Choice):
+    """OpenAI's `method` object, with ORPO and KTO in the shape that it has for DPO."""
+
+    type: Objective = "supervised"
+    supervised: Supervised | None = None
+    dpo: Preference | None = None
+    orpo: Preference | None = None
+    kto: Preference | None = None
+
+    @model_validator(mode="after")
+    def _only_its_own_hyperparameters(self) -> Self:
+        others = {"supervised", "dpo", "orpo", "kto"} - {self.type}
+        if given := sorted(name for name in others if getattr(self, name) is not None):
+            raise ValueError(f"method.type is {self.type}, but hyperparameters are given for {', '.join(given)}")
+        return self
+
+    @property
+    def hyperparameters(self) -> Hyperparameters:
+        """Those of the chosen type."""
+        chosen: Supervised | Preference | None = getattr(self, self.type)
+        return (
+            (Supervised() if self.type == "supervised" else Preference()).hyperparameters
+            if chosen is None
+            else (chosen.hyperparameters)
+        )
 
 
 class Constraints(Choice):
@@ -66,12 +110,19 @@ class AdapterChoice(Choice):
     """How the weights change. `alpha` defaults to twice the rank."""
 
     type: Auto | Method = "auto"
+    quantization: Auto | Quantization = "auto"
+    """`auto`: nf4 under qlora, none otherwise."""
     rank: Annotated[int, Field(ge=1, le=512)] = 16
+    """Of bottleneck adapters, the inner width."""
     alpha: Annotated[float, Field(gt=0)] | None = None
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     target_modules: Literal["auto", "attention", "all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = (
         "auto"
     )
+    virtual_tokens: Annotated[int, Field(ge=1, le=1024)] = 20
+    """Prefix and prompt tuning: tokens that stand before every sequence."""
+    trained_layers: Annotated[int, Field(ge=1, le=1024)] = 2
+    """Layer freezing: the last blocks, which are trained."""
 
 
 class TrainingChoice(Choice):
@@ -86,9 +137,59 @@ class TrainingChoice(Choice):
     weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     eval_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.1
     """Share of the training rows held out when no validation file is given."""
+    loss_on: LossOn = "assistant"
+    evaluations_per_epoch: Annotated[int, Field(ge=1, le=100)] = 1
+    early_stopping_patience: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Evaluations in a row without a lower held-out loss after which training ends."""
     generation_examples: Annotated[int, Field(ge=0, le=1000)] = 0
     """Held-out rows answered by generation, before and after, and scored by exact match."""
     save_interval_seconds: Auto | Annotated[int, Field(ge=1, le=3600)] = "auto"
+
+
+class WandbIntegration(Choice):
+    """OpenAI's fields, and the name of the secret that holds the API key; without one the run is kept offline."""
+
+    project: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    name: Annotated[str, StringConstraints(max_length=128)] | None = None
+    entity: Annotated[str, StringConstraints(max_length=128)] | None = None
+    tags: Annotated[tuple[str, ...], Field(max_length=32)] = ()
+    server: Address | None = None
+    secret: SecretName | None = None
+
+
+class MLflowIntegration(Choice):
+    """A tracking server, or SageMaker's managed one by its ARN."""
+
+    tracking_uri: Annotated[str, StringConstraints(pattern=r"^(https?://|arn:aws[a-z-]*:sagemaker:)\S{1,500}$")]
+    experiment: Annotated[str, StringConstraints(min_length=1, max_length=128)] = "spotune"
+    name: Annotated[str, StringConstraints(max_length=128)] | None = None
+    tags: Annotated[tuple[str, ...], Field(max_length=32)] = ()
+    secret: SecretName | None = None
+    """Holds the server's token."""
+
+
+class Integration(Choice):
+    """OpenAI's integration object: a type, and an object of that name. TensorBoard's files lie beside the report."""
+
+    type: Literal["wandb", "mlflow", "tensorboard"]
+    wandb: WandbIntegration | None = None
+    mlflow: MLflowIntegration | None = None
+
+    @model_validator(mode="after")
+    def _settings_of_its_type(self) -> Self:
+        for name in ("wandb", "mlflow"):
+            if (getattr(self, name) is not None) != (self.type == name):
+                raise ValueError(f"an integration of type {self.type} has {'no' if self.type != name else 'a'} {name}")
+        return self
+
+
+class OutputChoice(Choice):
+    """What is published beside the adapter."""
+
+    merged: bool = False
+    """Whole 16-bit weights, the adapter added to them."""
+    gguf: GGUFType | None = None
+    """The same as one GGUF file of this type."""
 
 
 class Gate(Choice):
@@ -114,11 +215,13 @@ class JobRequest(Choice):
     method: MethodChoice | None = None
     hyperparameters: Hyperparameters | None = None
     """OpenAI's deprecated place for them; refused together with `method`."""
-    integrations: Annotated[tuple[dict[str, object], ...], Field(max_length=0)] | None = None
+    integrations: Annotated[tuple[Integration, ...], Field(max_length=3)] | None = None
+    """Trackers, in OpenAI's shape."""
 
     constraints: Constraints = Constraints()
     adapter: AdapterChoice = AdapterChoice()
     training: TrainingChoice = TrainingChoice()
+    outputs: OutputChoice = OutputChoice()
     gate: Gate = Gate()
     dry_run: bool = False
 
@@ -138,7 +241,7 @@ class JobRequest(Choice):
     def chosen_hyperparameters(self) -> Hyperparameters:
         """The hyperparameters from whichever place they were given in."""
         if self.method is not None:
-            return self.method.supervised.hyperparameters
+            return self.method.hyperparameters
         return self.hyperparameters or Hyperparameters()
 
 

@@ -12,13 +12,13 @@ from pydantic import Field
 
 from spotune.contracts.base import Contract, Fraction, Seconds
 from spotune.contracts.plan import Precision, Sharding
-from spotune.contracts.request import Method
+from spotune.contracts.request import GGUFType, LossOn, Method, Objective, Quantization
 
 CONFIG_NAME = "training.json"
 MANIFEST_NAME = "manifest.json"
 PROGRESS_NAME = "progress.json"
 REPORT_NAME = "report.json"
-CONFIG_VERSION = 1
+CONFIG_VERSION = 2
 
 TRAINED_METHODS: frozenset[Method] = frozenset({"full", "lora", "qlora"})
 """What the container trains at present; the planner refuses the other methods by name."""
@@ -53,12 +53,28 @@ class ModelSource(Contract):
 
 
 class AdapterConfig(Contract):
-    """A LoRA adapter: rank, scale (alpha / rank), dropout and the linear layers that carry it."""
+    """What the method adds to the model, or leaves free of it; each method reads the fields that it has use for."""
 
-    rank: int
-    alpha: float
-    dropout: float
-    target_modules: Literal["attention", "all-linear"] | tuple[str, ...]
+    rank: int = 16
+    """LoRA and its kin: the rank. Bottleneck adapters: the inner width."""
+    alpha: float = 32.0
+    """LoRA and its kin: the scale is alpha / rank, of rsLoRA alpha / sqrt(rank)."""
+    dropout: float = 0.0
+    target_modules: Literal["attention", "all-linear"] | tuple[str, ...] = "all-linear"
+    """The linear layers that carry it, of LoRA and its kin."""
+    virtual_tokens: int = 20
+    """Prefix and prompt tuning: tokens that stand before every sequence."""
+    trained_layers: int = 2
+    """Layer freezing: the last blocks, which are trained; everything before them is frozen."""
+
+
+class ObjectiveConfig(Contract):
+    """What is minimised, and over which tokens."""
+
+    type: Objective = "supervised"
+    beta: float = 0.1
+    """Preference objectives: strength of the pull towards the reference model; of ORPO, weight of the odds ratio."""
+    loss_on: LossOn = "assistant"
 
 
 class DataConfig(Contract):
@@ -88,6 +104,8 @@ class HardwareConfig(Contract):
 
     precision: Precision | Literal["auto"] = "auto"
     sharding: Sharding = "none"
+    offload: bool = False
+    """Under ZeRO: optimizer states, and under ZeRO-3 and FSDP parameters too, live in host memory."""
     micro_batch_size: int
     gradient_checkpointing: bool
 
@@ -110,26 +128,59 @@ class EvaluationConfig(Contract):
     """Held-out loss after each share of an epoch; generation before and after training."""
 
     evaluations_per_epoch: int = 1
+    early_stopping_patience: int | None = None
+    """Evaluations in a row without a lower held-out loss after which training ends; None: never."""
     generation_examples: int = 0
     max_new_tokens: int = 64
+
+
+class OutputConfig(Contract):
+    """What is published beside the adapter, or the weights of a method without one."""
+
+    merged: bool = False
+    """The base model's 16-bit weights with the adapter added to them, under `merged/`."""
+    gguf: GGUFType | None = None
+    """The same as one GGUF file of this type."""
+
+
+class TrackerConfig(Contract):
+    """Where metrics, parameters and artefacts go besides S3. No secret: `secret` names one in Secrets Manager."""
+
+    type: Literal["mlflow", "wandb", "tensorboard"]
+    server: str | None = None
+    """MLflow's tracking URI (a server's address, or the ARN of SageMaker's managed one); W&B's own server."""
+    project: str | None = None
+    """W&B's project; MLflow's experiment."""
+    entity: str | None = None
+    """W&B's team."""
+    name: str | None = None
+    """Of the run; the job's id where there is none."""
+    tags: tuple[str, ...] = ()
+    secret: str | None = None
+    """Name or ARN in Secrets Manager of the key; W&B without one keeps its run offline, in the output."""
 
 
 class TrainingConfig(Contract):
     """`training.json`: everything the container is told, resolved; there is no `auto` but precision."""
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     job_id: str
     seed: int
     model: ModelSource
     method: Method
     adapter: AdapterConfig | None
     """None for full fine-tuning."""
+    quantization: Quantization = "none"
+    """Of the frozen base model."""
+    objective: ObjectiveConfig = ObjectiveConfig()
     data: DataConfig
     optimization: OptimizationConfig
     hardware: HardwareConfig
     checkpoint: CheckpointConfig
     limits: LimitConfig
     evaluation: EvaluationConfig = EvaluationConfig()
+    outputs: OutputConfig = OutputConfig()
+    trackers: tuple[TrackerConfig, ...] = ()
 
 
 class Progress(Contract):

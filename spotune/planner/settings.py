@@ -69,6 +69,7 @@ def settle(
     """
     notes = _Notes()
     _check_method(request)
+    _check_trained(request)
     _check_learning_rate(request)
     length = _sequence_length(request, architecture, row_lengths(training), notes)
     volume = measure_volume(
@@ -137,6 +138,23 @@ def _check_method(request: JobRequest) -> None:
             code="method_not_trained",
             param="adapter.type",
             remedy=f"Choose among {', '.join(sorted(TRAINED_METHODS))}, or leave it at auto.",
+        )
+
+
+def _check_trained(request: JobRequest) -> None:
+    """Refuse what the container does not carry out yet, rather than leave it out silently."""
+    asked = {
+        "method.type": request.method is not None and request.method.type != "supervised",
+        "adapter.quantization": request.adapter.quantization != "auto",
+        "training.loss_on": request.training.loss_on != "assistant",
+        "training.evaluations_per_epoch": request.training.evaluations_per_epoch != 1,
+        "training.early_stopping_patience": request.training.early_stopping_patience is not None,
+        "outputs": request.outputs.merged or request.outputs.gguf is not None,
+        "integrations": bool(request.integrations),
+    }
+    for name in (name for name, given in asked.items() if given):
+        raise RequestRefused(
+            f"{name} is known but not carried out yet.", code="not_carried_out", param=name, remedy="Leave it out."
         )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from spotune.contracts.plan import Attention, Optimizer, Precision, Quantization, Sharding
-from spotune.contracts.request import Method
+from spotune.contracts.plan import Attention, Optimizer, Precision, Sharding
+from spotune.contracts.request import Method, Quantization
 from spotune.planner.architecture import Architecture, Linear
 
 LORA_KIN = frozenset({"lora", "qlora", "dora", "rslora"})

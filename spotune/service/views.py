@@ -25,7 +25,7 @@ from spotune.contracts.files import FileRecord, UploadTicket
 from spotune.contracts.identity import ApiKey
 from spotune.contracts.job import STATUS, JobRecord, LogEvent, ModelReference
 from spotune.contracts.notifications import WebhookEndpoint
-from spotune.contracts.request import Hyperparameters, MethodChoice, Supervised
+from spotune.contracts.request import Hyperparameters, MethodChoice
 from spotune.contracts.training import Manifest, Progress
 from spotune.contracts.webhooks import WebhookDetails, WebhookObject
 from spotune.lifecycle import finished_run, on_demand_cost, receipt
@@ -43,7 +43,7 @@ def job_object(job: JobRecord, progress: Progress | None = None) -> JobObject:
         organization_id=job.tenant,
         status=STATUS[job.state],
         hyperparameters=chosen,
-        method=MethodChoice(supervised=Supervised(hyperparameters=chosen)),
+        method=_resolved_method(job, chosen),
         training_file=job.request.training_file,
         validation_file=job.request.validation_file,
         result_files=(),
@@ -190,6 +190,12 @@ def _resolved_hyperparameters(job: JobRecord) -> Hyperparameters:
     if job.config is None:
         return asked
     return asked.with_(batch_size=job.config.optimization.global_batch_size, n_epochs=job.config.optimization.epochs)
+
+
+def _resolved_method(job: JobRecord, chosen: Hyperparameters) -> MethodChoice:
+    """The request's method, with the hyperparameters in its own place."""
+    objective = "supervised" if job.request.method is None else job.request.method.type
+    return MethodChoice.model_validate({"type": objective, objective: {"hyperparameters": chosen.model_dump()}})
 
 
 def _estimated_finish(job: JobRecord, progress: Progress | None) -> int | None:

@@ -166,7 +166,7 @@ def test_a_dry_run_says_the_plan_and_leaves_nothing(world: World, client: Client
         ({"constraints": {"budget_usd": -1}}, 400, "invalid_value", "constraints.budget_usd"),
         ({"constraints": {"finish_within_hours": 0}}, 400, "invalid_value", "constraints.finish_within_hours"),
         ({"hyperparameters": {"n_epochs": 0}}, 400, "invalid_value", None),
-        ({"method": {"type": "dpo"}}, 400, "invalid_value", "method.type"),
+        ({"method": {"type": "ppo"}}, 400, "invalid_value", "method.type"),
         ({"model": None}, 400, "invalid_value", "model"),
     ],
 )
