@@ -22,7 +22,7 @@ $(READY): pyproject.toml constraints.txt infra/install_torch.sh
 demo:  ## one real job on this machine, from files to a tuned, checked adapter
 	@SPOTUNE_DEMO_STARTED_AT=$$(date +%s); export SPOTUNE_DEMO_STARTED_AT; $(MAKE) --no-print-directory setup && $(RUN)/spotune demo
 
-check: $(READY)  ## format, lint, types, import directions, dead code, template, error page
+check: $(READY)  ## format, lint, types, import directions, dead code, template, generated pages
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -31,6 +31,7 @@ check: $(READY)  ## format, lint, types, import directions, dead code, template,
 	$(BIN)/cfn-lint infra/template.yaml infra/region.yaml
 	$(BIN)/python docs/errors.py --check
 	$(BIN)/python docs/lifecycle.py --check
+	$(BIN)/python docs/support.py --check
 
 test: $(READY)  ## every test; fast ones first
 	$(RUN)/python -m pytest -m 'not torch and not embedded' -n 2

@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from spotune.contracts.training import Failure, TrainingReport
+from spotune.contracts.training import CONFIG_VERSION, Failure, TrainingReport
 from training_container.folders import Folders
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +23,7 @@ TEMPLATE = (
 )
 SPECIAL = ("<|im_start|>", "<|im_end|>")
 CONFIG: dict[str, Any] = {
-    "version": 1,
+    "version": CONFIG_VERSION,
     "job_id": "ftjob-1",
     "seed": 11,
     "model": {"name": "tiny/llama"},

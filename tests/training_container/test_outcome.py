@@ -47,6 +47,7 @@ def progress_of(root: Path) -> Progress:
     return Progress.model_validate_json((root / "checkpoints" / "progress.json").read_bytes())
 
 
+@pytest.mark.proves(method="lora")
 def test_training_teaches_what_the_rows_say_and_the_report_tells_it(taught: Path) -> None:
     report = report_of(taught)
     assert (report.base.exact_match, report.tuned.exact_match) == (0.0, 1.0)
@@ -110,6 +111,7 @@ def test_published_weights_that_differ_from_the_trained_ones_are_not_declared(ro
         check_published(folder / "model", weights)
 
 
+@pytest.mark.proves(method="full")
 def test_full_fine_tuning_publishes_a_whole_model(root: Root, train: Train) -> None:
     folder = root(method="full", adapter=None)
     assert train(folder) == ExitCode.PUBLISHED
@@ -120,6 +122,7 @@ def test_full_fine_tuning_publishes_a_whole_model(root: Root, train: Train) -> N
     assert report.trainable_parameters == report.total_parameters
 
 
+@pytest.mark.proves(method="qlora", quantization="nf4")
 def test_qlora_still_has_gradients_after_an_evaluation(root: Root) -> None:
     inputs = read_inputs(Folders(root(method="qlora", hardware={"precision": "bf16"})))
     config: TrainingConfig = inputs.config

@@ -60,6 +60,7 @@ class StopAtStep(StopRequest):
         super().check()
 
 
+@pytest.mark.proves(method="lora")
 def test_a_run_killed_at_any_step_and_resumed_makes_the_same_weights_bit_for_bit(root: Root, train: Train) -> None:
     whole, killed = root("whole"), root("killed")
     assert train(whole) == ExitCode.PUBLISHED
@@ -108,6 +109,8 @@ def test_a_stop_during_evaluation_generation_or_training_loses_nothing(root: Roo
     assert_same(weights(stopped), weights(whole))
 
 
+@pytest.mark.proves(method="qlora", quantization="nf4")
+@pytest.mark.proves(method="full")
 def test_qlora_and_full_resume_exactly_too(root: Root, train: Train) -> None:
     # Rank 128, so that the optimizer keeps 8-bit states: it does from 4,096 elements.
     eight_bit = {"adapter": {"rank": 128}, "optimization": {"optimizer": "paged_adamw_8bit"}}
