@@ -30,11 +30,10 @@ from spotune.contracts.training import (
 from spotune.planner import known_config, read_architecture
 from spotune.planner.comparison import RANKS
 from spotune.planner.settings import choose_optimizer
-from training_container.batches import Batch, collate
+from training_container.corpus import Batch, Row, collate
 from training_container.device import Machine, find_machine
 from training_container.model import adapt, check_gradients, load_base, target_modules, trainable
 from training_container.objective import loss_sum
-from training_container.rows import Row
 from training_container.schedule import make_optimizer
 
 WARM_UP, TIMED = 2, 3

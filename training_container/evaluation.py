@@ -14,10 +14,9 @@ from tokenizers import Tokenizer
 from spotune.contracts.training import EvaluationConfig, Scores
 from spotune.data.rows import Example
 from spotune.data.tokens import RowTokenizer
-from training_container.batches import collate, split, targets_in
+from training_container.corpus import Corpus, collate, split, targets_in
 from training_container.device import Machine, evaluating, fitting
 from training_container.objective import loss_sum
-from training_container.rows import Corpus
 
 GENERATION_BATCH = 20
 """Prompts answered at once. Answering is bound by reading the weights, which a batch shares."""

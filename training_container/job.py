@@ -12,6 +12,7 @@ from spotune.contracts.base import Contract
 from spotune.contracts.checkpoint import BASE_SCORES_NAME, Identity
 from spotune.contracts.training import ExitCode, SampleAnswer, Scores, TrainingReport
 from training_container.checkpoints import Checkpoints, loss_of
+from training_container.corpus import Corpus, load_corpus, load_tokenizer
 from training_container.device import Machine, find_machine
 from training_container.evaluation import Evaluator
 from training_container.faults import Stopped
@@ -20,7 +21,6 @@ from training_container.inputs import Inputs
 from training_container.model import adapt, base_of, count_parameters, load_base
 from training_container.progress import Clock, Reporter
 from training_container.publication import publish, versions
-from training_container.rows import Corpus, load_corpus, load_tokenizer
 from training_container.stop import StopRequest
 from training_container.trainer import Trainer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from training_container.batches import Batch
+from training_container.corpus import Batch
 
 
 def loss_sum(model: torch.nn.Module, batch: Batch) -> torch.Tensor:

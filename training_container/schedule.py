@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 
 from spotune.contracts.training import OptimizationConfig
-from training_container.batches import DataOrder
+from training_container.corpus import DataOrder
 
 
 def learning_rate(step: int, total: int, config: OptimizationConfig) -> float:

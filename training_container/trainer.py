@@ -11,15 +11,14 @@ from safetensors.torch import load_file, save_file
 
 from spotune.contracts.checkpoint import RunState
 from spotune.contracts.training import TrainingConfig
-from training_container.batches import DataOrder, collate, split, targets_in, tokens_in
 from training_container.checkpoints import Checkpoint, Checkpoints, state_of
+from training_container.corpus import Corpus, DataOrder, Sequence, collate, split, targets_in, tokens_in
 from training_container.device import Machine, fitting
 from training_container.evaluation import Evaluator
 from training_container.faults import TrainingFault
 from training_container.model import check_gradients, trainable
 from training_container.objective import loss_sum
 from training_container.progress import Clock, Reporter
-from training_container.rows import Corpus, Sequence
 from training_container.schedule import evaluation_steps, learning_rate, make_optimizer
 from training_container.stop import StopRequest
 

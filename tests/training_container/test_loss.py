@@ -13,11 +13,20 @@ from transformers import LlamaForCausalLM
 
 from spotune.contracts.training import ExitCode
 from tests.training_container.building import chat, write_rows
-from training_container.batches import DataOrder, collate, split, targets_in, tokens_in
+from training_container.corpus import (
+    Corpus,
+    DataOrder,
+    Row,
+    collate,
+    load_corpus,
+    load_tokenizer,
+    split,
+    targets_in,
+    tokens_in,
+)
 from training_container.folders import Folders
 from training_container.inputs import read_inputs
 from training_container.objective import loss_sum
-from training_container.rows import Corpus, Row, load_corpus, load_tokenizer
 
 pytestmark = pytest.mark.torch
 

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from spotune.contracts.training import METRIC_DEFINITIONS, ExitCode, Progress, TrainingConfig
 from tests.training_container.building import report_of, rows, write_rows
-from training_container.batches import collate
+from training_container.corpus import collate, load_corpus, load_tokenizer
 from training_container.device import evaluating, find_machine, fitting
 from training_container.faults import TrainingFault
 from training_container.folders import Folders
@@ -24,7 +24,6 @@ from training_container.inputs import read_inputs
 from training_container.model import adapt, check_gradients, load_base
 from training_container.objective import loss_sum
 from training_container.publication import check_published
-from training_container.rows import load_corpus, load_tokenizer
 
 pytestmark = pytest.mark.torch
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from spotune.contracts.training import OptimizationConfig
 from tests.training_container.building import CONFIG
-from training_container.batches import DataOrder
+from training_container.corpus import DataOrder
 from training_container.schedule import evaluation_steps, learning_rate
 
 pytestmark = pytest.mark.torch

@@ -15,29 +15,12 @@ from spotune.data.packing import pack
 from spotune.data.rows import Example, content_hash
 from spotune.data.split import held_out
 from spotune.data.tokens import RowTokenizer
+from training_container.corpus.rows import Row, Sequence
 from training_container.faults import TrainingFault
 from training_container.inputs import Inputs
 
 CHUNK_BYTES = 1 << 20
 TOKENIZED_AT_ONCE = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One example's tokens. `trained[i]` says that token `i` carries loss; the first never does.
-
-    Shapes: `ids` (length,) int32, `trained` (length,) bool.
-    """
-
-    ids: torch.Tensor
-    trained: torch.Tensor
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-
-Sequence = tuple[Row, ...]
-"""Rows that lie side by side in one line of a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,27 +41,6 @@ class Corpus:
     def trained_tokens(self) -> int:
         """Tokens with loss in one epoch."""
         return sum(int(row.trained.sum()) for sequence in self.training for row in sequence)
-
-
-def load_tokenizer(folder: Path) -> RowTokenizer:
-    """The base model's tokenizer and chat template.
-
-    Raises:
-        TrainingFault: a file is missing or unreadable.
-    """
-    template = folder / "chat_template.jinja"
-    try:
-        return RowTokenizer.from_files(
-            (folder / "tokenizer.json").read_bytes(),
-            (folder / "tokenizer_config.json").read_bytes(),
-            template.read_bytes() if template.exists() else None,
-        )
-    except FileNotFoundError as error:
-        raise TrainingFault(
-            "tokenizer_missing",
-            f"The base model has no {Path(error.filename).name}.",
-            remedy="Save the tokenizer beside the model's weights with save_pretrained.",
-        ) from error
 
 
 def load_corpus(inputs: Inputs, tokenizer: RowTokenizer) -> Corpus:

@@ -1,0 +1,35 @@
+"""One example's tokens, and what lies side by side in one line of a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One example's tokens. `trained[i]` says that token `i` carries loss; the first never does.
+
+    Shapes: `ids` (length,) int32, `trained` (length,) bool.
+    """
+
+    ids: torch.Tensor
+    trained: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+Sequence = tuple[Row, ...]
+"""Rows that lie side by side in one line of a batch."""
+
+
+def tokens_in(sequence: Sequence) -> int:
+    """Tokens of all rows, padding not counted."""
+    return sum(len(row) for row in sequence)
+
+
+def targets_in(sequences: list[Sequence]) -> int:
+    """Tokens that carry loss."""
+    return sum(int(row.trained.sum()) for sequence in sequences for row in sequence)
