@@ -33,7 +33,7 @@ from spotune.planner.settings import choose_optimizer
 from training_container.corpus import Batch, Row, collate
 from training_container.device import Machine, find_machine
 from training_container.model import adapt, check_gradients, load_base, target_modules, trainable
-from training_container.objective import loss_sum
+from training_container.objectives.supervised import loss_sum
 from training_container.schedule import make_optimizer
 
 WARM_UP, TIMED = 2, 3

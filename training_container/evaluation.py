@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
-from spotune.contracts.training import EvaluationConfig, Scores
+from spotune.contracts.training import Scores, TrainingConfig
 from spotune.data.rows import Example
 from spotune.data.tokens import RowTokenizer
-from training_container.corpus import Corpus, collate, split, targets_in
+from training_container.corpus import Batch, Corpus, split
 from training_container.device import Machine, evaluating, fitting
-from training_container.objective import loss_sum
+from training_container.objectives import Objective, objective_of
 
 GENERATION_BATCH = 20
 """Prompts answered at once. Answering is bound by reading the weights, which a batch shares."""
@@ -38,6 +38,7 @@ class Evaluator:
     """Scores a model on a corpus. `check` runs between batches and tokens, and may raise to leave."""
 
     corpus: Corpus
+    objective: Objective
     questions: tuple[Question, ...]
     tokenizer: RowTokenizer
     decoder: Tokenizer
@@ -52,7 +53,7 @@ class Evaluator:
         corpus: Corpus,
         tokenizer: RowTokenizer,
         model_folder: Path,
-        config: EvaluationConfig,
+        config: TrainingConfig,
         *,
         machine: Machine,
         lines: int,
@@ -65,14 +66,14 @@ class Evaluator:
         )
         decoder = Tokenizer.from_file(str(model_folder / "tokenizer.json"))
         lengths = [len(decoder.encode(question.reference, add_special_tokens=False).ids) for question in asked]
-        longest = min(config.max_new_tokens, max(lengths, default=0) + ANSWER_MARGIN)
-        return cls(corpus, asked, tokenizer, decoder, machine, lines, longest, check)
+        longest = min(config.evaluation.max_new_tokens, max(lengths, default=0) + ANSWER_MARGIN)
+        return cls(corpus, objective_of(config.objective), asked, tokenizer, decoder, machine, lines, longest, check)
 
     def loss(self, model: Any) -> float:
-        """Mean cross-entropy, in nats, of the held-out rows' trained tokens."""
+        """The objective's mean over the held-out rows; in nats a trained token, of a supervised one."""
         with evaluating(model), self.machine.autocast():
-            total, _ = fitting(self.lines, lambda lines: self._loss_sum(model, lines))
-        return total / targets_in(list(self.corpus.evaluation))
+            loss, _ = fitting(self.lines, lambda lines: self._loss(model, lines))
+        return loss
 
     def answers(self, model: Any) -> tuple[str, ...]:
         """Greedy answers in the questions' order."""
@@ -88,13 +89,16 @@ class Evaluator:
             exact = sum(asked.reference.strip() == answer.strip() for asked, answer in pairs) / len(given)
         return Scores(eval_loss=loss, perplexity=math.exp(min(loss, 700.0)), exact_match=exact)
 
-    def _loss_sum(self, model: Any, lines: int) -> float:
-        total = 0.0
-        for part in split(list(self.corpus.evaluation), lines):
-            self.check()
-            batch = collate(part, self.tokenizer.pad_token_id)
-            total += float(loss_sum(model, batch.to(self.machine.device)))
-        return total
+    def _loss(self, model: Any, lines: int) -> float:
+        sequences = list(self.corpus.evaluation)
+
+        def batches() -> Iterator[Batch]:
+            for part in split(sequences, lines):
+                self.check()
+                yield self.objective.collate(part, self.tokenizer.pad_token_id).to(self.machine.device)
+
+        totals = self.objective.totals(model, sequences, batches)
+        return sum(float(self.objective.loss(model, batch, totals)) for batch in batches())
 
     def _answer_all(self, model: Any, lines: int) -> tuple[str, ...]:
         """Answers made in batches of prompts of similar length, which need little padding."""

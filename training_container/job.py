@@ -97,7 +97,7 @@ def _prepare(inputs: Inputs, stop: StopRequest, clock: Clock, started: float) ->
         corpus,
         tokenizer,
         inputs.model,
-        config.evaluation,
+        config,
         machine=machine,
         lines=machine.micro_batch(config.hardware.micro_batch_size, config.data.max_sequence_length),
         check=stop.check,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,12 +13,12 @@ from safetensors.torch import load_file, save_file
 from spotune.contracts.checkpoint import RunState
 from spotune.contracts.training import TrainingConfig
 from training_container.checkpoints import Checkpoint, Checkpoints, state_of
-from training_container.corpus import Corpus, DataOrder, Sequence, collate, split, targets_in, tokens_in
+from training_container.corpus import Batch, Corpus, DataOrder, Sequence, split, tokens_in
 from training_container.device import Machine, fitting
 from training_container.evaluation import Evaluator
 from training_container.faults import TrainingFault
 from training_container.model import check_gradients, trainable
-from training_container.objective import loss_sum
+from training_container.objectives import objective_of
 from training_container.progress import Clock, Reporter
 from training_container.schedule import evaluation_steps, learning_rate, make_optimizer
 from training_container.stop import StopRequest
@@ -63,6 +64,7 @@ class Trainer:
         self._checkpoints = checkpoints
         self._reporter = reporter
         self._stop = stop
+        self._objective = objective_of(config.objective)
         self._pad = evaluator.tokenizer.pad_token_id
         self._deadline = config.limits.max_runtime_seconds - reserve_seconds
         self._clock = clock
@@ -149,16 +151,21 @@ class Trainer:
         self._report(rate, tokens / seconds if seconds else 0.0)
 
     def _gradients(self, sequences: list[Sequence], micro_batch: int) -> float:
-        """Gradients of a global batch's mean loss over its targets, and that loss."""
+        """Gradients of a global batch's mean loss, and that loss."""
         # Seeded here, dropout follows from the step alone, also when a step is begun again.
         torch.manual_seed(self._config.seed * 1_000_003 + self.state.step)
         self._optimizer.zero_grad(set_to_none=True)
-        targets = targets_in(sequences)
+
+        def batches() -> Iterator[Batch]:
+            for part in split(sequences, micro_batch):
+                yield self._objective.collate(part, self._pad).to(self._machine.device)
+
+        with self._machine.autocast():
+            totals = self._objective.totals(self.model, sequences, batches)
         loss = 0.0
-        for part in split(sequences, micro_batch):
-            batch = collate(part, self._pad).to(self._machine.device)
+        for batch in batches():
             with self._machine.autocast():
-                share = loss_sum(self.model, batch) / targets
+                share = self._objective.loss(self.model, batch, totals)
             torch.autograd.backward(self._scaler.scale(share))
             loss += float(share.detach())
         return loss

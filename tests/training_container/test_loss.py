@@ -26,7 +26,7 @@ from training_container.corpus import (
 )
 from training_container.folders import Folders
 from training_container.inputs import read_inputs
-from training_container.objective import loss_sum
+from training_container.objectives.supervised import loss_sum
 
 pytestmark = pytest.mark.torch
 

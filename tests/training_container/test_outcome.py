@@ -22,7 +22,7 @@ from training_container.faults import TrainingFault
 from training_container.folders import Folders
 from training_container.inputs import read_inputs
 from training_container.model import adapt, check_gradients, load_base
-from training_container.objective import loss_sum
+from training_container.objectives.supervised import loss_sum
 from training_container.publication import check_published
 
 pytestmark = pytest.mark.torch

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch.nn import functional
 
-from training_container.corpus import Batch
+from training_container.corpus import Batch, Sequence, collate, targets_in
+from training_container.objectives.base import Batches
+
+
+class Supervised:
+    """Mean cross-entropy of the trained tokens: each token of the global batch has the same weight."""
+
+    def totals(self, model: Any, sequences: list[Sequence], batches: Batches) -> torch.Tensor:
+        """How many tokens are trained."""
+        return torch.tensor([targets_in(sequences)], dtype=torch.float64)
+
+    def collate(self, sequences: list[Sequence], pad: int) -> Batch:
+        """Packed rows, line by line."""
+        return collate(sequences, pad)
+
+    def loss(self, model: Any, batch: Batch, totals: torch.Tensor) -> torch.Tensor:
+        """Summed cross-entropies over the trained tokens of the global batch."""
+        return loss_sum(model, batch) / float(totals[0])
 
 
 def loss_sum(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
