@@ -28,7 +28,6 @@ from spotune.contracts.training import (
     TrainingConfig,
 )
 from spotune.planner import known_config, read_architecture
-from spotune.planner.comparison import RANKS
 from spotune.planner.settings import choose_optimizer
 from training_container.corpus import Batch, Row, collate
 from training_container.device import Machine, find_machine
@@ -55,7 +54,7 @@ class Point:
     @property
     def rank(self) -> int:
         """Of the adapter; prefix tuning's virtual tokens."""
-        return RANKS.get(self.method, ADAPTER.rank)
+        return ADAPTER.virtual_tokens if self.method == "prefix" else ADAPTER.rank
 
     @property
     def optimizer(self) -> Optimizer:

@@ -125,6 +125,7 @@ def _workload(row: Mapping[str, str], layout: Layout) -> Workload:
         method=_one_of(row, "method", methods),
         targets=architecture.targets(targets if targets in ("all-linear", "attention") else tuple(targets.split("+"))),
         rank=int(row["rank"] or 0),
+        virtual_tokens=int(row["rank"] or 0),
         optimizer=_one_of(row, "optimizer", ("adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit")),
         sequence_length=_count(row, "sequence_length"),
         typical_length=_count(row, "typical_length"),

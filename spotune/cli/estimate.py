@@ -13,7 +13,7 @@ from spotune.cli.screen import JsonOption, Screen
 from spotune.contracts.errors import RequestRefused
 from spotune.contracts.estimate import Configuration
 from spotune.contracts.plan import Attention, Optimizer, Precision, Sharding
-from spotune.contracts.request import Method, Quantization
+from spotune.contracts.request import Method, Objective, Quantization
 
 DEFAULT_LENGTH = 2048
 
@@ -38,7 +38,10 @@ def estimate(
     sharding: Annotated[str | None, typer.Option(help=f"{_one_of(Sharding)}; fsdp on several GPUs.")] = None,
     offload: Annotated[bool, typer.Option("--offload", help="Keep optimizer states in host memory.")] = False,
     optimizer: Annotated[str, typer.Option(help=_one_of(Optimizer))] = "adamw",
-    rank: Annotated[int, typer.Option(help="Of LoRA; virtual tokens of prefix; inner size of bottleneck.")] = 16,
+    rank: Annotated[int, typer.Option(help="Of LoRA and its kin; inner size of bottleneck.")] = 16,
+    virtual_tokens: Annotated[int, typer.Option(help="Of prefix and prompt tuning.")] = 20,
+    trained_layers: Annotated[int, typer.Option(help="Of freeze: the last blocks.")] = 2,
+    objective: Annotated[str, typer.Option(help=_one_of(Objective))] = "supervised",
     target: Annotated[str, typer.Option(help="attention, all-linear, or module names with commas.")] = "all-linear",
     quantization: Annotated[str | None, typer.Option(help=f"{_one_of(Quantization)}; nf4 for qlora.")] = None,
     precision: Annotated[str | None, typer.Option(help=f"{_one_of(Precision)}; bf16 where the GPU has it.")] = None,
@@ -62,6 +65,9 @@ def estimate(
         offload=offload,
         optimizer=optimizer,
         rank=rank,
+        virtual_tokens=virtual_tokens,
+        trained_layers=trained_layers,
+        objective=objective,
         target_modules=target if target in ("attention", "all-linear") else tuple(target.split(",")),
         quantization=quantization,
         precision=precision,

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from spotune.contracts.base import Contract, Interval, MicroUSD
 from spotune.contracts.plan import Attention, MemoryEstimate, Optimizer, Precision, Sharding
-from spotune.contracts.request import Market, Method, Quantization
+from spotune.contracts.request import Market, Method, Objective, Quantization
 
 
 class Configuration(Contract):
@@ -25,6 +25,10 @@ class Configuration(Contract):
     offload: bool = False
     optimizer: Optimizer = "adamw"
     rank: Annotated[int, Field(ge=1, le=4096)] = 16
+    virtual_tokens: Annotated[int, Field(ge=1, le=4096)] = 20
+    trained_layers: Annotated[int, Field(ge=1, le=4096)] = 2
+    objective: Objective = "supervised"
+    """DPO and ORPO: a micro-batch has two sequences a row."""
     target_modules: Literal["attention", "all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = "all-linear"
     quantization: Quantization | None = None
     """None: NF4 for qlora, else none."""

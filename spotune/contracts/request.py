@@ -107,7 +107,7 @@ class Constraints(Choice):
 
 
 class AdapterChoice(Choice):
-    """How the weights change. `alpha` defaults to twice the rank."""
+    """How the weights change. A field that the type has no use for is refused."""
 
     type: Auto | Method = "auto"
     quantization: Auto | Quantization = "auto"
@@ -115,6 +115,7 @@ class AdapterChoice(Choice):
     rank: Annotated[int, Field(ge=1, le=512)] = 16
     """Of bottleneck adapters, the inner width."""
     alpha: Annotated[float, Field(gt=0)] | None = None
+    """None: twice the rank, as which LoRA's scale is 2; of rsLoRA 8 at any rank, of which its scale is 2 at rank 16."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     target_modules: Literal["auto", "attention", "all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = (
         "auto"
@@ -243,6 +244,11 @@ class JobRequest(Choice):
         if self.method is not None:
             return self.method.hyperparameters
         return self.hyperparameters or Hyperparameters()
+
+    @property
+    def objective(self) -> Objective:
+        """What is minimised."""
+        return "supervised" if self.method is None else self.method.type
 
 
 class PlanRequest(JobRequest):

@@ -26,6 +26,20 @@ TRAINED_METHODS: frozenset[Method] = frozenset({"full", "lora", "qlora"})
 TRAINED_SHARDINGS: frozenset[Sharding] = frozenset({"none"})
 """How the container spreads a step at present: one process on one GPU."""
 
+NOT_CARRIED_OUT: frozenset[str] = frozenset(
+    {
+        "method.type",
+        "adapter.quantization",
+        "training.loss_on",
+        "training.evaluations_per_epoch",
+        "training.early_stopping_patience",
+        "outputs.merged",
+        "outputs.gguf",
+        "integrations",
+    }
+)
+"""Fields of a request that the container has no use for yet: given a value of their own, they are refused by name."""
+
 _NUMBER = r"([-+0-9.eE]+)"
 
 METRIC_DEFINITIONS: tuple[dict[str, str], ...] = tuple(

@@ -19,8 +19,8 @@ from spotune.planner.search import NEEDS_BF16
 from spotune.planner.settings import CHECKPOINTING
 from spotune.planner.workload import Layout, Workload
 
-RANKS: dict[Method, int] = {"full": 1, "ia3": 1, "prefix": 20, "bottleneck": 64}
-"""Prefix tuning's virtual tokens and bottleneck adapters' inner size, as usual in the papers; LoRA's kin take 16."""
+RANK, INNER_SIZE = 16, 64
+"""Of LoRA's kin, and of bottleneck adapters."""
 GLOBAL_BATCH = 16
 """Sequences an optimizer step."""
 
@@ -67,7 +67,7 @@ def _workload(architecture: Architecture, method: Method, sequence_length: int) 
         architecture=architecture,
         method=method,
         targets=architecture.targets("all-linear"),
-        rank=RANKS.get(method, 16),
+        rank=INNER_SIZE if method == "bottleneck" else RANK,
         optimizer="adamw",
         sequence_length=sequence_length,
         typical_length=sequence_length,

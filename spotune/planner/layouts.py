@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from spotune.contracts.plan import Sharding
-from spotune.contracts.training import TRAINED_SHARDINGS
+from spotune.contracts.request import Method
+from spotune.contracts.training import NOT_CARRIED_OUT, TRAINED_METHODS, TRAINED_SHARDINGS
 from spotune.planner.catalog import InstanceSpec
 from spotune.planner.corrections import UNCORRECTED, Corrector
 from spotune.planner.memory import Memory, estimate_memory, host_bytes
@@ -42,6 +43,9 @@ class Trainer:
     shardings: frozenset[Sharding]
     offload: bool
     hosts: int
+    methods: frozenset[Method] = TRAINED_METHODS
+    lacks: frozenset[str] = NOT_CARRIED_OUT
+    """Fields of a request that it does not carry out yet."""
 
 
 PRESENT_TRAINER = Trainer(shardings=TRAINED_SHARDINGS, offload=False, hosts=1)

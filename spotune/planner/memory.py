@@ -11,11 +11,11 @@ from functools import lru_cache
 
 from spotune.contracts.plan import MemoryEstimate, Precision
 from spotune.planner.calibration import Calibration, our_calibration
-from spotune.planner.workload import LORA_KIN, Layout, Workload, ia3_targets
+from spotune.planner.workload import LORA_KIN, REFERENCE_PASSES, WHOLE, Layout, Workload, ia3_targets
 
 BYTES: dict[Precision, int] = {"bf16": 2, "fp16": 2, "fp32": 4}
-NF4_BYTES = 0.5 + 0.127 / 8
-"""Four bits and, with double quantization, 0.127 bit of scales (the QLoRA paper)."""
+FOUR_BIT_BYTES = 0.5 + 0.127 / 8
+"""NF4 and FP4: four bits and, with double quantization, 0.127 bit of scales (the QLoRA paper)."""
 INT8_BYTES = 1.0
 
 MOMENT_BYTES = {"adamw": 4.0, "paged_adamw": 4.0, "adamw_8bit": 1.03, "paged_adamw_8bit": 1.03}
@@ -24,6 +24,9 @@ they leave the GPU only where it runs out."""
 
 FUSED_LOGIT_SHARE = 0.12
 """Of the logits, what a loss in chunks keeps at a time, with its chunk's gradients."""
+
+REFERENCE_LOGIT_BYTES = 6.0
+"""Of the reference model's logits, a token and vocabulary entry: 16 bit, and fp32 for probabilities."""
 
 CONTEXT_BYTES = 700 * 1024**2
 """CUDA context and cuBLAS work space, which the allocator does not count."""
@@ -102,15 +105,15 @@ def estimate_memory(work: Workload, layout: Layout, *, usable: int, calibration:
         calibration: of another training stack than ours.
     """
     stack = calibration or our_calibration()
-    tokens = layout.micro_batch * work.sequence_length
+    tokens = layout.micro_batch * work.row_sequences * _longest_pass(work)
     fixed = _static(work, layout.sharding, layout.gpus, layout.offload)
     block, kept = _activations(work)
     factor = stack.activations if work.quantization == "none" else stack.quantized_activations
-    blocks = work.architecture.layers
-    saved = kept * blocks + block * factor if layout.checkpointing else block * factor * blocks
+    blocks = work.architecture.layers * work.differentiated
+    saved = kept * blocks + block * factor * min(blocks, 1) if layout.checkpointing else block * factor * blocks
     activations = tokens * saved + fixed.unpacked
     fused = FUSED_LOGIT_SHARE if work.fused_cross_entropy else 1.0
-    logits = tokens * work.architecture.vocabulary * (stack.logits + _softcap_logits(work)) * fused
+    logits = tokens * work.architecture.vocabulary * (stack.logits + _further_logits(work)) * fused
     gradients = fixed.gradients
     if work.global_batch <= layout.micro_batch * layout.gpus:
         # Without accumulation, gradients come as activations go: only what exceeds them adds to the peak.
@@ -142,12 +145,24 @@ def weight_bytes(work: Workload) -> float:
     """The whole model: 16 bit where it is frozen, quantized in the blocks' linear layers, fp32 where it trains."""
     architecture, size = work.architecture, BYTES[work.precision]
     if work.method == "full":
-        return architecture.parameters * (4 if work.master_weights else size)
+        return architecture.parameters * (4 if work.master_weights else size) + _reference_bytes(work)
+    if work.method == "freeze":
+        trained = work.trainable_parameters * (4 if work.master_weights else size)
+        return trained + (architecture.parameters - work.trainable_parameters) * size + _reference_bytes(work)
     if work.quantization == "none":
         return architecture.parameters * size
     quantized = architecture.quantizable_parameters
-    each = NF4_BYTES if work.quantization == "nf4" else INT8_BYTES
+    each = INT8_BYTES if work.quantization == "int8" else FOUR_BIT_BYTES
     return quantized * each + (architecture.parameters - quantized) * size
+
+
+def _reference_bytes(work: Workload) -> float:
+    """A model whose own weights train has no adapter to switch off: what it is held against is what they were."""
+    return work.trainable_parameters * 2.0 if REFERENCE_PASSES[work.objective] else 0.0
+
+
+def _longest_pass(work: Workload) -> int:
+    return work.sequence_length + (work.virtual_tokens if work.method == "prompt" else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,15 +178,15 @@ class _Static:
 @lru_cache(maxsize=4096)
 def _static(work: Workload, sharding: str, gpus: int, offload: bool) -> _Static:
     """What does not depend on the micro-batch."""
-    trainable, full = work.trainable_parameters, work.method == "full"
-    in_fp32 = not full or work.master_weights or work.precision == "fp32"
+    trainable, whole = work.trainable_parameters, work.method in WHOLE
+    in_fp32 = not whole or work.master_weights or work.precision == "fp32"
     weights, gradients = weight_bytes(work), trainable * (4.0 if in_fp32 else 2.0)
     optimizer = trainable * 2 * (MOMENT_BYTES[work.optimizer] if in_fp32 else min(MOMENT_BYTES[work.optimizer], 2.0))
     shards_weights, shards_gradients = sharding in ("zero3", "fsdp"), sharding in ("zero2", "zero3", "fsdp")
     held = 0.0 if offload and shards_weights else weights / (gpus if shards_weights else 1)
     return _Static(
         weights=held + _sixteen_bit_copies(work, sharding, gpus),
-        adapters=0.0 if full else trainable * 4.0 / (gpus if shards_weights else 1),
+        adapters=0.0 if whole else trainable * 4.0 / (gpus if shards_weights else 1),
         gradients=0.0 if offload else gradients / (gpus if shards_gradients else 1),
         optimizer=0.0 if offload else optimizer / (1 if sharding in ("none", "ddp") else gpus),
         sharding=_buffers(work, sharding, gpus, gradients),
@@ -181,11 +196,12 @@ def _static(work: Workload, sharding: str, gpus: int, offload: bool) -> _Static:
 
 def _sixteen_bit_copies(work: Workload, sharding: str, gpus: int) -> float:
     """Of fp32 weights, what computing in 16 bit holds beside them; FSDP and ZeRO-3 gather theirs block by block."""
-    if work.method != "full" or not work.master_weights or work.precision == "fp32":
+    if work.method not in WHOLE or not work.master_weights or work.precision == "fp32":
         return 0.0
     if sharding == "fsdp":
         return 0.0
-    return work.architecture.parameters * 2.0 / (gpus if sharding == "zero3" else 1)
+    fp32 = work.architecture.parameters if work.method == "full" else work.trainable_parameters
+    return fp32 * 2.0 / (gpus if sharding == "zero3" else 1)
 
 
 def _buffers(work: Workload, sharding: str, gpus: int, gradients: float) -> float:
@@ -220,7 +236,7 @@ def _activations(work: Workload) -> tuple[float, float]:
 def _method_activations(work: Workload, size: int) -> float:
     """What the method saves beyond frozen blocks: inputs of whatever trains."""
     architecture = work.architecture
-    if work.method == "full":
+    if work.method in WHOLE:
         queries = architecture.heads * architecture.head_dim
         return size * (4 * architecture.hidden + queries + architecture.intermediate)
     if work.method == "ia3":
@@ -243,5 +259,6 @@ def _scores(work: Workload) -> float:
     return each * work.architecture.heads * work.sequence_length
 
 
-def _softcap_logits(work: Workload) -> float:
-    return 6.0 if work.architecture.softcapped else 0.0
+def _further_logits(work: Workload) -> float:
+    softcapped = 6.0 if work.architecture.softcapped else 0.0
+    return softcapped + (REFERENCE_LOGIT_BYTES if REFERENCE_PASSES[work.objective] else 0.0)

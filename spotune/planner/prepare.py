@@ -13,26 +13,17 @@ from spotune.contracts.history import Corrections
 from spotune.contracts.job import ModelReference, ResolvedSetting
 from spotune.contracts.market import MarketSnapshot
 from spotune.contracts.request import JobRequest
-from spotune.contracts.training import (
-    AdapterConfig,
-    CheckpointConfig,
-    DataConfig,
-    EvaluationConfig,
-    HardwareConfig,
-    LimitConfig,
-    ModelSource,
-    OptimizationConfig,
-    TrainingConfig,
-)
 from spotune.planner.architecture import Architecture, read_architecture
 from spotune.planner.catalog import load_catalog
+from spotune.planner.configuration import configure, publication_seconds
 from spotune.planner.corrections import Corrector
 from spotune.planner.layouts import PRESENT_TRAINER, Trainer
-from spotune.planner.limits import Limits, read_limits
+from spotune.planner.learning_rates import choose_learning_rate
+from spotune.planner.limits import read_limits
 from spotune.planner.options import WEIGHT_BYTES, Job, Option
 from spotune.planner.refusal import refuse
 from spotune.planner.search import Search, search
-from spotune.planner.settings import CHECKPOINTING, Settings, choose_learning_rate, settle, workload
+from spotune.planner.settings import CHECKPOINTING, Settings, settle, workload
 from spotune.planner.statement import max_runtime, price_of_choices, state_plan, warn
 
 NO_CORRECTIONS = Corrections()
@@ -89,7 +80,7 @@ def prepare(
     snapshots = markets or (catalog.market(),)
     architecture = read_architecture(architecture_config)
     limits = read_limits(request.constraints, cap, catalog, snapshots)
-    settings = settle(request, architecture, training, validation)
+    settings = settle(request, architecture, training, validation, trainer)
     files = training.bytes + (validation.bytes if validation is not None else 0)
     input_bytes = architecture.parameters * WEIGHT_BYTES + files
     job = replace(_job(request, architecture, settings, done), input_bytes=input_bytes, to_copy=to_copy)
@@ -108,14 +99,15 @@ def prepare(
         training=training,
         validation=validation,
         settings=(*settings.resolved, *_resolved_by_search(request, architecture, chosen)),
-        config=_config(request, job_id, model, architecture, settings, chosen, limits),
+        config=configure(request, job_id, model, architecture, settings, chosen, max_runtime(chosen, limits)),
         plan=plan.with_(warnings=warnings),
     )
 
 
 def _job(request: JobRequest, architecture: Architecture, settings: Settings, done: Done) -> Job:
     volume, epochs = settings.volume, settings.epochs * (1 - done.share)
-    scorings = max(epochs, 1) + (0 if done.base_scored else 1)
+    evaluations = max(epochs * request.training.evaluations_per_epoch, 1)
+    scorings = evaluations + (0 if done.base_scored else 1)
     save_interval = request.training.save_interval_seconds
     return Job(
         workloads=tuple(workload(request, architecture, settings, method) for method in settings.methods),
@@ -123,7 +115,7 @@ def _job(request: JobRequest, architecture: Architecture, settings: Settings, do
         training_tokens=math.ceil(volume.tokens * epochs),
         evaluation_tokens=math.ceil(volume.evaluation_tokens * scorings),
         generated_examples=(1 if done.base_scored else 2) * request.training.generation_examples,
-        publication_seconds=_publication_seconds(architecture),
+        publication_seconds=publication_seconds(architecture, request.outputs),
         save_interval=None if save_interval == "auto" else save_interval,
     )
 
@@ -186,61 +178,3 @@ def _resolved_by_search(request: JobRequest, architecture: Architecture, chosen:
     if training.save_interval_seconds == "auto":
         reason = f"{chosen.course.interruptions:.2f} interruptions expected (Young-Daly, within 2 to 30 minutes)"
         yield ResolvedSetting(name="save_interval_seconds", value=str(chosen.save_interval), reason=reason)
-
-
-def _config(
-    request: JobRequest,
-    job_id: str,
-    model: ModelReference,
-    architecture: Architecture,
-    settings: Settings,
-    chosen: Option,
-    limits: Limits,
-) -> TrainingConfig:
-    work, training = chosen.fit.work, request.training
-    return TrainingConfig(
-        job_id=job_id,
-        seed=settings.seed,
-        model=ModelSource(name=model.name, revision=model.revision),
-        method=work.method,
-        adapter=_adapter(request, settings, work.method),
-        data=DataConfig(
-            max_sequence_length=settings.sequence_length,
-            packing=training.packing,
-            eval_fraction=training.eval_fraction,
-        ),
-        optimization=OptimizationConfig(
-            epochs=settings.epochs,
-            global_batch_size=settings.global_batch,
-            learning_rate=choose_learning_rate(request, architecture, work.method),
-            warmup_ratio=training.warmup_ratio,
-            weight_decay=training.weight_decay,
-            optimizer=work.optimizer,
-        ),
-        hardware=HardwareConfig(
-            micro_batch_size=chosen.fit.layout.micro_batch, gradient_checkpointing=chosen.fit.layout.checkpointing
-        ),
-        checkpoint=CheckpointConfig(interval_seconds=chosen.save_interval),
-        limits=LimitConfig(
-            max_runtime_seconds=max_runtime(chosen, limits),
-            publication_reserve_seconds=_publication_seconds(architecture),
-        ),
-        evaluation=EvaluationConfig(generation_examples=training.generation_examples),
-    )
-
-
-def _adapter(request: JobRequest, settings: Settings, method: str) -> AdapterConfig | None:
-    if method == "full":
-        return None
-    choice = request.adapter
-    return AdapterConfig(
-        rank=choice.rank,
-        alpha=choice.alpha if choice.alpha is not None else 2.0 * choice.rank,
-        dropout=choice.dropout,
-        target_modules=settings.target_modules,
-    )
-
-
-def _publication_seconds(architecture: Architecture) -> int:
-    """A last checkpoint, the last evaluation and publication: a minute, and 20 s a billion parameters, ten at most."""
-    return min(60 + round(20 * architecture.parameters / 1e9), 600)

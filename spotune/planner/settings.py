@@ -8,11 +8,12 @@ from spotune.contracts.dataset import DatasetReport
 from spotune.contracts.errors import RequestRefused
 from spotune.contracts.job import ResolvedSetting
 from spotune.contracts.plan import Optimizer
-from spotune.contracts.request import JobRequest, Method
-from spotune.contracts.training import TRAINED_METHODS
+from spotune.contracts.request import JobRequest, Method, Quantization
 from spotune.planner.architecture import Architecture
+from spotune.planner.combinations import LORA_FIELDS, METHOD_FIELDS, check_combinations
+from spotune.planner.layouts import Trainer
 from spotune.planner.volume import Lengths, Volume, measure_volume, row_lengths
-from spotune.planner.workload import Workload
+from spotune.planner.workload import COMPARED, UNPACKED, WHOLE, Workload
 
 DEFAULT_SEED = 42
 CHECKPOINTING = (False, True)
@@ -24,12 +25,6 @@ STEPS_PER_EPOCH = 20
 LARGEST_AUTO_BATCH = 64
 EPOCHS_BY_ROWS = ((100, 10), (500, 5), (20_000, 3), (100_000, 2))
 """Up to this many rows: epochs. One above."""
-LEARNING_RATES: dict[Method, tuple[tuple[float, float], ...]] = {
-    "lora": ((1e9, 5e-4), (10e9, 2e-4), (float("inf"), 1e-4)),
-    "qlora": ((1e9, 5e-4), (10e9, 2e-4), (float("inf"), 1e-4)),
-    "full": ((1e9, 5e-5), (10e9, 2e-5), (float("inf"), 1e-5)),
-}
-"""Up to this many parameters: the rate. The QLoRA paper's 2e-4 at 7B and 1e-4 from 33B; a tenth for whole models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +38,7 @@ class Settings:
     target_modules: str | tuple[str, ...]
     methods: tuple[Method, ...]
     """Those that the search may choose among."""
+    packing: bool
     checkpointing: tuple[bool, ...]
     volume: Volume
     resolved: tuple[ResolvedSetting, ...]
@@ -59,37 +55,41 @@ class _Notes:
 
 
 def settle(
-    request: JobRequest, architecture: Architecture, training: DatasetReport, validation: DatasetReport | None
+    request: JobRequest,
+    architecture: Architecture,
+    training: DatasetReport,
+    validation: DatasetReport | None,
+    trainer: Trainer,
 ) -> Settings:
     """Resolve what the dataset and the model decide.
 
     Raises:
-        RequestRefused: a value that this model cannot take.
+        RequestRefused: a value that this model or the trainer cannot take, or that contradicts another one.
         DatasetRefused: there is nothing to train on.
     """
     notes = _Notes()
-    _check_method(request)
-    _check_trained(request)
-    _check_learning_rate(request)
+    check_combinations(request, trainer)
+    packing = _packing(request, notes)
     length = _sequence_length(request, architecture, row_lengths(training), notes)
     volume = measure_volume(
         training,
         validation,
         sequence_length=length,
-        packing=request.training.packing,
+        packing=packing,
+        row_sequences=COMPARED[request.objective],
         eval_fraction=request.training.eval_fraction,
     )
     epochs = _epochs(request, volume, notes)
     batch = _batch_size(request, volume, notes)
     checkpointing = request.training.gradient_checkpointing
-    method = request.adapter.type
     return Settings(
         sequence_length=length,
         epochs=epochs,
         global_batch=batch,
         seed=_seed(request, notes),
         target_modules=_target_modules(request, architecture, notes),
-        methods=("lora", "qlora") if method == "auto" else (method,),
+        methods=_methods(request),
+        packing=packing,
         checkpointing=CHECKPOINTING if checkpointing == "auto" else (checkpointing,),
         volume=volume,
         resolved=tuple(notes.resolved),
@@ -104,69 +104,57 @@ def workload(request: JobRequest, architecture: Architecture, settings: Settings
         method=method,
         targets=architecture.targets(settings.target_modules),
         rank=request.adapter.rank,
+        virtual_tokens=request.adapter.virtual_tokens,
+        trained_layers=request.adapter.trained_layers,
+        objective=request.objective,
         optimizer=choose_optimizer(request, architecture, method),
         sequence_length=settings.sequence_length,
-        typical_length=max(settings.volume.tokens // settings.volume.sequences, 1),
+        typical_length=settings.volume.typical_length,
         global_batch=settings.global_batch,
-        quantization="nf4" if method == "qlora" else "none",
-        packing=request.training.packing,
+        quantization=choose_quantization(request, method),
+        packing=settings.packing,
     )
+
+
+def choose_quantization(request: JobRequest, method: Method) -> Quantization:
+    """The request's, else nf4 for qlora and none for the others."""
+    asked = request.adapter.quantization
+    if asked != "auto":
+        return asked
+    return "nf4" if method == "qlora" else "none"
 
 
 def choose_optimizer(request: JobRequest, architecture: Architecture, method: Method) -> Optimizer:
     """The request's, else 8 bit where memory is what the method saves or lacks."""
     if request.training.optimizer != "auto":
         return request.training.optimizer
-    large = method == "full" and architecture.parameters > 1e9
+    large = method in WHOLE and architecture.parameters > 1e9
     return "paged_adamw_8bit" if method == "qlora" or large else "adamw"
 
 
-def choose_learning_rate(request: JobRequest, architecture: Architecture, method: Method) -> float:
-    """The request's, else the table's times the request's multiplier."""
-    if request.training.learning_rate is not None:
-        return request.training.learning_rate
-    multiplier = request.chosen_hyperparameters.learning_rate_multiplier
-    base = next(rate for limit, rate in LEARNING_RATES[method] if architecture.parameters <= limit)
-    return base * (1.0 if multiplier == "auto" else multiplier)
+def _methods(request: JobRequest) -> tuple[Method, ...]:
+    """Left open: LoRA or QLoRA, whichever is cheaper; a quantization that was asked for decides."""
+    match request.adapter.type, request.adapter.quantization:
+        case "auto", "auto":
+            return ("lora", "qlora")
+        case "auto", "none":
+            return ("lora",)
+        case "auto", _:
+            return ("qlora",)
+        case method, _:
+            return (method,)
 
 
-def _check_method(request: JobRequest) -> None:
-    asked = request.adapter.type
-    if asked != "auto" and asked not in TRAINED_METHODS:
-        raise RequestRefused(
-            f"adapter.type {asked} can be estimated but not trained yet.",
-            code="method_not_trained",
-            param="adapter.type",
-            remedy=f"Choose among {', '.join(sorted(TRAINED_METHODS))}, or leave it at auto.",
-        )
-
-
-def _check_trained(request: JobRequest) -> None:
-    """Refuse what the container does not carry out yet, rather than leave it out silently."""
-    asked = {
-        "method.type": request.method is not None and request.method.type != "supervised",
-        "adapter.quantization": request.adapter.quantization != "auto",
-        "training.loss_on": request.training.loss_on != "assistant",
-        "training.evaluations_per_epoch": request.training.evaluations_per_epoch != 1,
-        "training.early_stopping_patience": request.training.early_stopping_patience is not None,
-        "outputs": request.outputs.merged or request.outputs.gguf is not None,
-        "integrations": bool(request.integrations),
-    }
-    for name in (name for name, given in asked.items() if given):
-        raise RequestRefused(
-            f"{name} is known but not carried out yet.", code="not_carried_out", param=name, remedy="Leave it out."
-        )
-
-
-def _check_learning_rate(request: JobRequest) -> None:
-    multiplier = request.chosen_hyperparameters.learning_rate_multiplier
-    if request.training.learning_rate is not None and multiplier != "auto":
-        raise RequestRefused(
-            "training.learning_rate and learning_rate_multiplier are both given.",
-            code="conflicting_settings",
-            param="training.learning_rate",
-            remedy="Give one of them.",
-        )
+def _packing(request: JobRequest, notes: _Notes) -> bool:
+    if not request.training.packing:
+        return False
+    if request.objective != "supervised":
+        notes.resolve("packing", "false", f"{request.objective} compares whole answers, one example at a time")
+        return False
+    if request.adapter.type in UNPACKED:
+        notes.resolve("packing", "false", f"{request.adapter.type} puts its tokens before each example")
+        return False
+    return True
 
 
 def _sequence_length(request: JobRequest, architecture: Architecture, lengths: Lengths, notes: _Notes) -> int:
@@ -213,7 +201,8 @@ def _batch_size(request: JobRequest, volume: Volume, notes: _Notes) -> int:
     while batch < LARGEST_AUTO_BATCH and volume.sequences >= 2 * batch * STEPS_PER_EPOCH:
         batch *= 2
     steps = -(-volume.sequences // batch)
-    notes.resolve("batch_size", batch, f"an epoch has {volume.sequences} sequences: {steps} optimizer steps")
+    what = "sequences" if request.objective == "supervised" else "examples"
+    notes.resolve("batch_size", batch, f"an epoch has {volume.sequences} {what}: {steps} optimizer steps")
     return batch
 
 
@@ -226,7 +215,7 @@ def _seed(request: JobRequest, notes: _Notes) -> int:
 
 def _target_modules(request: JobRequest, architecture: Architecture, notes: _Notes) -> str | tuple[str, ...]:
     asked = request.adapter.target_modules
-    if request.adapter.type == "full":
+    if request.adapter.type != "auto" and METHOD_FIELDS[request.adapter.type] != LORA_FIELDS:
         return "all-linear"
     if asked == "auto":
         notes.resolve("target_modules", "all-linear", "adapters on all linear layers come closest to full training")

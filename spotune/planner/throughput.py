@@ -9,16 +9,13 @@ from spotune.planner.calibration import Calibration, our_calibration
 from spotune.planner.catalog import Gpu
 from spotune.planner.memory import MOMENT_BYTES, weight_bytes
 from spotune.planner.span import Span
-from spotune.planner.workload import Layout, Workload
+from spotune.planner.workload import REFERENCE_PASSES, WHOLE, Layout, Workload
 
-RECOMPUTE_LAUNCH = 4 / 3
-"""A second forward pass joins one forward and one backward, which counts double."""
-
-UNPACK_BYTES = {"none": 0, "nf4": 8, "int8": 6}
+UNPACK_BYTES = {"none": 0, "nf4": 8, "fp4": 8, "int8": 6}
 """Memory traffic a quantized weight and pass: read, write in 16 bit, read again by the product."""
 
-ADAPTER_PASSES, FULL_PASSES = 2, 3
-"""Forward and backward; frozen weights need no gradient of their own."""
+ADAPTER_BACKWARD, WHOLE_BACKWARD = 1, 2
+"""Passes: towards the inputs, and towards the weights, where these train."""
 
 ATTENTION_COST = 2.5
 """Of attention's operations, counted for causal attention, against those of matrix products: fused kernels reach less
@@ -74,13 +71,15 @@ def estimate_speed(
         calibration: of another training stack than ours.
     """
     stack = calibration or our_calibration()
-    tokens = layout.micro_batch * work.typical_length
-    passes = (FULL_PASSES if work.method == "full" else ADAPTER_PASSES) + layout.checkpointing
+    tokens = layout.micro_batch * work.row_sequences * work.typical_length
     forward = tokens * _forward_flops(work) / (_rate(work, gpu, stack) * _fullness(work, tokens))
     launch = _launch(work, layout, stack)
     unpack = work.architecture.quantizable_parameters * UNPACK_BYTES[work.quantization] / gpu.bandwidth
-    computing = _overlap(passes * forward, launch * (RECOMPUTE_LAUNCH if layout.checkpointing else 1))
-    computing += (2 + layout.checkpointing) * unpack
+    computing = _overlap(
+        _passes(work, layout.checkpointing) * forward,
+        _passes(work, layout.checkpointing, backward=WHOLE_BACKWARD) / (1 + WHOLE_BACKWARD) * launch,
+    )
+    computing += _passes(work, layout.checkpointing, backward=ADAPTER_BACKWARD) * unpack
     accumulation = max(work.global_batch // (layout.micro_batch * layout.gpus), 1)
     step = accumulation * computing + _optimizer_seconds(work, layout, gpu)
     step += stack.communication * _communication_seconds(work, layout, accumulation, link, network)
@@ -91,6 +90,13 @@ def estimate_speed(
     )
 
 
+def _passes(work: Workload, checkpointing: bool, *, backward: int | None = None) -> float:
+    """Forward passes that a row's work comes to: forward, backward, recomputing, and those of the reference model."""
+    if backward is None:
+        backward = WHOLE_BACKWARD if work.method in WHOLE else ADAPTER_BACKWARD
+    return 1 + (backward + checkpointing) * work.differentiated + REFERENCE_PASSES[work.objective]
+
+
 def _fullness(work: Workload, tokens: float) -> float:
     """How much of a card's reachable rate matrix products of this size get."""
     hidden = work.architecture.hidden
@@ -99,7 +105,7 @@ def _fullness(work: Workload, tokens: float) -> float:
 
 def flops_per_token(work: Workload, *, checkpointing: bool) -> float:
     """Full: 6P, 8P with checkpointing. Adapters: 4P and 6P, as frozen weights need no gradient. Attention included."""
-    return ((FULL_PASSES if work.method == "full" else ADAPTER_PASSES) + checkpointing) * _forward_flops(work)
+    return _passes(work, checkpointing) * _forward_flops(work)
 
 
 @lru_cache(maxsize=512)
@@ -119,7 +125,7 @@ def _rate(work: Workload, gpu: Gpu, stack: Calibration) -> float:
 
 def _launch(work: Workload, layout: Layout, stack: Calibration) -> float:
     """Seconds of host time for one forward and backward pass."""
-    adapter = 0.0 if work.method == "full" else stack.adapter_launch * (DORA_LAUNCH if work.method == "dora" else 1)
+    adapter = 0.0 if work.method in WHOLE else stack.adapter_launch * (DORA_LAUNCH if work.method == "dora" else 1)
     hooks = ZERO3_LAUNCH if layout.sharding == "zero3" else 1.0
     return work.architecture.layers * (stack.launch + adapter) * hooks
 

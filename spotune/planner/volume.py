@@ -32,9 +32,16 @@ class Volume:
 
     rows: int
     sequences: int
-    """Forward passes of one sequence: packed ones where packing is on."""
+    """What a batch counts: packed sequences where packing is on, else rows."""
+    row_sequences: int
+    """Sequences in one of those: two of a preference."""
     tokens: int
     evaluation_tokens: int
+
+    @property
+    def typical_length(self) -> int:
+        """Tokens of a sequence."""
+        return max(self.tokens // (self.sequences * self.row_sequences), 1)
 
 
 def row_lengths(report: DatasetReport) -> Lengths:
@@ -61,15 +68,26 @@ def measure_volume(
     sequence_length: int,
     packing: bool,
     eval_fraction: float,
+    row_sequences: int = 1,
 ) -> Volume:
-    """The size of an epoch. Without a validation file, `eval_fraction` of the rows are held out."""
+    """The size of an epoch. Without a validation file, `eval_fraction` of the rows are held out.
+
+    Args:
+        row_sequences: sequences a row; a row's tokens are those of all of them.
+    """
     lengths = row_lengths(training)
-    mean = min(lengths.mean, sequence_length)
+    mean = min(lengths.mean, sequence_length * row_sequences)
     held_out = 0 if validation is not None else min(math.ceil(training.rows * eval_fraction), training.rows - 1)
     rows = training.rows - held_out
     tokens = math.ceil(rows * mean)
     sequences = min(rows, math.ceil(tokens / (sequence_length * PACKING_FILL))) if packing else rows
     evaluated = held_out * mean
     if validation is not None and validation.rows > 0:
-        evaluated = validation.rows * min(row_lengths(validation).mean, sequence_length)
-    return Volume(rows=rows, sequences=sequences, tokens=tokens, evaluation_tokens=math.ceil(evaluated))
+        evaluated = validation.rows * min(row_lengths(validation).mean, sequence_length * row_sequences)
+    return Volume(
+        rows=rows,
+        sequences=sequences,
+        row_sequences=row_sequences,
+        tokens=tokens,
+        evaluation_tokens=math.ceil(evaluated),
+    )

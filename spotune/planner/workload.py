@@ -6,30 +6,45 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from spotune.contracts.plan import Attention, Optimizer, Precision, Sharding
-from spotune.contracts.request import Method, Quantization
+from spotune.contracts.request import Method, Objective, Quantization
 from spotune.planner.architecture import Architecture, Linear
 
-LORA_KIN = frozenset({"lora", "qlora", "dora", "rslora"})
+LORA_KIN = frozenset[Method]({"lora", "qlora", "dora", "rslora", "pissa"})
+WHOLE = frozenset[Method]({"full", "freeze"})
+"""Those that train the model's own weights, without an adapter."""
+UNPACKED = frozenset[Method]({"prefix", "prompt"})
+"""Their tokens stand once before a sequence; in a packed one only the first example would have them."""
+COMPARED: dict[Objective, int] = {"supervised": 1, "dpo": 2, "orpo": 2, "kto": 1}
+"""Sequences a row: a preference has two answers to one prompt."""
+REFERENCE_PASSES: dict[Objective, int] = {"supervised": 0, "dpo": 1, "orpo": 0, "kto": 3}
+"""Forward passes without a gradient a sequence: of the reference model; of KTO also of both models over another
+prompt's answer, by which it estimates how far they are apart."""
 
 
 @dataclass(frozen=True, eq=False)
 class Workload:
     """What is trained, apart from the machine: the model, the method and the size of a step.
 
-    `global_batch` counts sequences an optimizer step, each of `sequence_length` tokens at most, `typical_length` on
-    average: memory goes by the former, speed by the latter.
+    `global_batch` counts rows an optimizer step (packed sequences, or examples), each of one sequence or, of
+    preferences, two; a sequence has `sequence_length` tokens at most, `typical_length` on average: memory goes by the
+    former, speed by the latter.
     """
 
     architecture: Architecture
     method: Method
     targets: tuple[Linear, ...]
-    """Layers that carry an adapter; of no meaning to full, IA3, prefix and bottleneck."""
+    """Layers that carry an adapter, of LoRA and its kin."""
     rank: int
-    """LoRA and its kin: the rank. Bottleneck adapters: the inner size. Prefix tuning: virtual tokens."""
+    """LoRA and its kin: the rank. Bottleneck adapters: the inner size."""
     optimizer: Optimizer
     sequence_length: int
     typical_length: int
     global_batch: int
+    virtual_tokens: int = 20
+    """Of prefix and prompt tuning."""
+    trained_layers: int = 2
+    """Of layer freezing: the last blocks."""
+    objective: Objective = "supervised"
     quantization: Quantization = "none"
     precision: Precision = "bf16"
     """Of the arithmetic."""
@@ -43,19 +58,43 @@ class Workload:
 
     @cached_property
     def trainable_parameters(self) -> int:
-        """Of the adapter as PEFT builds it, or of the whole model; the vision tower stays frozen."""
+        """Of the adapter as PEFT builds it, of the last blocks, or of the model without its vision tower."""
         architecture = self.architecture
-        if self.method == "full":
-            return architecture.parameters - architecture.vision
-        if self.method == "ia3":
-            return sum(linear.layers * _scaled(linear) for linear in ia3_targets(architecture))
-        if self.method == "prefix":
-            return self.rank * architecture.layers * 2 * architecture.kv_heads * architecture.head_dim
-        if self.method == "bottleneck":
-            return 2 * architecture.layers * (2 * architecture.hidden * self.rank + self.rank + architecture.hidden)
+        match self.method:
+            case "full":
+                return architecture.parameters - architecture.vision
+            case "freeze":
+                return self.trained_blocks * architecture.block_parameters
+            case "ia3":
+                return sum(linear.layers * _scaled(linear) for linear in ia3_targets(architecture))
+            case "prefix":
+                return self.virtual_tokens * architecture.layers * 2 * architecture.kv_heads * architecture.head_dim
+            case "prompt":
+                return self.virtual_tokens * architecture.hidden
+            case "bottleneck":
+                return 2 * architecture.layers * (2 * architecture.hidden * self.rank + self.rank + architecture.hidden)
+        return self._low_rank_parameters
+
+    @property
+    def _low_rank_parameters(self) -> int:
         factors = self.rank * sum(linear.layers * (linear.inputs + linear.outputs) for linear in self.targets)
         magnitudes = sum(linear.layers * linear.outputs for linear in self.targets) if self.method == "dora" else 0
         return factors + magnitudes
+
+    @property
+    def trained_blocks(self) -> int:
+        """Of layer freezing."""
+        return min(self.trained_layers, self.architecture.layers)
+
+    @property
+    def differentiated(self) -> float:
+        """Share of the blocks that the backward pass goes through."""
+        return self.trained_blocks / self.architecture.layers if self.method == "freeze" else 1.0
+
+    @property
+    def row_sequences(self) -> int:
+        """Sequences a row."""
+        return COMPARED[self.objective]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +102,7 @@ class Layout:
     """How one step is spread: over `gpus` in all, on `hosts` machines."""
 
     micro_batch: int
-    """Sequences a GPU in one forward pass."""
+    """Rows a GPU in one forward pass."""
     checkpointing: bool
     """Activations are recomputed block by block."""
     gpus: int = 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from spotune.contracts.dataset import DatasetReport, TokenStatistics
 from spotune.contracts.events import Prepared
 from spotune.contracts.history import Corrections
@@ -18,7 +20,13 @@ SMALL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 LARGE = "meta-llama/Llama-3.1-8B-Instruct"
 NOW = PRICES_AS_OF
 DOLLAR = 1_000_000
-EVERY_TRAINER = Trainer(shardings=frozenset(sharding for sharding, _ in SPREADS), offload=True, hosts=8)
+EVERY_TRAINER = Trainer(
+    shardings=frozenset(sharding for sharding, _ in SPREADS),
+    offload=True,
+    hosts=8,
+    methods=frozenset(get_args(Method)),
+    lacks=frozenset(),
+)
 
 
 def dataset(rows: int = 400, mean: int = 120, longest: int = 230, *, counted: bool = True) -> DatasetReport:

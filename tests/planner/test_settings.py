@@ -127,11 +127,3 @@ def test_a_validation_file_leaves_all_rows_for_training():
     held_out = plan_for()
     assert "400 training rows" in settings(apart)["n_epochs"].reason
     assert "360 training rows" in settings(held_out)["n_epochs"].reason
-
-
-@pytest.mark.parametrize("method", ["dora", "rslora", "ia3", "prefix", "bottleneck"])
-def test_a_method_that_the_container_does_not_train_is_refused_by_name(method):
-    with pytest.raises(RequestRefused, match=method) as refused:
-        plan_for(adapter={"type": method})
-    assert refused.value.code == "method_not_trained"
-    assert refused.value.param == "adapter.type"

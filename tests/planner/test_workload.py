@@ -26,6 +26,8 @@ def work(method, rank=4):
         method=method,
         targets=architecture.targets("all-linear"),
         rank=rank,
+        virtual_tokens=rank,
+        trained_layers=2,
         optimizer="adamw",
         sequence_length=64,
         typical_length=64,
@@ -34,19 +36,21 @@ def work(method, rank=4):
 
 
 def adapters():
-    from peft import IA3Config, LoraConfig, PrefixTuningConfig
+    from peft import IA3Config, LoraConfig, PrefixTuningConfig, PromptTuningConfig
 
     lora = {"task_type": "CAUSAL_LM", "r": 4, "target_modules": LINEARS}
     return {
         "lora": LoraConfig(**lora),
         "rslora": LoraConfig(**lora, use_rslora=True),
         "dora": LoraConfig(**lora, use_dora=True),
+        "pissa": LoraConfig(**lora, init_lora_weights="pissa_niter_2"),
         "ia3": IA3Config(task_type="CAUSAL_LM"),
         "prefix": PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4),
+        "prompt": PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4),
     }
 
 
-@pytest.mark.parametrize("method", ["lora", "rslora", "dora", "ia3", "prefix"])
+@pytest.mark.parametrize("method", ["lora", "rslora", "dora", "pissa", "ia3", "prefix", "prompt"])
 def test_trainable_parameters_are_those_that_peft_makes(method):
     from peft import get_peft_model
     from transformers import AutoModelForCausalLM, LlamaConfig

@@ -1,0 +1,145 @@
+"""What a request may not ask for together, and what the container cannot do: each rule one function, with its remedy.
+
+Nothing that a request names is left out silently: what has no effect is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from spotune.contracts.errors import RequestRefused
+from spotune.contracts.request import AdapterChoice, JobRequest, Method, OutputChoice, TrainingChoice
+from spotune.planner.layouts import Trainer
+
+LORA_FIELDS = frozenset({"rank", "alpha", "dropout", "target_modules"})
+METHOD_FIELDS: dict[Method, frozenset[str]] = {
+    "full": frozenset(),
+    "freeze": frozenset({"trained_layers"}),
+    "lora": LORA_FIELDS,
+    "qlora": LORA_FIELDS,
+    "dora": LORA_FIELDS,
+    "rslora": LORA_FIELDS,
+    "pissa": LORA_FIELDS,
+    "ia3": frozenset(),
+    "prefix": frozenset({"virtual_tokens"}),
+    "prompt": frozenset({"virtual_tokens"}),
+    "bottleneck": frozenset({"rank"}),
+}
+"""Of `adapter`, what each method has use for."""
+UNQUANTIZED = frozenset[Method]({"full", "freeze", "pissa"})
+"""The first two train the weights that would be quantized; PiSSA takes its adapter out of them."""
+UNMERGED = frozenset[Method]({"prefix", "prompt", "bottleneck"})
+"""What these add is no sum with a weight."""
+
+
+def check_combinations(request: JobRequest, trainer: Trainer) -> None:
+    """Refuse what the container does not carry out, and what does not go together.
+
+    Raises:
+        RequestRefused: names the field, the rule and the way out.
+    """
+    _check_trained(request, trainer)
+    _check_carried_out(request, trainer)
+    _check_quantization(request)
+    _check_adapter_fields(request)
+    _check_outputs(request)
+    _check_loss_on(request)
+    _check_learning_rate(request)
+
+
+def _check_trained(request: JobRequest, trainer: Trainer) -> None:
+    asked = request.adapter.type
+    if asked != "auto" and asked not in trainer.methods:
+        raise RequestRefused(
+            f"adapter.type {asked} can be estimated but not trained yet.",
+            code="method_not_trained",
+            param="adapter.type",
+            remedy=f"Choose among {', '.join(sorted(trainer.methods))}, or leave it at auto.",
+        )
+
+
+def _check_carried_out(request: JobRequest, trainer: Trainer) -> None:
+    for name in _given(request):
+        if name in trainer.lacks:
+            raise RequestRefused(
+                f"{name} is known but not carried out yet.", code="not_carried_out", param=name, remedy="Leave it out."
+            )
+
+
+def _given(request: JobRequest) -> Iterator[str]:
+    """Fields with a value other than their default, by dotted name."""
+    if request.objective != "supervised":
+        yield "method.type"
+    if request.integrations:
+        yield "integrations"
+    for group, default in (("adapter", AdapterChoice()), ("training", TrainingChoice()), ("outputs", OutputChoice())):
+        chosen = getattr(request, group)
+        yield from (
+            f"{group}.{name}" for name in type(chosen).model_fields if getattr(chosen, name) != getattr(default, name)
+        )
+
+
+def _check_quantization(request: JobRequest) -> None:
+    method, quantization = request.adapter.type, request.adapter.quantization
+    if method == "qlora" and quantization == "none":
+        raise RequestRefused(
+            "adapter.type qlora is LoRA over a quantized model; adapter.quantization is none.",
+            code="conflicting_settings",
+            param="adapter.quantization",
+            remedy="Say nf4, fp4 or int8, or take lora.",
+        )
+    if method in UNQUANTIZED and quantization not in ("auto", "none"):
+        raise RequestRefused(
+            f"adapter.type {method} works on the weights themselves; they cannot be {quantization}.",
+            code="conflicting_settings",
+            param="adapter.quantization",
+            remedy="Leave it out, or take qlora.",
+        )
+
+
+def _check_adapter_fields(request: JobRequest) -> None:
+    choice, default = request.adapter, AdapterChoice()
+    if choice.type == "auto":
+        used, name = LORA_FIELDS, "auto, which chooses between lora and qlora,"
+    else:
+        used, name = METHOD_FIELDS[choice.type], choice.type
+    for field in sorted(set(AdapterChoice.model_fields) - used - {"type", "quantization"}):
+        if getattr(choice, field) != getattr(default, field):
+            raise RequestRefused(
+                f"adapter.type {name} has no use for adapter.{field}.",
+                code="setting_without_use",
+                param=f"adapter.{field}",
+                remedy=f"Leave it out; it uses {', '.join(sorted(used)) or 'none of them'}.",
+            )
+
+
+def _check_outputs(request: JobRequest) -> None:
+    method, outputs = request.adapter.type, request.outputs
+    if method in UNMERGED and (outputs.merged or outputs.gguf is not None):
+        raise RequestRefused(
+            f"What {method} trains cannot be merged into the model's weights.",
+            code="output_not_possible",
+            param="outputs.merged" if outputs.merged else "outputs.gguf",
+            remedy="Leave outputs out, or take lora.",
+        )
+
+
+def _check_loss_on(request: JobRequest) -> None:
+    if request.objective != "supervised" and request.training.loss_on != "assistant":
+        raise RequestRefused(
+            f"method.type {request.objective} compares answers: its loss is on the answers' tokens alone.",
+            code="conflicting_settings",
+            param="training.loss_on",
+            remedy="Leave it out.",
+        )
+
+
+def _check_learning_rate(request: JobRequest) -> None:
+    multiplier = request.chosen_hyperparameters.learning_rate_multiplier
+    if request.training.learning_rate is not None and multiplier != "auto":
+        raise RequestRefused(
+            "training.learning_rate and learning_rate_multiplier are both given.",
+            code="conflicting_settings",
+            param="training.learning_rate",
+            remedy="Give one of them.",
+        )

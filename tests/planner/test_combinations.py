@@ -1,0 +1,86 @@
+import pytest
+
+from spotune.contracts.errors import RequestRefused
+from spotune.contracts.training import NOT_CARRIED_OUT, TRAINED_METHODS
+from spotune.planner.combinations import METHOD_FIELDS
+from tests.planner.cases import EVERY_TRAINER, plan_for
+
+ASKED_FOR = {
+    "method.type": {"method": {"type": "dpo"}},
+    "adapter.quantization": {"adapter": {"type": "lora", "quantization": "int8"}},
+    "training.loss_on": {"choice": {"loss_on": "all"}},
+    "training.evaluations_per_epoch": {"choice": {"evaluations_per_epoch": 2}},
+    "training.early_stopping_patience": {"choice": {"early_stopping_patience": 2}},
+    "outputs.merged": {"outputs": {"merged": True}},
+    "outputs.gguf": {"outputs": {"gguf": "f16"}},
+    "integrations": {"integrations": [{"type": "tensorboard"}]},
+}
+
+
+def refusal(**request):
+    with pytest.raises(RequestRefused) as refused:
+        plan_for(trainer=EVERY_TRAINER, **request)
+    return refused.value
+
+
+@pytest.mark.parametrize("name", sorted(ASKED_FOR))
+def test_what_the_container_lacks_is_refused_by_name_and_what_it_has_is_planned(name):
+    if name not in NOT_CARRIED_OUT:
+        assert plan_for(**ASKED_FOR[name]).config
+        return
+    with pytest.raises(RequestRefused) as refused:
+        plan_for(**ASKED_FOR[name])
+    assert (refused.value.code, refused.value.param) == ("not_carried_out", name)
+
+
+@pytest.mark.parametrize("method", sorted(METHOD_FIELDS))
+def test_a_method_is_planned_where_the_container_trains_it_and_else_refused_by_name(method):
+    if method in TRAINED_METHODS:
+        assert plan_for(adapter={"type": method}).config.method == method
+        return
+    with pytest.raises(RequestRefused, match=method) as refused:
+        plan_for(adapter={"type": method})
+    assert (refused.value.code, refused.value.param) == ("method_not_trained", "adapter.type")
+
+
+def test_qlora_over_weights_that_are_not_quantized_is_refused():
+    refused = refusal(adapter={"type": "qlora", "quantization": "none"})
+    assert (refused.code, refused.param) == ("conflicting_settings", "adapter.quantization")
+
+
+@pytest.mark.parametrize("method", ["full", "freeze", "pissa"])
+@pytest.mark.parametrize("quantization", ["nf4", "fp4", "int8"])
+def test_what_trains_the_weights_themselves_takes_no_quantization(method, quantization):
+    refused = refusal(adapter={"type": method, "quantization": quantization})
+    assert (refused.code, refused.param) == ("conflicting_settings", "adapter.quantization")
+
+
+@pytest.mark.parametrize(
+    ("method", "field", "value"),
+    [
+        ("full", "rank", 8),
+        ("full", "trained_layers", 3),
+        ("freeze", "alpha", 3.0),
+        ("lora", "virtual_tokens", 7),
+        ("auto", "trained_layers", 7),
+        ("ia3", "rank", 8),
+        ("prompt", "target_modules", "attention"),
+        ("bottleneck", "virtual_tokens", 7),
+    ],
+)
+def test_a_setting_that_the_method_has_no_use_for_is_refused_not_dropped(method, field, value):
+    refused = refusal(adapter={"type": method, field: value})
+    assert (refused.code, refused.param) == ("setting_without_use", f"adapter.{field}")
+    assert method in str(refused)
+
+
+@pytest.mark.parametrize("method", ["prefix", "prompt", "bottleneck"])
+@pytest.mark.parametrize("output", [{"merged": True}, {"gguf": "q8_0"}])
+def test_what_cannot_be_merged_is_not_asked_for_merged(method, output):
+    refused = refusal(adapter={"type": method}, outputs=output)
+    assert (refused.code, refused.param) == ("output_not_possible", f"outputs.{next(iter(output))}")
+
+
+def test_a_preference_has_its_loss_on_the_answers():
+    refused = refusal(method={"type": "dpo"}, choice={"loss_on": "last_turn"})
+    assert (refused.code, refused.param) == ("conflicting_settings", "training.loss_on")
