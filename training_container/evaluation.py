@@ -90,7 +90,7 @@ class Evaluator:
         return Scores(eval_loss=loss, perplexity=math.exp(min(loss, 700.0)), exact_match=exact)
 
     def _loss(self, model: Any, lines: int) -> float:
-        sequences = list(self.corpus.evaluation)
+        sequences = self.corpus.evaluation  # read batch by batch
 
         def batches() -> Iterator[Batch]:
             for part in split(sequences, lines):

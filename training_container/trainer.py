@@ -57,6 +57,7 @@ class Trainer:
             global_batch=config.optimization.global_batch_size,
             epochs=config.optimization.epochs,
             seed=config.seed,
+            grouped=not config.data.packing,
         )
         self._config = config
         self._machine = machine

@@ -6,14 +6,17 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from spotune.contracts.training import CONFIG_VERSION, Failure, TrainingReport
+from training_container.corpus import Sequence, Sequences, tokens_in
 from training_container.folders import Folders
 
 ROOT = Path(__file__).parents[2]
@@ -125,3 +128,11 @@ def report_of(root: Path) -> TrainingReport:
 def failure_of(root: Path) -> Failure:
     """Why it failed."""
     return Failure.model_validate_json(Folders(root).failure.read_bytes())
+
+
+def sequences_of(groups: Iterable[Sequence]) -> Sequences:
+    """Sequences of rows that are in memory."""
+    listed = list(groups)
+    rows = [row for group in listed for row in group]
+    lengths = np.array([tokens_in(group) for group in listed])
+    return Sequences(rows.__getitem__, np.arange(len(rows)), np.cumsum([0, *map(len, listed)]), lengths)

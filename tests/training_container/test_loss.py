@@ -12,7 +12,7 @@ from torch.nn import functional
 from transformers import LlamaForCausalLM
 
 from spotune.contracts.training import ExitCode
-from tests.training_container.building import chat, write_rows
+from tests.training_container.building import chat, sequences_of, write_rows
 from training_container.corpus import (
     Corpus,
     DataOrder,
@@ -131,14 +131,14 @@ def test_two_different_rows_are_enough_for_one_on_each_side(root: Callable[..., 
 
 
 def test_every_epoch_takes_every_sequence_once_in_an_order_of_its_own() -> None:
-    sequences = tuple((row(number, number, trained=1),) for number in range(7))
-    order = DataOrder(sequences, global_batch=3, epochs=2, seed=1)
+    sequences = sequences_of((row(number, number, trained=1),) for number in range(7))
+    order = DataOrder(sequences, global_batch=3, epochs=2, seed=1, grouped=False)
     assert (order.steps_per_epoch, order.total_steps) == (3, 6)
     taken = [[int(sequence[0].ids[0]) for sequence in order.at(step)] for step in range(6)]
     epochs = [[number for step in steps for number in step] for steps in (taken[:3], taken[3:])]
     assert [sorted(epoch) for epoch in epochs] == [list(range(7))] * 2
     assert epochs[0] != epochs[1]
-    again = DataOrder(sequences, global_batch=3, epochs=2, seed=1)
+    again = DataOrder(sequences, global_batch=3, epochs=2, seed=1, grouped=False)
     assert [int(sequence[0].ids[0]) for sequence in again.at(4)] == taken[4]
 
 

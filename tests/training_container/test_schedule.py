@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spotune.contracts.training import OptimizationConfig
-from tests.training_container.building import CONFIG
+from tests.training_container.building import CONFIG, sequences_of
 from training_container.corpus import DataOrder
 from training_container.schedule import evaluation_steps, learning_rate
 
@@ -30,7 +30,7 @@ def test_without_warm_up_training_begins_at_the_full_rate() -> None:
 
 @given(sequences=st.integers(1, 50), batch=st.integers(1, 8), epochs=st.integers(1, 4), per_epoch=st.integers(1, 5))
 def test_the_end_of_every_epoch_is_evaluated(sequences: int, batch: int, epochs: int, per_epoch: int) -> None:
-    order = DataOrder(((),) * sequences, global_batch=batch, epochs=epochs, seed=0)
+    order = DataOrder(sequences_of([()] * sequences), global_batch=batch, epochs=epochs, seed=0, grouped=False)
     steps = evaluation_steps(order, per_epoch)
     assert {order.steps_per_epoch * epoch for epoch in range(1, epochs + 1)} <= steps
     assert all(0 < step <= order.total_steps for step in steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import abc
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -50,7 +51,7 @@ def collate(sequences: list[Sequence], pad: int) -> Batch:
     return Batch(ids, positions, kept, predicts[:, kept], ids.roll(-1, dims=1)[predicts])
 
 
-def split(sequences: list[Sequence], size: int) -> Iterator[list[Sequence]]:
+def split(sequences: abc.Sequence[Sequence], size: int) -> Iterator[list[Sequence]]:
     """Micro-batches of at most `size` sequences, in order."""
     for start in range(0, len(sequences), size):
-        yield sequences[start : start + size]
+        yield list(sequences[start : start + size])

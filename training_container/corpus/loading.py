@@ -1,146 +1,148 @@
-"""From files to token sequences: read, render, split, pack. Everything here follows from files, config and seed."""
+"""The corpus of a run. Everything in it follows from files, config and seed."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import compress, islice, takewhile
 from pathlib import Path
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
-from spotune.contracts.training import DataConfig, TrainingConfig
+from spotune.contracts.training import TrainingConfig
 from spotune.data.formats import FaultList, read_examples
-from spotune.data.packing import pack
-from spotune.data.rows import Example, content_hash
+from spotune.data.rows import Example
 from spotune.data.split import held_out
 from spotune.data.tokens import RowTokenizer
-from training_container.corpus.rows import Row, Sequence
+from training_container.corpus.cache import cache_folder, cache_key, cached
+from training_container.corpus.encoding import chunks, encode_file
+from training_container.corpus.sequences import Numbers, Sequences, one_each, packed
+from training_container.corpus.store import TokenStore
+from training_container.corpus.tokenizer import tokenizer_files
 from training_container.faults import TrainingFault
 from training_container.inputs import Inputs
-
-CHUNK_BYTES = 1 << 20
-TOKENIZED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """The rows to train on and to be held out, packed, with the held-out examples for generation."""
+    """The rows to train on and to be held out, packed, with the held-out examples for generation.
 
-    training: tuple[Sequence, ...]
-    evaluation: tuple[Sequence, ...]
+    Tokens stay on disk until a step takes them.
+    """
+
+    training: Sequences
+    evaluation: Sequences
     examples: tuple[Example, ...]
     """Held-out examples that have a prompt and an answer, in file order, as many as are generated."""
     train_rows: int
     eval_rows: int
+    trained_tokens: int
+    """Tokens with loss in one epoch."""
     sha256: str
     """Of the training file, and of the validation file if there is one."""
     warnings: tuple[str, ...]
 
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """The rows of one file that are trained on, or that are held out.
+
+    Shapes: `chosen` (rows of the file,).
+    """
+
+    path: Path
+    store: TokenStore
+    chosen: NDArray[np.bool_]
+
     @property
-    def trained_tokens(self) -> int:
-        """Tokens with loss in one epoch."""
-        return sum(int(row.trained.sum()) for sequence in self.training for row in sequence)
+    def rows(self) -> Numbers:
+        """Numbers of the rows that carry loss."""
+        return np.flatnonzero(self.chosen & (self.store.lengths > 0))
+
+    @property
+    def read(self) -> int:
+        """All rows, those without loss too."""
+        return int(self.chosen.sum())
 
 
 def load_corpus(inputs: Inputs, tokenizer: RowTokenizer) -> Corpus:
-    """Read the channels, split, tokenize and pack.
+    """Read the channels, or their tokens from the cache; split and pack.
 
     Raises:
         TrainingFault: the files have faults, or nothing is left to train on or to hold out.
     """
     config = inputs.config
-    training, evaluation = _split(inputs)
-    limit = config.data.max_sequence_length
-    train_rows = _tokenize(training, tokenizer, limit)
-    eval_rows = _tokenize(evaluation, tokenizer, limit)
-    if not train_rows:
-        raise _no_rows("trainable", len(training), limit)
-    if not eval_rows:
-        raise _no_rows("held-out", len(evaluation), limit)
+    training, evaluation = _sides(inputs, tokenizer)
+    for side, kind in ((training, "trainable"), (evaluation, "held-out")):
+        if not len(side.rows):
+            raise _no_rows(kind, side.read, config.data.max_sequence_length)
     return Corpus(
-        training=_packed(train_rows, config.data),
-        evaluation=_packed(eval_rows, config.data),
+        training=_sequences(training, config),
+        evaluation=_sequences(evaluation, config),
         examples=_to_generate(evaluation, config),
-        train_rows=len(train_rows),
-        eval_rows=len(eval_rows),
-        sha256=_digest(inputs),
-        warnings=_warnings(len(training) - len(train_rows), len(evaluation) - len(eval_rows)),
+        train_rows=len(training.rows),
+        eval_rows=len(evaluation.rows),
+        trained_tokens=int(training.store.targets[training.rows].sum()),
+        sha256=_digest(inputs.training, inputs.validation),
+        warnings=_warnings(training, evaluation),
     )
 
 
-def _split(inputs: Inputs) -> tuple[list[Example], list[Example]]:
-    """Training and held-out examples, from two files or by content hash from one."""
-    examples = _read(inputs.training)
+def _sides(inputs: Inputs, tokenizer: RowTokenizer) -> tuple[_Side, _Side]:
+    """Training and held-out rows, from two files or by content hash from one."""
+    store = _store(inputs.training, inputs, tokenizer)
     if inputs.validation is not None:
-        return examples, _read(inputs.validation)
-    fraction, seed = inputs.config.data.eval_fraction, inputs.config.seed
-    hashes = [content_hash(example) for example in examples]
-    chosen = {digest for digest in hashes if held_out(digest, fraction, seed)}
-    if len(chosen) in (0, len(set(hashes))):  # a small file may fall on one side; then one content is held out
-        chosen = {min(hashes)} if hashes else set()
-    pairs = list(zip(examples, hashes, strict=True))
-    kept = [example for example, digest in pairs if digest not in chosen]
-    return kept, [example for example, digest in pairs if digest in chosen]
+        other = _store(inputs.validation, inputs, tokenizer)
+        everything = np.ones(len(store), np.bool_), np.ones(len(other), np.bool_)
+        return _Side(inputs.training, store, everything[0]), _Side(inputs.validation, other, everything[1])
+    chosen = _held_out(store, inputs.config.data.eval_fraction, inputs.config.seed)
+    return _Side(inputs.training, store, ~chosen), _Side(inputs.training, store, chosen)
 
 
-def _read(path: Path) -> list[Example]:
-    faults = FaultList()
-    examples = list(read_examples(_chunks(path), faults))
-    if faults.count:
-        first = "; ".join(f"line {fault.line}, {fault.field}: {fault.message}" for fault in faults.faults[:3])
-        raise TrainingFault(
-            "dataset_faults",
-            f"{path.name} has {faults.count} faults.",
-            evidence=first,
-            remedy="Correct the lines named in the evidence; `spotune data check` lists them all.",
-        )
-    return examples
+def _store(path: Path, inputs: Inputs, tokenizer: RowTokenizer) -> TokenStore:
+    """A file's tokens. What they depend on is in the cache's key, and nothing else."""
+    config = inputs.config
+    settings = f"{config.data.max_sequence_length} {config.objective.type} {config.objective.loss_on}"
+    key = cache_key(_digest(path).encode(), settings.encode(), *tokenizer_files(inputs.model))
+    limit = config.data.max_sequence_length
+    return cached(cache_folder(inputs.folders), key, lambda writer: encode_file(path, tokenizer, limit, writer))
 
 
-def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            yield chunk
+def _held_out(store: TokenStore, fraction: float, seed: int) -> NDArray[np.bool_]:
+    """Which rows are held out; at least one content where there are two."""
+    chosen = np.fromiter((held_out(digest, fraction, seed) for digest in store.digests()), np.bool_, len(store))
+    if chosen.any() and not chosen.all():
+        return chosen
+    # A small file may fall on one side; then one content is held out.
+    least = min(store.digests(), default=b"")
+    return np.fromiter((digest == least for digest in store.digests()), np.bool_, len(store))
 
 
-def _tokenize(examples: list[Example], tokenizer: RowTokenizer, limit: int) -> list[Row]:
-    """Rows that carry loss after truncation; the others teach nothing."""
-    rows = []
-    for start in range(0, len(examples), TOKENIZED_AT_ONCE):
-        rendered = [tokenizer.render(example) for example in examples[start : start + TOKENIZED_AT_ONCE]]
-        for encoded in tokenizer.encode_rendered(rendered, limit):
-            trained = torch.tensor(encoded.trained, dtype=torch.bool)
-            trained[:1] = False  # nothing precedes the first token, so nothing can predict it
-            if trained.any():
-                rows.append(Row(torch.tensor(encoded.ids, dtype=torch.int32), trained))
-    return rows
+def _sequences(side: _Side, config: TrainingConfig) -> Sequences:
+    if not config.data.packing:
+        return one_each(side.store, side.rows)
+    return packed(side.store, side.rows, config.data.max_sequence_length, config.seed)
 
 
-def _packed(rows: list[Row], config: DataConfig) -> tuple[Sequence, ...]:
-    if not config.packing:
-        return tuple((row,) for row in rows)
-    groups = pack([len(row) for row in rows], config.max_sequence_length)
-    return tuple(tuple(rows[index] for index in group) for group in groups)
+def _to_generate(side: _Side, config: TrainingConfig) -> tuple[Example, ...]:
+    """The first held-out examples that ask something; plain text does not. No more of the file is read than that."""
+    examples = read_examples(chunks(side.path), FaultList())
+    asking = takewhile(lambda example: example.format != "text", examples)  # a file has one format
+    return tuple(islice(compress(asking, side.chosen), config.evaluation.generation_examples))
 
 
-def _to_generate(examples: list[Example], config: TrainingConfig) -> tuple[Example, ...]:
-    """The first held-out examples that ask something; plain text does not."""
-    asking = [example for example in examples if example.format != "text"]
-    return tuple(asking[: config.evaluation.generation_examples])
-
-
-def _digest(inputs: Inputs) -> str:
+def _digest(*paths: Path | None) -> str:
     digest = hashlib.sha256()
-    for path in (inputs.training, inputs.validation):
+    for path in paths:
         if path is not None:
-            for chunk in _chunks(path):
+            for chunk in chunks(path):
                 digest.update(chunk)
     return digest.hexdigest()
 
 
-def _warnings(training: int, evaluation: int) -> tuple[str, ...]:
-    dropped = (("training", training), ("held-out", evaluation))
+def _warnings(training: _Side, evaluation: _Side) -> tuple[str, ...]:
+    dropped = (("training", training.read - len(training.rows)), ("held-out", evaluation.read - len(evaluation.rows)))
     reason = "carry no loss after truncation and were left out."
     return tuple(f"{count} {kind} rows {reason}" for kind, count in dropped if count)
 

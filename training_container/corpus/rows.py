@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +31,6 @@ def tokens_in(sequence: Sequence) -> int:
     return sum(len(row) for row in sequence)
 
 
-def targets_in(sequences: list[Sequence]) -> int:
+def targets_in(sequences: Iterable[Sequence]) -> int:
     """Tokens that carry loss."""
     return sum(int(row.trained.sum()) for sequence in sequences for row in sequence)

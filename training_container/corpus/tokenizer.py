@@ -12,14 +12,25 @@ def load_tokenizer(folder: Path) -> RowTokenizer:
     """The base model's tokenizer and chat template.
 
     Raises:
-        TrainingFault: a file is missing or unreadable.
+        TrainingFault: a file is missing.
+        RequestRefused: a file is broken.
+    """
+    tokenizer, config, template = tokenizer_files(folder)
+    return RowTokenizer.from_files(tokenizer, config, template or None)
+
+
+def tokenizer_files(folder: Path) -> tuple[bytes, bytes, bytes]:
+    """tokenizer.json, tokenizer_config.json and chat_template.jinja, the last one empty where there is none.
+
+    Raises:
+        TrainingFault: a file is missing.
     """
     template = folder / "chat_template.jinja"
     try:
-        return RowTokenizer.from_files(
+        return (
             (folder / "tokenizer.json").read_bytes(),
             (folder / "tokenizer_config.json").read_bytes(),
-            template.read_bytes() if template.exists() else None,
+            template.read_bytes() if template.exists() else b"",
         )
     except FileNotFoundError as error:
         raise TrainingFault(

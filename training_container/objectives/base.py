@@ -20,7 +20,7 @@ class Objective(Protocol):
     mean loss, and whose gradients' sum is that of the mean loss.
     """
 
-    def totals(self, model: Any, sequences: list[Sequence], batches: Batches) -> torch.Tensor:
+    def totals(self, model: Any, sequences: Iterable[Sequence], batches: Batches) -> torch.Tensor:
         """What the mean is taken over, and whatever else a micro-batch must know of all others.
 
         A vector in fp64 on the CPU: those of several ranks are added. Most count `sequences` alone; one that asks the

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from training_container.objectives.base import Batches
 class Supervised:
     """Mean cross-entropy of the trained tokens: each token of the global batch has the same weight."""
 
-    def totals(self, model: Any, sequences: list[Sequence], batches: Batches) -> torch.Tensor:
+    def totals(self, model: Any, sequences: Iterable[Sequence], batches: Batches) -> torch.Tensor:
         """How many tokens are trained."""
         return torch.tensor([targets_in(sequences)], dtype=torch.float64)
 
