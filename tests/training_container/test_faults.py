@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from spotune.contracts.training import ExitCode, Failure
+from spotune.contracts.training import CONFIG_VERSION, ExitCode, Failure
 from tests.explained import container_failed, explained
 from tests.training_container.building import chat, failure_of, write_rows
 from training_container import faults
@@ -82,7 +82,7 @@ def broken_config(root: Path) -> None:
 
 
 def newer_config(root: Path) -> None:
-    set_config(root, lambda config: config.update(version=2))
+    set_config(root, lambda config: config.update(version=CONFIG_VERSION + 1))
 
 
 def invalid_config(root: Path) -> None:
@@ -169,7 +169,7 @@ def no_time(root: Path) -> None:
     [
         (no_config, "missing_channel", "channel config", "internal"),
         (broken_config, "config_unreadable", "not JSON", "internal"),
-        (newer_config, "config_version", "version 2", "internal"),
+        (newer_config, "config_version", f"version {CONFIG_VERSION + 1}", "internal"),
         (invalid_config, "config_invalid", "2 faults", "internal"),
         (no_training, "missing_channel", "channel training", "internal"),
         (empty_validation, "missing_channel", "channel validation", "internal"),
