@@ -7,7 +7,7 @@ import sys
 import time
 
 from spotune.contracts.training import ExitCode
-from training_container.faults import failure_of
+from training_container.faults import Stopped, failure_of
 from training_container.folders import Folders, replace_file
 from training_container.inputs import read_inputs
 from training_container.stop import StopRequest
@@ -23,10 +23,13 @@ def main() -> ExitCode:
     stop.listen()
     folders.failure.unlink(missing_ok=True)
     try:
-        inputs = read_inputs(folders)
-        from training_container.job import run  # slow to import: torch comes with it
+        with stop.at_once():
+            inputs = read_inputs(folders)
+            from training_container.job import run  # slow to import: torch comes with it
 
         return run(inputs, stop, started=started)
+    except Stopped:
+        return ExitCode.STOPPED
     except Exception as error:  # the edge of the process: every end has an exit code and a reason
         failure, code = failure_of(error)
         print(failure.model_dump_json(), file=sys.stderr, flush=True)

@@ -3,7 +3,7 @@
 checkpoints/checkpoint-<step>/weights.safetensors   what is trained
                               optimizer.pt          the optimizer's state
                               state.json            where the run was
-                              manifest.json         name, size and sha256 of the three
+                              manifest.json         name, size and sha256 of all of them
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import hashlib
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -30,8 +31,10 @@ from spotune.contracts.checkpoint import (
 from spotune.contracts.training import MANIFEST_NAME, Manifest, ManifestFile
 from training_container.faults import TrainingFault
 from training_container.folders import replace_file, sync
+from training_container.writing import write_file
 
 _PARTIAL = ".partial-"
+_REPLACED = ".replaced-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +55,7 @@ class Checkpoints:
         self._keep = keep
         self.skipped: tuple[str, ...] = ()
         folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob(f"{_PARTIAL}*"):
-            shutil.rmtree(leftover)
+        self._clear_leftovers()
         self._verified = self._verify_all()
 
     def newest(self) -> Checkpoint | None:
@@ -70,26 +72,17 @@ class Checkpoints:
         """True where no checkpoint has a held-out loss as low as this."""
         return all(eval_loss < loss_of(found) for found in self._by_loss())
 
-    def save(self, state: RunState, write: Callable[[Path], None]) -> None:
-        """Keep a checkpoint of `state`; `write` puts the tensors' files into the folder that it is given.
+    def save(self, state: RunState, files: Mapping[str, Any]) -> None:
+        """Keep a checkpoint of `state` and of these files, see `write_file`.
 
         Raises:
             OSError: the disk is full; earlier checkpoints are intact.
         """
         partial = self._folder / f"{_PARTIAL}{state.step}"
-        final = self._folder / f"{CHECKPOINT_PREFIX}{state.step}"
         partial.mkdir()
         try:
-            write(partial)
-            document = StateFile(identity=self._identity, state=state)
-            (partial / STATE_NAME).write_text(document.model_dump_json())
-            manifest = self._manifest(partial, state)
-            replace_file(partial / MANIFEST_NAME, manifest.model_dump_json(indent=1).encode())
-            sync(partial)
-            if final.exists():
-                shutil.rmtree(final)
-            partial.rename(final)
-            sync(self._folder)
+            manifest = self._write(partial, state, files)
+            final = self._put_in_place(partial, state.step)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         others = [found for found in self._verified if found.manifest.step != state.step]
@@ -113,18 +106,31 @@ class Checkpoints:
             remedy="Retry it: the retry starts from the beginning. A job goes on only with what it began with.",
         )
 
+    def _clear_leftovers(self) -> None:
+        """What a killed save left: half a checkpoint, or a whole one that was about to be replaced."""
+        for leftover in self._folder.glob(f"{_PARTIAL}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        for leftover in self._folder.glob(f"{_REPLACED}*"):
+            final = self._folder / f"{CHECKPOINT_PREFIX}{leftover.name.removeprefix(_REPLACED)}"
+            if final.exists():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.rename(final)
+
     def _verify_all(self) -> list[Checkpoint]:
         found = []
         for folder in self._folder.glob(f"{CHECKPOINT_PREFIX}*"):
             try:
-                found.append(Checkpoint(folder, verified_manifest(folder)))
+                found.append(_verified(folder))
             except ValueError as error:
                 self.skipped += (f"{folder.name}: {error}",)
         return sorted(found, key=lambda checkpoint: checkpoint.manifest.step)
 
-    def _manifest(self, folder: Path, state: RunState) -> Manifest:
+    def _write(self, folder: Path, state: RunState, files: Mapping[str, Any]) -> Manifest:
+        document = StateFile(identity=self._identity, state=state)
+        contents = {**files, STATE_NAME: document.model_dump_json().encode()}
         eval_loss = state.eval_loss if state.evaluated_step == state.step else None
-        return Manifest(
+        manifest = Manifest(
             job_id=self._job_id,
             config_sha256=self._identity.sha256,
             step=state.step,
@@ -133,8 +139,22 @@ class Checkpoints:
             train_loss=state.train_loss,
             eval_loss=eval_loss,
             best=eval_loss is not None and self.would_be_best(eval_loss),
-            files=tuple(_described(path) for path in sorted(folder.iterdir())),
+            files=tuple(write_file(folder / name, content) for name, content in sorted(contents.items())),
         )
+        replace_file(folder / MANIFEST_NAME, manifest.model_dump_json(indent=1).encode())
+        sync(folder)
+        return manifest
+
+    def _put_in_place(self, partial: Path, step: int) -> Path:
+        """A kill between any two of these operations leaves a whole checkpoint of the step, old or new."""
+        final, replaced = (self._folder / f"{prefix}{step}" for prefix in (CHECKPOINT_PREFIX, _REPLACED))
+        if final.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+            final.rename(replaced)
+        partial.rename(final)
+        sync(self._folder)
+        shutil.rmtree(replaced, ignore_errors=True)
+        return final
 
     def _prune(self) -> None:
         """Keep the newest ones and the best."""
@@ -168,19 +188,40 @@ def verified_manifest(folder: Path) -> Manifest:
     """
     try:
         manifest = Manifest.model_validate_json((folder / MANIFEST_NAME).read_bytes())
+        for expected in manifest.files:
+            _check_file(folder, expected)
     except FileNotFoundError:
         raise ValueError("it has no manifest, so it was never finished") from None
     except ValidationError as error:
         raise ValueError(f"its manifest does not validate: {error.error_count()} faults") from error
-    for expected in manifest.files:
-        path = folder / expected.name
-        if not path.is_file():
-            raise ValueError(f"{expected.name} is missing")
-        if path.stat().st_size != expected.bytes:
-            raise ValueError(f"{expected.name} has {path.stat().st_size} bytes instead of {expected.bytes}")
-        if _sha256(path) != expected.sha256:
-            raise ValueError(f"{expected.name} has another sha256 than its manifest says")
+    except OSError as error:
+        raise ValueError(f"it cannot be read: {error}") from error
+    if STATE_NAME not in {file.name for file in manifest.files}:
+        raise ValueError(f"its manifest does not name {STATE_NAME}")
     return manifest
+
+
+def _verified(folder: Path) -> Checkpoint:
+    found = Checkpoint(folder, verified_manifest(folder))
+    if folder.name != f"{CHECKPOINT_PREFIX}{found.manifest.step}":
+        raise ValueError(f"its manifest is of step {found.manifest.step}")
+    try:
+        state_of(found)
+    except ValidationError as error:
+        raise ValueError(f"its {STATE_NAME} does not validate: {error.error_count()} faults") from error
+    return found
+
+
+def _check_file(folder: Path, expected: ManifestFile) -> None:
+    path = folder / expected.name
+    if path.parent != folder or path.is_symlink():
+        raise ValueError(f"{expected.name} is not a file of its own")
+    if not path.is_file():
+        raise ValueError(f"{expected.name} is missing")
+    if path.stat().st_size != expected.bytes:
+        raise ValueError(f"{expected.name} has {path.stat().st_size} bytes instead of {expected.bytes}")
+    if _sha256(path) != expected.sha256:
+        raise ValueError(f"{expected.name} has another sha256 than its manifest says")
 
 
 def _state_file(checkpoint: Checkpoint) -> StateFile:
@@ -193,11 +234,6 @@ def _verifies(folder: Path) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _described(path: Path) -> ManifestFile:
-    sync(path)
-    return ManifestFile(name=path.name, bytes=path.stat().st_size, sha256=_sha256(path))
 
 
 def _sha256(path: Path) -> str:

@@ -33,8 +33,11 @@ class TrainingFault(Exception):
         self.remedy = remedy
 
 
-class Stopped(Exception):
-    """The process was asked to end (SIGTERM). Whatever was trained goes into a checkpoint."""
+class Stopped(BaseException):
+    """The process was asked to end (SIGTERM). Whatever was trained goes into a checkpoint.
+
+    No `Exception`: it can come up anywhere in a library, which must not take it for one of its own.
+    """
 
 
 def out_of_memory(evidence: str) -> TrainingFault:

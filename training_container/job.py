@@ -67,24 +67,23 @@ def run(inputs: Inputs, stop: StopRequest, *, clock: Clock = time.monotonic, sta
     Raises:
         TrainingFault: it cannot be carried out.
     """
-    this = _prepare(inputs, stop, clock, clock() if started is None else started)
-    base = None
-    trainer = None
+    reporter = Reporter(inputs.folders, clock, clock() if started is None else started)
     try:
-        base = _base_scores(this)
-        trainer = _make_trainer(this, base.seconds)
+        with stop.at_once():
+            this = _prepare(inputs, stop, reporter, clock)
+            base = _base_scores(this)
+            trainer = _make_trainer(this, base.seconds)
         early = trainer.train()
-        return _finish(this, trainer, base, early)
+        with stop.at_once():
+            return _finish(this, trainer, base, early)
     except Stopped:
-        (trainer or _make_trainer(this, 0.0)).save()
-        this.reporter.phase("stopped")
+        reporter.phase("stopped")
         return ExitCode.STOPPED
 
 
-def _prepare(inputs: Inputs, stop: StopRequest, clock: Clock, started: float) -> Run:
+def _prepare(inputs: Inputs, stop: StopRequest, reporter: Reporter, clock: Clock) -> Run:
     """Load everything; the seed is set before the adapter's weights are drawn."""
     config = inputs.config
-    reporter = Reporter(inputs.folders, clock, started)
     machine = find_machine(config.hardware)
     tokenizer = load_tokenizer(inputs.model)
     corpus = load_corpus(inputs, tokenizer)

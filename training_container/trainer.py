@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from spotune.contracts.checkpoint import RunState
 from spotune.contracts.training import TrainingConfig
@@ -16,10 +15,11 @@ from training_container.checkpoints import Checkpoint, Checkpoints, state_of
 from training_container.corpus import Batch, Corpus, DataOrder, Sequence, split, tokens_in
 from training_container.device import Machine, fitting
 from training_container.evaluation import Evaluator
-from training_container.faults import TrainingFault
+from training_container.faults import Stopped, TrainingFault
 from training_container.model import check_gradients, trainable
 from training_container.objectives import objective_of
 from training_container.progress import Clock, Reporter
+from training_container.saving import Saver
 from training_container.schedule import evaluation_steps, learning_rate, make_optimizer
 from training_container.stop import StopRequest
 
@@ -74,8 +74,9 @@ class Trainer:
         self._optimizer = make_optimizer(list(self._parameters.values()), config.optimization)
         self._scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision == "fp16")
         self._evaluate_at = evaluation_steps(self.order, config.evaluation.evaluations_per_epoch)
-        self._saved: RunState | None = None
-        self._saved_at = clock()
+        self._saver = Saver(checkpoints, clock, config.checkpoint.interval_seconds)
+        self._saved = RunState()
+        self._step_seconds = 0.0
         self._overflows = 0
         self._checked_gradients = False
         self._turned_at = reporter.elapsed
@@ -101,31 +102,44 @@ class Trainer:
         """Train to the end; returns why it ended early, if it did. The last state is saved and evaluated.
 
         Raises:
-            Stopped: the process was asked to stop; the state is not saved yet (`save`).
+            Stopped: the process was asked to stop; the last state is saved.
             TrainingFault: the loss is not finite, or a single sequence does not fit into memory.
+            OSError: the disk is full.
         """
-        self._saved_at = self._clock()
+        self._saver.start()
         self._turned_at = self._reporter.elapsed
+        try:
+            return self._train()
+        except Stopped:
+            self._save(beside=False)
+            raise
+        finally:
+            self._saver.close()
+
+    def _train(self) -> Literal["time"] | None:
         while True:
             self._stop.check()
             finished = self.state.step == self.order.total_steps
             out_of_time = not finished and self._out_of_time()
-            if finished or out_of_time or self.state.step in self._evaluate_at:
-                self._evaluate()
-            if finished or out_of_time or self._save_due():
-                self.save()
-            if finished or out_of_time:
+            ends = finished or out_of_time
+            if ends or self.state.step in self._evaluate_at:
+                self._evaluate(beside=not ends)
+            if ends or self._save_due():
+                self._save(beside=not ends)
+            if ends:
                 return "time" if out_of_time else None
+            self._saver.keep_up(self._step_seconds)
             self._step()
 
-    def save(self) -> None:
-        """Keep a checkpoint of this very state, unless it is kept already."""
+    def _save(self, *, beside: bool) -> None:
+        """Keep a checkpoint of this very state, unless it is kept already or nothing was trained yet."""
         if self.state == self._saved:
+            self._saver.wait()
             return
         state = self.state.with_(loss_scale=self._scaler.state_dict(), peak_memory_bytes=self.peak_memory())
-        self._checkpoints.save(state, self._write)
+        files = {WEIGHTS_NAME: self._parameters, OPTIMIZER_NAME: self._optimizer.state_dict()}
+        self._saver.save(state, files, beside=beside)
         self._saved = self.state
-        self._saved_at = self._clock()
 
     def peak_memory(self) -> int:
         """Bytes at the highest point of all attempts."""
@@ -139,9 +153,10 @@ class Trainer:
         rate = learning_rate(step, self.order.total_steps, self._config.optimization)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        loss, self._micro_batch = fitting(self._micro_batch, lambda size: self._gradients(sequences, size))
+        with self._stop.at_once():
+            loss, self._micro_batch = fitting(self._micro_batch, lambda size: self._gradients(sequences, size))
         self._update(loss)
-        seconds = self._clock() - began
+        self._step_seconds = seconds = self._clock() - began
         tokens = sum(tokens_in(sequence) for sequence in sequences)
         self.state = self.state.with_(
             step=step + 1,
@@ -197,22 +212,25 @@ class Trainer:
         self._scaler.step(self._optimizer)
         self._scaler.update()
 
-    def _evaluate(self) -> None:
+    def _evaluate(self, *, beside: bool) -> None:
         """The held-out loss of this very state, once; a new best one is saved at once."""
         if self.state.evaluated_step == self.state.step:
             return
         self._reporter.phase("evaluating")
-        loss = self._evaluator.loss(self.model)
+        with self._stop.at_once():
+            loss = self._evaluator.loss(self.model)
+        self._saver.wait()
         best = self._checkpoints.would_be_best(loss)
         best_step = self.state.step if best else self.state.best_step
         self.state = self.state.with_(evaluated_step=self.state.step, eval_loss=loss, best_step=best_step)
         if best:
-            self.save()
+            self._save(beside=beside)
         self._reporter.log(step=self.state.step, eval_loss=round(loss, 6))
         self._reporter.phase("training", eval_loss=loss)
 
     def _save_due(self) -> bool:
-        return self._clock() - self._saved_at >= self._config.checkpoint.interval_seconds and self.state.step > 0
+        ends_epoch = self.state.step % self.order.steps_per_epoch == 0
+        return self.state.step > 0 and (ends_epoch or self._saver.due(self._step_seconds))
 
     def _out_of_time(self) -> bool:
         """True where another turn of the loop, as long as the last one, might end after publication has to begin."""
@@ -248,8 +266,3 @@ class Trainer:
             peak_memory_bytes=self.peak_memory(),
             train_seconds=round(state.train_seconds, 3),
         )
-
-    def _write(self, folder: Path) -> None:
-        weights = {name: parameter.detach().cpu().contiguous() for name, parameter in self._parameters.items()}
-        save_file(weights, folder / WEIGHTS_NAME)
-        torch.save(self._optimizer.state_dict(), folder / OPTIMIZER_NAME)

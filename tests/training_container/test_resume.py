@@ -99,14 +99,14 @@ def test_sigterm_ends_with_exit_code_3_and_a_checkpoint_that_a_resume_continues_
     assert report_of(stopped).lost_steps == 0
 
 
-@pytest.mark.parametrize("looks", [1, 3, 6, 20])
+@pytest.mark.parametrize("looks", range(1, 28, 5))
 def test_a_stop_during_evaluation_generation_or_training_loses_nothing(root: Root, train: Train, looks: int) -> None:
     whole, stopped = root("whole"), root("stopped", checkpoint={"interval_seconds": 3600})
     train(whole)
     assert train(stopped, stop=StopAtStep(looks)) == ExitCode.STOPPED
-    assert list((stopped / "checkpoints").glob("checkpoint-*/manifest.json"))
     assert train(stopped) == ExitCode.PUBLISHED
     assert_same(weights(stopped), weights(whole))
+    assert report_of(stopped).lost_steps == 0
 
 
 @pytest.mark.proves(method="qlora", quantization="nf4")
