@@ -27,6 +27,7 @@ from spotune.contracts.events import (
 from spotune.contracts.job import Decision, JobError, JobRecord, ModelReference
 from spotune.contracts.plan import Candidate, MemoryEstimate, Plan, Rung
 from spotune.contracts.request import JobRequest
+from spotune.contracts.scores import Scores
 from spotune.contracts.training import (
     CheckpointConfig,
     DataConfig,
@@ -35,7 +36,6 @@ from spotune.contracts.training import (
     LimitConfig,
     ModelSource,
     OptimizationConfig,
-    Scores,
     TrainingConfig,
     TrainingReport,
 )

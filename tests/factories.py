@@ -9,6 +9,7 @@ from spotune.contracts.history import Actual, FinishedRun, Stay
 from spotune.contracts.job import JobRecord, ModelReference
 from spotune.contracts.plan import Candidate, MemoryEstimate, Plan, Rung
 from spotune.contracts.request import JobRequest
+from spotune.contracts.scores import Scores
 from spotune.contracts.training import (
     AdapterConfig,
     CheckpointConfig,
@@ -17,7 +18,6 @@ from spotune.contracts.training import (
     LimitConfig,
     ModelSource,
     OptimizationConfig,
-    Scores,
     TrainingConfig,
     TrainingReport,
 )

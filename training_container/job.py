@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
 from spotune.contracts.base import Contract
 from spotune.contracts.checkpoint import BASE_SCORES_NAME, Identity
-from spotune.contracts.training import ExitCode, SampleAnswer, Scores, TrainingReport
-from training_container.checkpoints import Checkpoints, loss_of
+from spotune.contracts.training import ExitCode, SampleAnswer, TrainingReport
+from training_container.checkpoints import Checkpoints
 from training_container.corpus import Corpus, load_corpus, load_tokenizer
 from training_container.device import Machine, find_machine
-from training_container.evaluation import Evaluator
+from training_container.evaluation.comparison import Measurement, by_slice, compare, scores
+from training_container.evaluation.evaluator import Evaluator
 from training_container.faults import Stopped
 from training_container.folders import read_if_whole, replace_file
 from training_container.inputs import Inputs
@@ -37,11 +38,10 @@ class _OutOfTime(Exception):
 
 
 class BaseScores(Contract):
-    """`checkpoints/base_scores.json`: the base model's scores and answers, so that they are made once."""
+    """`checkpoints/base_scores.json`: what the base model did on the held-out rows, so that it is measured once."""
 
     identity: str
-    scores: Scores
-    answers: tuple[str, ...]
+    measured: Measurement
     seconds: float
 
 
@@ -114,10 +114,8 @@ def _base_scores(this: Run) -> BaseScores:
     this.reporter.phase("evaluating_base")
     began = this.clock()
     with base_of(this.model):
-        loss = this.evaluator.loss(this.model)
-        answers = this.evaluator.answers(this.model)
-    scores = this.evaluator.scores(loss, answers)
-    made = BaseScores(identity=identity, scores=scores, answers=answers, seconds=this.clock() - began)
+        measured = this.evaluator.measure(this.model)
+    made = BaseScores(identity=identity, measured=measured, seconds=this.clock() - began)
     replace_file(path, made.model_dump_json(indent=1).encode())
     return made
 
@@ -153,18 +151,17 @@ def _finish(this: Run, trainer: Trainer, base: BaseScores, early: Literal["time"
         raise RuntimeError("no checkpoint was evaluated, so there is nothing to publish")
     if best.manifest.step != trainer.state.step:
         trainer.load_weights(best)
-    answers = _answers_in_time(this)
-    tuned = this.evaluator.scores(loss_of(best), answers)
+    tuned = _measure_in_time(this, trainer.measured(best.manifest.step) or this.evaluator.measure_loss(this.model))
     this.stop.check()
     this.reporter.phase("publishing")
-    report = _report(this, trainer, base, tuned, answers).with_(best_step=best.manifest.step, stopped_early=early)
+    report = _report(this, trainer, base.measured, tuned).with_(best_step=best.manifest.step, stopped_early=early)
     publish(this.model, this.inputs.folders.model, base=this.inputs.model, config=this.inputs.config, report=report)
     this.reporter.phase("done")
     return ExitCode.PUBLISHED
 
 
-def _answers_in_time(this: Run) -> tuple[str, ...] | None:
-    """The tuned model's answers; None where the time limit comes first: publication matters more than its score."""
+def _measure_in_time(this: Run, measured: Measurement) -> Measurement:
+    """With answers and choices, but for what the time limit leaves out: publication matters more than a score."""
     limits = this.inputs.config.limits
     latest = limits.max_runtime_seconds - PUBLICATION_SHARE * limits.publication_reserve_seconds
 
@@ -173,27 +170,32 @@ def _answers_in_time(this: Run) -> tuple[str, ...] | None:
         if this.reporter.elapsed > latest:
             raise _OutOfTime
 
+    hurried = this.evaluator.checking(check)
     try:
-        return replace(this.evaluator, check=check).answers(this.model)
+        measured = measured.with_(choices=hurried.choose(this.model))
+        return measured.with_(answers=hurried.answers(this.model))
     except _OutOfTime:
-        return None
+        return measured
 
 
-def _report(
-    this: Run, trainer: Trainer, base: BaseScores, tuned: Scores, answers: tuple[str, ...] | None
-) -> TrainingReport:
+def _report(this: Run, trainer: Trainer, base: Measurement, tuned: Measurement) -> TrainingReport:
     config, corpus, state, history = this.inputs.config, this.corpus, trainer.state, this.reporter.history
     trainable, total = count_parameters(this.model)
     samples = [
         SampleAnswer(prompt=asked.text, reference=asked.reference, base=before, tuned=after)
-        for asked, before, after in zip(this.evaluator.questions, base.answers, answers or (), strict=False)
+        for asked, before, after in zip(this.evaluator.questions, base.answers or (), tuned.answers or (), strict=False)
     ]
-    unscored = () if answers is not None else ("The time limit left no time to score the tuned model's answers.",)
+    held = this.evaluator.held_out
+    slices, left_out = by_slice(held, base, tuned)
+    unscored = ("The time limit left no time to score the tuned model's answers.",) if tuned.answers is None else ()
     return TrainingReport(
         job_id=config.job_id,
         method=config.method,
-        base=base.scores,
-        tuned=tuned,
+        base=scores(held, base),
+        tuned=scores(held, tuned),
+        comparisons=compare(held, base, tuned),
+        slices=slices,
+        slices_left_out=left_out,
         best_step=state.step,
         steps=state.step,
         total_steps=trainer.order.total_steps,

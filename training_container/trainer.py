@@ -14,7 +14,8 @@ from spotune.contracts.training import TrainingConfig
 from training_container.checkpoints import Checkpoint, Checkpoints, state_of
 from training_container.corpus import Batch, Corpus, DataOrder, Sequence, split, tokens_in
 from training_container.device import Machine, fitting
-from training_container.evaluation import Evaluator
+from training_container.evaluation.comparison import Measurement
+from training_container.evaluation.evaluator import Evaluator
 from training_container.faults import Stopped, TrainingFault
 from training_container.model import check_gradients, trainable
 from training_container.objectives import objective_of
@@ -75,6 +76,7 @@ class Trainer:
         self._scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision == "fp16")
         self._evaluate_at = evaluation_steps(self.order, config.evaluation.evaluations_per_epoch)
         self._saver = Saver(checkpoints, clock, config.checkpoint.interval_seconds)
+        self._measured: tuple[int, Measurement] | None = None
         self._saved = RunState()
         self._step_seconds = 0.0
         self._overflows = 0
@@ -130,6 +132,10 @@ class Trainer:
                 return "time" if out_of_time else None
             self._saver.keep_up(self._step_seconds)
             self._step()
+
+    def measured(self, step: int) -> Measurement | None:
+        """The held-out loss at the best step, where this process was there."""
+        return self._measured[1] if self._measured is not None and self._measured[0] == step else None
 
     def _save(self, *, beside: bool) -> None:
         """Keep a checkpoint of this very state, unless it is kept already or nothing was trained yet."""
@@ -218,9 +224,12 @@ class Trainer:
             return
         self._reporter.phase("evaluating")
         with self._stop.at_once():
-            loss = self._evaluator.loss(self.model)
+            measured = self._evaluator.measure_loss(self.model)
+        loss = measured.loss
         self._saver.wait()
         best = self._checkpoints.would_be_best(loss)
+        if best:
+            self._measured = self.state.step, measured
         best_step = self.state.step if best else self.state.best_step
         self.state = self.state.with_(evaluated_step=self.state.step, eval_loss=loss, best_step=best_step)
         if best:

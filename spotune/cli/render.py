@@ -18,7 +18,8 @@ from spotune.contracts.history import FinishedRun
 from spotune.contracts.job import Attempt, ResolvedSetting
 from spotune.contracts.plan import Candidate, Plan, Rung
 from spotune.contracts.receipt import Receipt
-from spotune.contracts.training import Scores, TrainingReport
+from spotune.contracts.scores import Scores
+from spotune.contracts.training import TrainingReport
 
 Row = tuple[str, str]
 

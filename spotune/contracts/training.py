@@ -10,9 +10,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from spotune.contracts.base import Contract, Fraction, Seconds
+from spotune.contracts.base import Contract, Seconds
 from spotune.contracts.plan import Precision, Sharding
 from spotune.contracts.request import GGUFType, LossOn, Method, Objective, Quantization
+from spotune.contracts.scores import Comparison, Scores, SliceScores
 
 CONFIG_NAME = "training.json"
 MANIFEST_NAME = "manifest.json"
@@ -241,15 +242,6 @@ class Manifest(Contract):
     files: tuple[ManifestFile, ...]
 
 
-class Scores(Contract):
-    """One model on the held-out rows."""
-
-    eval_loss: float
-    perplexity: float
-    exact_match: Fraction | None = None
-    """Share of `generated_rows` whose answer equals the reference after trimming; None where none was generated."""
-
-
 class SampleAnswer(Contract):
     """One held-out prompt, answered before and after."""
 
@@ -275,10 +267,16 @@ class TrainingReport(Contract):
     method: Method
     base: Scores
     tuned: Scores
+    comparisons: tuple[Comparison, ...] = ()
+    """Each metric that both have."""
+    slices: tuple[SliceScores, ...] = ()
+    """The largest slices of the held-out rows."""
+    slices_left_out: int = 0
+    """Smaller ones, which are counted only."""
     best_step: int
     steps: int
     total_steps: int
-    stopped_early: Literal["time", "signal"] | None = None
+    stopped_early: Literal["time", "no_improvement", "signal"] | None = None
     epochs: float
     train_rows: int
     eval_rows: int

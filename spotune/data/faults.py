@@ -50,6 +50,8 @@ REMEDIES: dict[str, str] = {
     "empty_content": "Give it some text, or remove the row.",
     "nul_character": "Remove the NUL character (\\u0000).",
     "lone_surrogate": "Write characters beyond U+FFFF as a whole surrogate pair, or as they are.",
+    "slice_too_long": "Name the slice in a few words.",
+    "wrong_choices": "Give `choices` as a list of different strings, one of them the row's own answer.",
     # One chat.
     "not_a_list": 'Give a list of messages: [{"role": "user", "content": "..."}, ...].',
     "too_many_messages": "Split the chat into several rows.",

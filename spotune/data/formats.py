@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from spotune.contracts.dataset import RowFormat
 from spotune.data.chat import read_messages
 from spotune.data.faults import FaultList
+from spotune.data.labels import LABELS, labelled
 from spotune.data.lines import BOM, Line, look_at, read_head, split_lines
 from spotune.data.parsing import Row, clip, parse_line
 from spotune.data.rows import Example, Message
@@ -77,6 +78,9 @@ def _read_row(row: Row, line: Line, faults: FaultList) -> Example | None:
     example = _READERS[row_format](row, line, faults)
     if faults.count > before or example is None:
         return None
+    example = labelled(example, row, line.number, faults)
+    if faults.count > before:
+        return None
     faults.format = faults.format or row_format
     if row_format != faults.format:
         message = f"the row has the {row_format} format; the rows before it have the {faults.format} format"
@@ -101,7 +105,7 @@ def _recognise(row: Row, number: int, faults: FaultList) -> RowFormat | None:
     if missing := sorted(expected - OPTIONAL_FIELDS - row.keys()):
         faults.add(number, missing[0], "missing_field", f"the row has no {' and no '.join(missing)}")
         return None
-    if unknown := [key for key in row if key not in expected]:
+    if unknown := [key for key in row if key not in expected | LABELS]:
         names = ", ".join(clip(key) for key in unknown[:8])
         hint = next((_HINTS[key] for key in unknown if key in _HINTS), "")
         message = f"the {formats[0]} format has no field {names}"

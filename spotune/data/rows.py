@@ -42,6 +42,10 @@ class Example:
     text: str = ""
     size: int = 0
     """Bytes of its line."""
+    slice: str = ""
+    """The part of the data that it counts to in the report; empty for none."""
+    choices: tuple[str, ...] = ()
+    """Answers to choose from in the evaluation, its own among them; empty where it is no multiple choice."""
 
     @property
     def answer(self) -> int:

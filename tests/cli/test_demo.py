@@ -20,7 +20,8 @@ from spotune.cli.memory import MemoryMeter, memory_of
 from spotune.cli.screen import Screen
 from spotune.contracts.api import PlanObject
 from spotune.contracts.errors import Conflict
-from spotune.contracts.training import Progress, Resume, SampleAnswer, Scores
+from spotune.contracts.scores import Scores
+from spotune.contracts.training import Progress, Resume, SampleAnswer
 from spotune.local import processes, stack
 from spotune.service import views
 from tests import factories, tiny_model

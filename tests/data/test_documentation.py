@@ -35,7 +35,7 @@ def test_every_example_of_the_page_is_a_good_row() -> None:
         faults = FaultList()
         assert len(list(read_examples([example.encode()], faults))) == 1
         assert faults.faults == []
-    assert len(examples) == 5
+    assert len(examples) == 6
 
 
 def test_every_rule_has_a_test_that_provokes_it() -> None:

@@ -69,6 +69,14 @@ BAD_LINES: dict[str, tuple[str, str, bytes]] = {
     "empty answer": ("empty_content", "messages[1].content", chat(("user", "a"), ("assistant", " \n"))),
     "empty prompt": ("empty_content", "prompt", b'{"prompt": "", "completion": "b"}'),
     "escaped nul": ("nul_character", "text", rb'{"text": "a\u0000b"}'),
+    "slice of another type": ("not_a_string", "slice", b'{"text": "a", "slice": 3}'),
+    "empty slice": ("empty_content", "slice", b'{"text": "a", "slice": " "}'),
+    "long slice": ("slice_too_long", "slice", b'{"text": "a", "slice": "' + b"a" * 65 + b'"}'),
+    "choices of a text": ("wrong_choices", "choices", b'{"text": "a", "choices": ["a", "b"]}'),
+    "one choice": ("wrong_choices", "choices", b'{"prompt": "a", "completion": "b", "choices": ["b"]}'),
+    "other choices": ("wrong_choices", "choices", b'{"prompt": "a", "completion": "b", "choices": ["c", "d"]}'),
+    "a choice twice": ("wrong_choices", "choices", b'{"prompt": "a", "completion": "b", "choices": ["b", "b"]}'),
+    "a number to choose": ("not_a_string", "choices[1]", b'{"prompt": "a", "completion": "b", "choices": ["b", 2]}'),
     "half a pair": ("lone_surrogate", "text", rb'{"text": "\ud83d"}'),
     "messages as text": ("not_a_list", "messages", b'{"messages": "hello"}'),
     "endless chat": ("too_many_messages", "messages", chat(*[("user", "a"), ("assistant", "b")] * 501)),
@@ -227,7 +235,25 @@ JSON_VALUES = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from(["messages", "prompt", "completion", "text", "input", "x"]), JSON_VALUES))
+KEYS = ["messages", "prompt", "completion", "text", "input", "slice", "choices", "x"]
+
+
+@pytest.mark.parametrize(
+    ("row", "own"),
+    [
+        ({"prompt": "a", "completion": "b"}, "b"),
+        ({"instruction": "a", "output": "b"}, "b"),
+        ({**CHAT, "messages": [*CHAT["messages"], *CHAT["messages"]]}, "Hello."),
+    ],
+    ids=["completion", "instruction", "chat"],
+)
+def test_slice_and_choices_belong_to_a_row_of_any_format(row: dict[str, object], own: str) -> None:
+    examples, faults = read(json.dumps({**row, "slice": " north ", "choices": ["else", own]}).encode())
+    assert faults.faults == []
+    assert (examples[0].slice, examples[0].choices) == ("north", ("else", own))
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), JSON_VALUES))
 def test_any_json_object_is_a_row_or_a_fault(row: dict[str, object]) -> None:
     examples, faults = read(json.dumps(row).encode() + b"\n")
     assert bool(examples) != bool(faults.count)

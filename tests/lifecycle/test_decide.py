@@ -20,7 +20,8 @@ from spotune.contracts.job import JobError, JobRecord, LedgerChange, StartAttemp
 from spotune.contracts.lines import LineChange
 from spotune.contracts.money import STOP_LATENCY
 from spotune.contracts.plan import Fallback
-from spotune.contracts.training import Failure, Scores
+from spotune.contracts.scores import Scores
+from spotune.contracts.training import Failure
 from spotune.lifecycle import decide, open_job, open_prepared
 from tests.factories import NOW, ON_DEMAND_PRICE, job, observed, plan, prepared, report, request
 

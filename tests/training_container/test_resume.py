@@ -201,7 +201,7 @@ def test_the_base_is_scored_once_however_often_the_run_is_resumed(root: Root, tr
     train(folder, stop=StopAtStep(12))
     scores = folder / "checkpoints" / "base_scores.json"
     known = json.loads(scores.read_text())
-    known["scores"]["eval_loss"] = 123.0
+    known["measured"]["loss"] = 123.0
     scores.write_text(json.dumps(known))
     train(folder)
     assert report_of(folder).base.eval_loss == 123.0

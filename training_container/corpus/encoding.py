@@ -54,15 +54,21 @@ def encode_file(path: Path, tokenizer: RowTokenizer, limit: int, writer: StoreWr
 
 def _encode(tokenizer: RowTokenizer, block: list[Example], rendered: list[Rendered], limit: int) -> list[Encoded]:
     encoded = tokenizer.encode_rendered(rendered, limit)
-    return [_row(row, content_hash(example)) for row, example in zip(encoded, block, strict=True)]
+    return [_row(row, example) for row, example in zip(encoded, block, strict=True)]
 
 
-def _row(encoded: EncodedRow, digest: bytes) -> Encoded:
+def _row(encoded: EncodedRow, example: Example) -> Encoded:
     """A row that carries no loss after truncation teaches nothing: of it only the digest is kept."""
     trained = np.array(encoded.trained, dtype=np.bool_)
     trained[:1] = False  # nothing precedes the first token, so nothing can predict it
     kept = len(trained) if trained.any() else 0
-    return Encoded(np.array(encoded.ids[:kept], dtype=np.int32), trained[:kept], digest)
+    return Encoded(
+        np.array(encoded.ids[:kept], dtype=np.int32),
+        trained[:kept],
+        content_hash(example),
+        example.slice,
+        bool(example.choices),
+    )
 
 
 def _faulty(path: Path, faults: FaultList) -> TrainingFault:

@@ -23,6 +23,9 @@ from training_container.corpus.tokenizer import tokenizer_files
 from training_container.faults import TrainingFault
 from training_container.inputs import Inputs
 
+MAX_CHOICE_ROWS = 500
+"""Held-out rows that are scored by their choices; more of them would only narrow the interval."""
+
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
@@ -35,6 +38,8 @@ class Corpus:
     evaluation: Sequences
     examples: tuple[Example, ...]
     """Held-out examples that have a prompt and an answer, in file order, as many as are generated."""
+    choices: tuple[Example, ...]
+    """Held-out examples that have choices, in file order, as many as are scored by them."""
     train_rows: int
     eval_rows: int
     trained_tokens: int
@@ -81,6 +86,7 @@ def load_corpus(inputs: Inputs, tokenizer: RowTokenizer) -> Corpus:
         training=_sequences(training, config),
         evaluation=_sequences(evaluation, config),
         examples=_to_generate(evaluation, config),
+        choices=_to_choose(evaluation),
         train_rows=len(training.rows),
         eval_rows=len(evaluation.rows),
         trained_tokens=int(training.store.targets[training.rows].sum()),
@@ -130,6 +136,14 @@ def _to_generate(side: _Side, config: TrainingConfig) -> tuple[Example, ...]:
     examples = read_examples(chunks(side.path), FaultList())
     asking = takewhile(lambda example: example.format != "text", examples)  # a file has one format
     return tuple(islice(compress(asking, side.chosen), config.evaluation.generation_examples))
+
+
+def _to_choose(side: _Side) -> tuple[Example, ...]:
+    """The first held-out examples that have choices; the file is not read where it has none."""
+    if not side.store.has_choices:
+        return ()
+    held = compress(read_examples(chunks(side.path), FaultList()), side.chosen)
+    return tuple(islice((example for example in held if example.choices), MAX_CHOICE_ROWS))
 
 
 def _digest(*paths: Path | None) -> str:

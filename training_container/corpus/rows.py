@@ -17,6 +17,8 @@ class Row:
 
     ids: torch.Tensor
     trained: torch.Tensor
+    slice: str = ""
+    """The part of the data that it counts to in the report; empty for none."""
 
     def __len__(self) -> int:
         return len(self.ids)

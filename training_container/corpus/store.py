@@ -26,8 +26,12 @@ COLUMNS: dict[str, np.dtype] = {
     "lengths": np.dtype("<i4"),
     "targets": np.dtype("<i4"),
     "digests": np.dtype(f"V{DIGEST_BYTES}"),
+    "slices": np.dtype("<i4"),
 }
-"""`ids` and `trained` have an entry a token; the others one a row: its tokens, its tokens with loss, its content."""
+"""`ids` and `trained` have an entry a token; the others one a row: its tokens, its tokens with loss, its content, and
+the number of its slice's name."""
+MAX_SLICES = 10_000
+"""Different names that a file may have; further ones count as none."""
 
 
 class ColumnFile(Contract):
@@ -41,6 +45,10 @@ class Index(Contract):
     """`index.json`, written last: what does not agree with it is no store."""
 
     columns: dict[str, ColumnFile]
+    slices: tuple[str, ...]
+    """Names of slices; the first is empty, for rows without."""
+    choices: bool
+    """Some row has choices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +62,8 @@ class Encoded:
     trained: NDArray[np.bool_]
     digest: bytes
     """Of the row's content: 16 bytes."""
+    slice: str = ""
+    choices: bool = False
 
 
 class StoreWriter:
@@ -64,6 +74,8 @@ class StoreWriter:
         self._folder = folder
         self._files: dict[str, IO[bytes]] = {name: (folder / name).open("wb") for name in COLUMNS}
         self._hashes = {name: hashlib.sha256() for name in COLUMNS}
+        self._slices = {"": 0}
+        self._choices = False
 
     def add(self, rows: Iterable[Encoded]) -> None:
         """Append these rows."""
@@ -75,6 +87,8 @@ class StoreWriter:
         self._append("lengths", np.array([len(row.ids) for row in listed]))
         self._append("targets", np.array([row.trained.sum() for row in listed]))
         self._append("digests", np.array([row.digest for row in listed], dtype=COLUMNS["digests"]))
+        self._append("slices", np.array([self._slice(row.slice) for row in listed]))
+        self._choices = self._choices or any(row.choices for row in listed)
 
     def close(self) -> None:
         """Finish the columns and write the index."""
@@ -82,7 +96,13 @@ class StoreWriter:
         for name, file in self._files.items():
             columns[name] = ColumnFile(bytes=file.tell(), sha256=self._hashes[name].hexdigest())
             file.close()
-        replace_file(self._folder / INDEX_NAME, Index(columns=columns).model_dump_json().encode())
+        index = Index(columns=columns, slices=tuple(self._slices), choices=self._choices)
+        replace_file(self._folder / INDEX_NAME, index.model_dump_json().encode())
+
+    def _slice(self, name: str) -> int:
+        if name in self._slices:
+            return self._slices[name]
+        return self._slices.setdefault(name, len(self._slices)) if len(self._slices) < MAX_SLICES else 0
 
     def _append(self, column: str, values: NDArray[np.generic]) -> None:
         content = values.astype(COLUMNS[column], copy=False).tobytes()
@@ -93,7 +113,7 @@ class StoreWriter:
 class TokenStore:
     """The rows of a store's folder, in the file's order.
 
-    Memory holds 16 bytes a row. Tokens are read from the file when a row is asked for, not mapped: mapped pages count
+    Memory holds 20 bytes a row. Tokens are read from the file when a row is asked for, not mapped: mapped pages count
     as this process's memory, and a mapped file that is cut short kills the process. Rows may be read by several
     threads, also after the folder was removed.
     """
@@ -103,7 +123,10 @@ class TokenStore:
         Raises:
             ValueError: the folder holds no store, or a damaged one; says what is wrong.
         """
-        _verify(folder)
+        index = _verify(folder)
+        self.has_choices = index.choices
+        self._slice_names = index.slices
+        self._slices = np.fromfile(folder / "slices", COLUMNS["slices"])
         self.lengths = np.fromfile(folder / "lengths", COLUMNS["lengths"])
         self.targets = np.fromfile(folder / "targets", COLUMNS["targets"])
         """Tokens with loss of each row."""
@@ -120,7 +143,8 @@ class TokenStore:
         begin, length = int(self._begins[number]), int(self.lengths[number])
         ids = bytearray(os.pread(self._ids.fileno(), 4 * length, 4 * begin))
         trained = bytearray(os.pread(self._trained.fileno(), length, begin))
-        return Row(torch.frombuffer(ids, dtype=torch.int32), torch.frombuffer(trained, dtype=torch.bool))
+        name = self._slice_names[self._slices[number]]
+        return Row(torch.frombuffer(ids, dtype=torch.int32), torch.frombuffer(trained, dtype=torch.bool), name)
 
     def digests(self) -> Iterable[bytes]:
         """The digest of each row's content, in order."""
@@ -129,7 +153,7 @@ class TokenStore:
                 yield digest
 
 
-def _verify(folder: Path) -> None:
+def _verify(folder: Path) -> Index:
     try:
         index = Index.model_validate_json((folder / INDEX_NAME).read_bytes())
     except FileNotFoundError:
@@ -145,3 +169,4 @@ def _verify(folder: Path) -> None:
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != expected.sha256:
                 raise ValueError(f"{name} has another sha256 than its index says")
+    return index

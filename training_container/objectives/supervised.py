@@ -28,6 +28,14 @@ class Supervised:
         return loss_sum(model, batch) / float(totals[0])
 
 
+def row_losses(model: torch.nn.Module, batch: Batch, sequences: list[Sequence]) -> list[float]:
+    """Each row's summed cross-entropy in nats, line by line; `sequences` are those that the batch was made of."""
+    logits = _target_logits(model, batch)
+    losses = functional.cross_entropy(logits, batch.targets, reduction="none").double().cpu()
+    targets = [int(row.trained.sum()) for sequence in sequences for row in sequence]
+    return [float(part.sum()) for part in torch.split(losses, targets)]
+
+
 def loss_sum(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
     """Sum, not mean, of the cross-entropies of a batch's targets: a scalar in fp32.
 
@@ -35,6 +43,11 @@ def loss_sum(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
     cut into micro-batches. The vocabulary projection runs at `batch.kept` alone. No attention mask is passed: an
     all-ones mask would switch off the separation of packed rows by their positions.
     """
+    return functional.cross_entropy(_target_logits(model, batch), batch.targets, reduction="sum")
+
+
+def _target_logits(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+    """Logits where a target follows, in fp32: (targets, vocabulary)."""
     output = model(
         input_ids=batch.ids,
         position_ids=batch.positions,
@@ -42,7 +55,7 @@ def loss_sum(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         use_cache=False,
         logits_to_keep=batch.kept,
     )
-    logits = output.logits
+    logits: torch.Tensor = output.logits
     if logits.shape[1] != len(batch.kept):  # an architecture that takes no positions answers with all of them
         logits = logits[:, batch.kept]
-    return functional.cross_entropy(logits[batch.chosen].float(), batch.targets, reduction="sum")
+    return logits[batch.chosen].float()

@@ -1,0 +1,54 @@
+"""What a model is worth on the held-out rows, alone, against its base, and for each slice of the rows."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from spotune.contracts.base import Contract, Fraction
+
+Metric = Literal["eval_loss", "exact_match", "rouge_l", "json_valid", "json_keys", "multiple_choice"]
+
+
+class Scores(Contract):
+    """One model on the held-out rows. A share is None where no row was scored by it."""
+
+    eval_loss: float
+    """Mean cross-entropy in nats over the rows' trained tokens."""
+    perplexity: float
+    exact_match: Fraction | None = None
+    """Share of `generated_rows` whose answer equals the reference after trimming; None where none was generated."""
+    rouge_l: Fraction | None = None
+    """Mean ROUGE-L F-measure of the same answers."""
+    json_valid: Fraction | None = None
+    """Of the answers whose reference is a JSON object or array, the share that is one, too."""
+    json_keys: Fraction | None = None
+    """Of the same, the share that has the reference's keys at every depth."""
+    multiple_choice: Fraction | None = None
+    """Of the rows with `choices`, the share whose own answer is the likeliest of them."""
+
+
+class Comparison(Contract):
+    """One metric of the tuned model against the base, on the same rows."""
+
+    metric: Metric
+    rows: int
+    base: float
+    tuned: float
+    difference: float
+    """`tuned` - `base`: below 0 is better for the loss, above 0 for the others."""
+    low: float
+    high: float
+    """95 % interval of the difference by paired bootstrap over the rows."""
+
+    @property
+    def sure(self) -> bool:
+        """True where the interval leaves 0 out."""
+        return self.low > 0 or self.high < 0
+
+
+class SliceScores(Contract):
+    """The rows that carry this `slice`."""
+
+    name: str
+    rows: int
+    comparisons: tuple[Comparison, ...]
