@@ -23,6 +23,7 @@ from training_container.model import adapt, base_of, count_parameters, load_base
 from training_container.progress import Clock, Reporter
 from training_container.publication import publish, versions
 from training_container.stop import StopRequest
+from training_container.trackers.trackers import Trackers
 from training_container.trainer import Trainer
 
 SAMPLES = 5
@@ -56,6 +57,7 @@ class Run:
     evaluator: Evaluator
     checkpoints: Checkpoints
     reporter: Reporter
+    trackers: Trackers
     stop: StopRequest
     identity: Identity
     clock: Clock
@@ -67,21 +69,25 @@ def run(inputs: Inputs, stop: StopRequest, *, clock: Clock = time.monotonic, sta
     Raises:
         TrainingFault: it cannot be carried out.
     """
-    reporter = Reporter(inputs.folders, clock, clock() if started is None else started)
-    try:
-        with stop.at_once():
-            this = _prepare(inputs, stop, reporter, clock)
-            base = _base_scores(this)
-            trainer = _make_trainer(this, base.seconds)
-        early = trainer.train()
-        with stop.at_once():
-            return _finish(this, trainer, base, early)
-    except Stopped:
-        reporter.phase("stopped")
-        return ExitCode.STOPPED
+    with Trackers.of(inputs.config, inputs.folders) as trackers:
+        reporter = Reporter(inputs.folders, clock, clock() if started is None else started, trackers.log)
+        try:
+            with stop.at_once():
+                this = _prepare(inputs, stop, reporter, trackers, clock)
+                base = _base_scores(this)
+                trainer = _make_trainer(this, base.seconds)
+            trackers.open(trainer.state.step)
+            early = trainer.train()
+            with stop.at_once():
+                report = _finish(this, trainer, base, early)
+        except Stopped:
+            reporter.phase("stopped")
+            return ExitCode.STOPPED
+        trackers.publish(report)
+        return ExitCode.PUBLISHED
 
 
-def _prepare(inputs: Inputs, stop: StopRequest, reporter: Reporter, clock: Clock) -> Run:
+def _prepare(inputs: Inputs, stop: StopRequest, reporter: Reporter, trackers: Trackers, clock: Clock) -> Run:
     """Load everything; the seed is set before the adapter's weights are drawn."""
     config = inputs.config
     machine = find_machine(config.hardware)
@@ -101,7 +107,7 @@ def _prepare(inputs: Inputs, stop: StopRequest, reporter: Reporter, clock: Clock
         lines=machine.micro_batch(config.hardware.micro_batch_size, config.data.max_sequence_length),
         check=stop.check,
     )
-    return Run(inputs, machine, corpus, model, evaluator, checkpoints, reporter, stop, identity, clock)
+    return Run(inputs, machine, corpus, model, evaluator, checkpoints, reporter, trackers, stop, identity, clock)
 
 
 def _base_scores(this: Run) -> BaseScores:
@@ -143,8 +149,8 @@ def _make_trainer(this: Run, scoring_seconds: float) -> Trainer:
     return trainer
 
 
-def _finish(this: Run, trainer: Trainer, base: BaseScores, early: Literal["time"] | None) -> ExitCode:
-    """Score the best weights and publish them."""
+def _finish(this: Run, trainer: Trainer, base: BaseScores, early: Literal["time"] | None) -> TrainingReport:
+    """Score the best weights and publish them; returns what the report says."""
     this.reporter.phase("evaluating")
     best = this.checkpoints.best()
     if best is None:
@@ -157,7 +163,7 @@ def _finish(this: Run, trainer: Trainer, base: BaseScores, early: Literal["time"
     report = _report(this, trainer, base.measured, tuned).with_(best_step=best.manifest.step, stopped_early=early)
     publish(this.model, this.inputs.folders.model, base=this.inputs.model, config=this.inputs.config, report=report)
     this.reporter.phase("done")
-    return ExitCode.PUBLISHED
+    return report
 
 
 def _measure_in_time(this: Run, measured: Measurement) -> Measurement:
@@ -219,5 +225,5 @@ def _report(this: Run, trainer: Trainer, base: Measurement, tuned: Measurement) 
         samples=tuple(samples[:SAMPLES]),
         data_sha256=corpus.sha256,
         versions=versions(),
-        warnings=(*corpus.warnings, *this.machine.warnings, *unscored),
+        warnings=(*corpus.warnings, *this.machine.warnings, *unscored, *this.trackers.settle()),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from spotune.contracts.base import Contract
 from spotune.contracts.checkpoint import HISTORY_NAME
@@ -20,6 +20,9 @@ CARRIED_OVER = ("step", "total_steps", "epoch", "loss", "eval_loss", "train_seco
 
 Clock = Callable[[], float]
 """Seconds that never go backwards."""
+
+Listener = Callable[[int, Mapping[str, float]], None]
+"""Hears each line that is logged: its step, and its values by name."""
 
 
 class History(Contract):
@@ -40,10 +43,13 @@ class Reporter:
     `before` is the progress of the process before this one, None where this is the first.
     """
 
-    def __init__(self, folders: Folders, clock: Clock, started: float) -> None:
+    def __init__(
+        self, folders: Folders, clock: Clock, started: float, listener: Listener = lambda step, values: None
+    ) -> None:
         self._folders = folders
         self._clock = clock
         self._started = started
+        self._listener = listener
         self._written_at = float("-inf")
         self.loading_seconds = 0.0
         self.before = read_if_whole(Progress, folders.progress)
@@ -72,9 +78,10 @@ class Reporter:
             replace_file(self._folders.progress, stamped.model_dump_json().encode())
             self._written_at = now
 
-    def log(self, **values: object) -> None:
+    def log(self, *, step: int, **values: float) -> None:
         """One JSON line on stdout, as METRIC_DEFINITIONS expects it."""
-        print(json.dumps(values), flush=True)
+        print(json.dumps({"step": step, **values}), flush=True)
+        self._listener(step, values)
 
     def resumed(self, step: int, train_seconds: float, skipped: tuple[str, ...]) -> None:
         """Note that this process goes on at `step`, and what the process before it had done beyond that.

@@ -180,6 +180,8 @@ class TrainingConfig(Contract):
 
     version: Literal[2] = 2
     job_id: str
+    retry_of: str | None = None
+    """The job that this one does again."""
     seed: int
     model: ModelSource
     method: Method

@@ -14,7 +14,7 @@ WRITTEN = Identity.of(config(), DATA)
 
 
 def test_every_field_of_the_config_is_either_what_is_learnt_or_may_change() -> None:
-    free = {"job_id", "hardware", "checkpoint", "limits", "evaluation", "outputs", "trackers"}
+    free = {"job_id", "retry_of", "hardware", "checkpoint", "limits", "evaluation", "outputs", "trackers"}
     assert set(TrainingConfig.model_fields) == RESUME_FIELDS | free
     changed = config(
         job_id="ftjob-other",

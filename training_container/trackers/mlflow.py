@@ -1,0 +1,115 @@
+"""MLflow: any server by its address, SageMaker's managed one by its ARN (through the plugin sagemaker-mlflow)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from itertools import islice
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run
+from mlflow.exceptions import MlflowException
+
+from spotune.contracts.training import TrackerConfig
+from training_container.trackers.tracker import Ending, Point, RunFacts, TrackerUnusable
+
+METRICS_A_CALL, PARAMETERS_A_CALL = 1000, 100
+"""Limits of MLflow's log-batch."""
+
+PARAMETER_CHARACTERS = 500
+"""What every version of the server takes."""
+
+STATUS = {"published": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
+PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+"""The sender tries again by itself."""
+
+
+class MLflowRun:
+    """Fulfils `Tracker`. The run is found again by the tag that holds the job's id.
+
+    MLflow keeps every point it is sent, so steps that the server has are not sent again.
+    """
+
+    def __init__(self, config: TrackerConfig, secret: str | None, facts: RunFacts) -> None:
+        if config.server is None:
+            raise TrackerUnusable("the config names no tracking server")
+        os.environ.update(PATIENCE | _credentials(secret))
+        self._client = MlflowClient(tracking_uri=config.server)
+        experiment = self._experiment(config.project or "spotune")
+        found = self._find(experiment, facts)
+        self._run = found or self._create(experiment, config, facts)
+        self._id = self._run.info.run_id
+        self._reached = {name: self._last_step(name) for name in self._run.data.metrics} if found else {}
+        if found:
+            self._client.update_run(self._id, status="RUNNING")
+        self._describe(facts)
+
+    def log(self, points: Sequence[Point]) -> None:
+        """See `Tracker`."""
+        metrics = iter(
+            Metric(name, value, round(point.at * 1000), point.step)
+            for point in points
+            for name, value in point.values.items()
+            if point.step > self._reached.get(name, -1)
+        )
+        while batch := list(islice(metrics, METRICS_A_CALL)):
+            self._client.log_batch(self._id, metrics=batch)
+            self._reached |= {metric.key: metric.step for metric in batch}
+
+    def finish(self, ending: Ending) -> None:
+        """See `Tracker`."""
+        for name, value in ending.scores.items():
+            self._client.log_metric(self._id, name, value)
+        self._client.set_terminated(self._id, status=STATUS[ending.how])
+        for path in ending.files:
+            self._client.log_artifact(self._id, str(path))
+
+    def _experiment(self, name: str) -> str:
+        """Its id; another run may make it at the same time."""
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                return str(self._client.create_experiment(name))
+            except MlflowException:
+                found = self._client.get_experiment_by_name(name)
+                if found is None:
+                    raise
+        return str(found.experiment_id)
+
+    def _find(self, experiment: str, facts: RunFacts) -> Run | None:
+        """This job's run; the first of two where an answer to its making was lost."""
+        mine = f"tags.`spotune.job_id` = '{facts.config.job_id}'"
+        runs = self._client.search_runs([experiment], mine, max_results=1, order_by=["attributes.start_time ASC"])
+        return runs[0] if runs else None
+
+    def _create(self, experiment: str, config: TrackerConfig, facts: RunFacts) -> Run:
+        tags = facts.tags | dict.fromkeys(config.tags, "")
+        return self._client.create_run(experiment, run_name=config.name or facts.config.job_id, tags=tags)
+
+    def _describe(self, facts: RunFacts) -> None:
+        """Parameters can be set once: those that are there already stay, such as an earlier process's time limit."""
+        parameters = iter(
+            Param(name, str(value)[:PARAMETER_CHARACTERS])
+            for name, value in facts.parameters.items()
+            if name not in self._run.data.params
+        )
+        while batch := list(islice(parameters, PARAMETERS_A_CALL)):
+            self._client.log_batch(self._id, params=batch)
+
+    def _last_step(self, metric: str) -> int:
+        return max((point.step for point in self._client.get_metric_history(self._id, metric)), default=-1)
+
+
+def _credentials(secret: str | None) -> dict[str, str]:
+    """A token, or a JSON object with `username` and `password`; MLflow reads either from the environment."""
+    if secret is None:
+        return {}
+    if secret.startswith("{"):
+        pair = json.loads(secret)
+        return {"MLFLOW_TRACKING_USERNAME": pair["username"], "MLFLOW_TRACKING_PASSWORD": pair["password"]}
+    return {"MLFLOW_TRACKING_TOKEN": secret}
