@@ -31,7 +31,10 @@ from spotune.planner import known_config, read_architecture
 from spotune.planner.settings import choose_optimizer
 from training_container.corpus import Batch, Row, collate
 from training_container.device import Machine, find_machine
-from training_container.model import adapt, check_gradients, load_base, target_modules, trainable
+from training_container.loading import load_base
+from training_container.methods import adapt
+from training_container.methods.targets import target_modules
+from training_container.model import check_gradients, trainable
 from training_container.objectives.supervised import loss_sum
 from training_container.schedule import make_optimizer
 

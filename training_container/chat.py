@@ -33,7 +33,7 @@ class Chat:
     """A conversation with a model on this machine, answered greedily."""
 
     def __init__(self, model: Path, adapter: Path | None, *, system: str | None = None) -> None:
-        """`adapter` is a published folder: a LoRA adapter, or a whole model, which then takes the base's place."""
+        """`adapter` is a published folder: an adapter, or a whole model, which then takes the base's place."""
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils import logging
 
@@ -43,16 +43,16 @@ class Chat:
         logging.disable_progress_bar()
         hardware = HardwareConfig(micro_batch_size=1, gradient_checkpointing=False)
         self._machine = find_machine(hardware)
-        is_lora = adapter is not None and (adapter / "adapter_config.json").exists()
-        weights = model if adapter is None or is_lora else adapter
+        beside = adapter is not None and (adapter / "adapter_config.json").exists()
+        weights = model if adapter is None or beside else adapter
         self._tokenizer = AutoTokenizer.from_pretrained(weights, local_files_only=True)
         self._model: Any = AutoModelForCausalLM.from_pretrained(
             weights, dtype=self._machine.dtype, local_files_only=True, use_safetensors=True
         ).to(self._machine.device)
-        if is_lora:
-            from peft import PeftModel
+        if adapter is not None and beside:
+            from training_container.methods import load_adapter
 
-            self._model = PeftModel.from_pretrained(self._model, adapter)
+            self._model = load_adapter(self._model, adapter)
         self._model.eval()
         self._messages = [{"role": "system", "content": system}] if system else []
 

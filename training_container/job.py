@@ -19,7 +19,9 @@ from training_container.evaluation.evaluator import Evaluator
 from training_container.faults import Stopped
 from training_container.folders import read_if_whole, replace_file
 from training_container.inputs import Inputs
-from training_container.model import adapt, base_of, count_parameters, load_base
+from training_container.loading import load_base
+from training_container.methods import adapt, base_of
+from training_container.model import count_parameters
 from training_container.progress import Clock, Reporter
 from training_container.publication import publish, versions
 from training_container.stop import StopRequest

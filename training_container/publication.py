@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from spotune.contracts.training import REPORT_NAME, TrainingConfig, TrainingReport
 from training_container.folders import replace_file
+from training_container.methods import has_adapter, save_adapter
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
 CARD_NAME = "README.md"
@@ -25,8 +26,7 @@ def publish(model: Any, folder: Path, *, base: Path, config: TrainingConfig, rep
         OSError: the disk is full.
     """
     _empty(folder)
-    dtype = None if config.adapter else _stored_dtype(base)
-    weights = _save_weights(model, folder, dtype)
+    weights = _save_weights(model, folder, base, config)
     check_published(folder, weights)
     for name in TOKENIZER_FILES:
         if (base / name).exists():
@@ -114,16 +114,13 @@ def _empty(folder: Path) -> None:
             path.unlink()
 
 
-def _save_weights(model: Any, folder: Path, dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
+def _save_weights(model: Any, folder: Path, base: Path, config: TrainingConfig) -> dict[str, torch.Tensor]:
     """Save and return what must be found in the files."""
-    if dtype is None:
-        from peft import get_peft_model_state_dict
-
-        model.save_pretrained(folder, save_embedding_layers=False)
+    if has_adapter(config.method):
+        weights = save_adapter(model, folder, config)
         (folder / CARD_NAME).unlink(missing_ok=True)
-        weights = get_peft_model_state_dict(model, save_embedding_layers=False)
     else:
-        model.to(dtype)
+        model.to(_stored_dtype(base))
         model.save_pretrained(folder)
         weights = model.state_dict()
     # Tied weights stay tied on their way to the CPU, so that one stored name stands for both.

@@ -17,7 +17,7 @@ from training_container.device import Machine, fitting
 from training_container.evaluation.comparison import Measurement
 from training_container.evaluation.evaluator import Evaluator
 from training_container.faults import Stopped, TrainingFault
-from training_container.model import check_gradients, trainable
+from training_container.model import carried, check_gradients, trainable
 from training_container.objectives import objective_of
 from training_container.progress import Clock, Reporter
 from training_container.saving import Saver
@@ -97,8 +97,8 @@ class Trainer:
         """Put a checkpoint's weights into the model."""
         saved = load_file(checkpoint.folder / WEIGHTS_NAME)
         with torch.no_grad():
-            for name, parameter in self._parameters.items():
-                parameter.copy_(saved[name])
+            for name, tensor in carried(self.model).items():
+                tensor.copy_(saved[name])
 
     def train(self) -> Literal["time"] | None:
         """Train to the end; returns why it ended early, if it did. The last state is saved and evaluated.
@@ -143,7 +143,7 @@ class Trainer:
             self._saver.wait()
             return
         state = self.state.with_(loss_scale=self._scaler.state_dict(), peak_memory_bytes=self.peak_memory())
-        files = {WEIGHTS_NAME: self._parameters, OPTIMIZER_NAME: self._optimizer.state_dict()}
+        files = {WEIGHTS_NAME: carried(self.model), OPTIMIZER_NAME: self._optimizer.state_dict()}
         self._saver.save(state, files, beside=beside)
         self._saved = self.state
 

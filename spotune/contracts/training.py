@@ -6,7 +6,7 @@ The folders are SageMaker's own under `/opt/ml` (`SPOTUNE_ML_ROOT` elsewhere): s
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -21,7 +21,7 @@ PROGRESS_NAME = "progress.json"
 REPORT_NAME = "report.json"
 CONFIG_VERSION = 2
 
-TRAINED_METHODS: frozenset[Method] = frozenset({"full", "lora", "qlora"})
+TRAINED_METHODS: frozenset[Method] = frozenset(get_args(Method))
 """What the container trains at present; the planner refuses the other methods by name."""
 
 TRAINED_SHARDINGS: frozenset[Sharding] = frozenset({"none"})
@@ -30,7 +30,6 @@ TRAINED_SHARDINGS: frozenset[Sharding] = frozenset({"none"})
 NOT_CARRIED_OUT: frozenset[str] = frozenset(
     {
         "method.type",
-        "adapter.quantization",
         "training.loss_on",
         "training.evaluations_per_epoch",
         "training.early_stopping_patience",

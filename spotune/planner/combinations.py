@@ -26,8 +26,8 @@ METHOD_FIELDS: dict[Method, frozenset[str]] = {
     "bottleneck": frozenset({"rank"}),
 }
 """Of `adapter`, what each method has use for."""
-UNQUANTIZED = frozenset[Method]({"full", "freeze", "pissa"})
-"""The first two train the weights that would be quantized; PiSSA takes its adapter out of them."""
+UNQUANTIZED = frozenset[Method]({"full", "freeze"})
+"""They train the weights that would be quantized."""
 UNMERGED = frozenset[Method]({"prefix", "prompt", "bottleneck"})
 """What these add is no sum with a weight."""
 
@@ -41,6 +41,7 @@ def check_combinations(request: JobRequest, trainer: Trainer) -> None:
     _check_trained(request, trainer)
     _check_carried_out(request, trainer)
     _check_quantization(request)
+    _check_checkpointing(request)
     _check_adapter_fields(request)
     _check_outputs(request)
     _check_loss_on(request)
@@ -94,6 +95,16 @@ def _check_quantization(request: JobRequest) -> None:
             code="conflicting_settings",
             param="adapter.quantization",
             remedy="Leave it out, or take qlora.",
+        )
+
+
+def _check_checkpointing(request: JobRequest) -> None:
+    if request.adapter.type == "prefix" and request.training.gradient_checkpointing is True:
+        raise RequestRefused(
+            "adapter.type prefix lies in attention's memory, which gradient checkpointing drops.",
+            code="conflicting_settings",
+            param="training.gradient_checkpointing",
+            remedy="Leave it out, or take another method.",
         )
 
 

@@ -81,7 +81,6 @@ def settle(
     )
     epochs = _epochs(request, volume, notes)
     batch = _batch_size(request, volume, notes)
-    checkpointing = request.training.gradient_checkpointing
     return Settings(
         sequence_length=length,
         epochs=epochs,
@@ -90,7 +89,7 @@ def settle(
         target_modules=_target_modules(request, architecture, notes),
         methods=_methods(request),
         packing=packing,
-        checkpointing=CHECKPOINTING if checkpointing == "auto" else (checkpointing,),
+        checkpointing=_checkpointing(request),
         volume=volume,
         resolved=tuple(notes.resolved),
         warnings=tuple(notes.warnings),
@@ -143,6 +142,14 @@ def _methods(request: JobRequest) -> tuple[Method, ...]:
             return ("qlora",)
         case method, _:
             return (method,)
+
+
+def _checkpointing(request: JobRequest) -> tuple[bool, ...]:
+    """What the search may choose between. A prefix lies where checkpointing drops it, so that it has none."""
+    asked = request.training.gradient_checkpointing
+    if asked == "auto":
+        return (False,) if request.adapter.type == "prefix" else CHECKPOINTING
+    return (asked,)
 
 
 def _packing(request: JobRequest, notes: _Notes) -> bool:

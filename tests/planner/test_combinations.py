@@ -48,7 +48,7 @@ def test_qlora_over_weights_that_are_not_quantized_is_refused():
     assert (refused.code, refused.param) == ("conflicting_settings", "adapter.quantization")
 
 
-@pytest.mark.parametrize("method", ["full", "freeze", "pissa"])
+@pytest.mark.parametrize("method", ["full", "freeze"])
 @pytest.mark.parametrize("quantization", ["nf4", "fp4", "int8"])
 def test_what_trains_the_weights_themselves_takes_no_quantization(method, quantization):
     refused = refusal(adapter={"type": method, "quantization": quantization})

@@ -21,7 +21,9 @@ from training_container.device import evaluating, find_machine, fitting
 from training_container.faults import TrainingFault
 from training_container.folders import Folders
 from training_container.inputs import read_inputs
-from training_container.model import adapt, check_gradients, load_base
+from training_container.loading import load_base
+from training_container.methods import adapt
+from training_container.model import check_gradients
 from training_container.objectives.supervised import loss_sum
 from training_container.publication import check_published
 
