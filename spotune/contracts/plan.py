@@ -13,6 +13,17 @@ Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit"]
 Attention = Literal["sdpa", "eager"]
 
 
+class HardwareConfig(Contract):
+    """The plan's fit to the GPU, a part of the container's config. It keeps the global batch whatever it finds."""
+
+    precision: Precision | Literal["auto"] = "auto"
+    sharding: Sharding = "none"
+    offload: bool = False
+    """Under ZeRO: optimizer states, and under ZeRO-3 and FSDP parameters too, live in host memory."""
+    micro_batch_size: int
+    gradient_checkpointing: bool
+
+
 class MemoryEstimate(Contract):
     """Bytes on one GPU. `parts` sums to `mid`; `p95` is what must fit into `usable`."""
 
@@ -108,6 +119,8 @@ class Rung(Contract):
     """Of each type on demand: what SageMaker's billable seconds are multiplied by, on spot too."""
     patience: Seconds
     """How long to wait for capacity before the next rung."""
+    hardware: HardwareConfig | None = None
+    """Of each of its types; None in plans of earlier versions, whose config has it."""
 
     @property
     def price(self) -> MicroUSD:

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field
 
 from spotune.contracts.base import Contract, Seconds
+from spotune.contracts.plan import HardwareConfig as HardwareConfig
 from spotune.contracts.plan import Precision, Sharding
 from spotune.contracts.request import GGUFType, LossOn, Method, Objective, Quantization
 from spotune.contracts.scores import Comparison, Scores, SliceScores
@@ -111,17 +112,6 @@ class OptimizationConfig(Contract):
     weight_decay: float
     max_gradient_norm: float = 1.0
     optimizer: Literal["adamw", "paged_adamw_8bit"]
-
-
-class HardwareConfig(Contract):
-    """The plan's fit to the GPU. The container keeps the global batch whatever it finds."""
-
-    precision: Precision | Literal["auto"] = "auto"
-    sharding: Sharding = "none"
-    offload: bool = False
-    """Under ZeRO: optimizer states, and under ZeRO-3 and FSDP parameters too, live in host memory."""
-    micro_batch_size: int
-    gradient_checkpointing: bool
 
 
 class CheckpointConfig(Contract):

@@ -9,7 +9,6 @@ from spotune.contracts.training import (
     CheckpointConfig,
     DataConfig,
     EvaluationConfig,
-    HardwareConfig,
     LimitConfig,
     ModelSource,
     ObjectiveConfig,
@@ -18,10 +17,10 @@ from spotune.contracts.training import (
     TrainingConfig,
 )
 from spotune.planner.architecture import Architecture
+from spotune.planner.ladder import hardware_of
 from spotune.planner.learning_rates import choose_learning_rate
 from spotune.planner.options import Option
 from spotune.planner.settings import Settings
-from spotune.planner.workload import Layout
 
 DEFAULT_BETA = 0.1
 """As in the papers of DPO and KTO; of ORPO its weight of the odds ratio."""
@@ -60,7 +59,7 @@ def configure(
             weight_decay=training.weight_decay,
             optimizer=work.optimizer,
         ),
-        hardware=_hardware(chosen.fit.layout),
+        hardware=hardware_of([chosen]),
         checkpoint=CheckpointConfig(interval_seconds=chosen.save_interval),
         limits=LimitConfig(
             max_runtime_seconds=max_runtime,
@@ -100,15 +99,6 @@ def _objective(request: JobRequest) -> ObjectiveConfig:
         type=request.objective,
         beta=DEFAULT_BETA if beta == "auto" else beta,
         loss_on=request.training.loss_on,
-    )
-
-
-def _hardware(layout: Layout) -> HardwareConfig:
-    return HardwareConfig(
-        sharding=layout.sharding,
-        offload=layout.offload,
-        micro_batch_size=layout.micro_batch,
-        gradient_checkpointing=layout.checkpointing,
     )
 
 

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 
 from spotune.contracts.base import Timestamp
 from spotune.contracts.deadlines import last_safe_moment, patience
-from spotune.contracts.plan import Fallback, Rung
+from spotune.contracts.plan import Fallback, HardwareConfig, Rung
+from spotune.planner.layouts import micro_batches
 from spotune.planner.limits import Limits
 from spotune.planner.options import Option
+from spotune.planner.workload import REPLICATED
 
 SPOT_RUNGS = 3
 ON_DEMAND_TYPES = 5
@@ -31,8 +33,9 @@ def build_ladder(chosen: Option, feasible: Sequence[Option], limits: Limits) -> 
 
     Args:
         chosen: the first rung's.
-        feasible: options within every constraint, cheapest first. Those of another region, method, sharding or
-            number of machines are left out: one config and one set of checkpoints serve all rungs.
+        feasible: options within every constraint, cheapest first. Those that cannot go on from the chosen one's
+            checkpoints are left out: another region, method, or way to share out the optimizer's state. Where each GPU
+            has all of it, any number of them goes on.
     """
     same = [option for option in feasible if _continues(option, chosen)]
     on_demand = _on_demand(chosen, same)
@@ -58,21 +61,38 @@ def state_fallback(chosen: Option, feasible: Sequence[Option], limits: Limits, n
 
 
 def _continues(option: Option, chosen: Option) -> bool:
-    one, other = option.fit, chosen.fit
-    return (
-        (option.region, option.count) == (chosen.region, chosen.count)
-        and (one.layout.gpus > 1) == (other.layout.gpus > 1)
-        and one.work.method == other.work.method
-        and (one.layout.sharding, one.layout.offload) == (other.layout.sharding, other.layout.offload)
+    one, other = option.fit.layout, chosen.fit.layout
+    if (option.region, option.fit.work.method) != (chosen.region, chosen.fit.work.method):
+        return False
+    if {one.sharding, other.sharding} <= REPLICATED:
+        return True
+    return (one.sharding, one.offload, one.gpus) == (other.sharding, other.offload, other.gpus)
+
+
+def hardware_of(options: Sequence[Option]) -> HardwareConfig:
+    """What all of these can run with, whichever SageMaker takes: the smallest fit, shared out evenly by each."""
+    layouts = [option.fit.layout for option in options]
+    smallest, batch = min(layout.micro_batch for layout in layouts), options[0].fit.work.global_batch
+    even = [set(micro_batches(batch, layout.gpus)) for layout in layouts]
+    largest = max(layouts, key=lambda layout: layout.gpus)
+    return HardwareConfig(
+        sharding=largest.sharding,
+        offload=largest.offload,
+        micro_batch_size=max(size for size in set.intersection(*even) if size <= smallest),
+        gradient_checkpointing=any(layout.checkpointing for layout in layouts),
     )
 
 
 def _on_demand(chosen: Option, same: Sequence[Option]) -> list[Option]:
-    """The on-demand rung's types, in order of preference: the chosen first, none much dearer than the first."""
+    """The on-demand rung's types, in order of preference: the chosen first, none much dearer, as many of each."""
     options = [option for option in same if option.market == "on_demand"]
     if chosen.market == "on_demand":
         options = [chosen, *(option for option in options if option != chosen)]
-    return [option for option in options if option.price <= options[0].price * DEAREST_ON_DEMAND][:ON_DEMAND_TYPES]
+    best: dict[str, Option] = {}
+    for option in options:
+        if option.count == options[0].count and option.price <= options[0].price * DEAREST_ON_DEMAND:
+            best.setdefault(option.spec.instance_type, option)
+    return list(best.values())[:ON_DEMAND_TYPES]
 
 
 def _waits(rungs: int, on_demand: Sequence[Option], limits: Limits) -> list[int]:
@@ -104,6 +124,7 @@ def _spot_rungs(options: Sequence[Option], waits: Sequence[int]) -> tuple[Rung, 
             prices=(option.price,),
             on_demand_prices=(option.ceiling_price,),
             patience=wait,
+            hardware=hardware_of([option]),
         )
         for option, wait in zip(options, waits, strict=True)
     )
@@ -117,6 +138,7 @@ def _on_demand_rung(options: Sequence[Option], hours: float | None) -> Rung:
         prices=tuple(option.price for option in options),
         on_demand_prices=tuple(option.price for option in options),
         patience=_last_patience(hours),
+        hardware=hardware_of(options),
     )
 
 

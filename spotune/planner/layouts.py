@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
-from spotune.contracts.plan import Sharding
+from spotune.contracts.plan import Optimizer, Sharding
 from spotune.contracts.request import Method
 from spotune.contracts.training import NOT_CARRIED_OUT, TRAINED_METHODS, TRAINED_SHARDINGS
 from spotune.planner.catalog import InstanceSpec
 from spotune.planner.corrections import UNCORRECTED, Corrector
 from spotune.planner.memory import Memory, estimate_memory, host_bytes
 from spotune.planner.throughput import Speed, estimate_speed
-from spotune.planner.workload import Layout, Workload
+from spotune.planner.workload import REPLICATED, Layout, Workload
 
 HOST_COUNTS = (1, 2, 4, 8)
 SLOWEST_NETWORK = 12.5e9
@@ -24,6 +24,8 @@ SPEED_TOLERANCE = 0.02
 HOST_MEMORY_SHARE = 0.85
 """Of a machine's memory, what offloading may take."""
 
+SHARED_OPTIMIZER: Optimizer = "adamw"
+"""What is taken where GPUs share out its states."""
 SPREADS: tuple[tuple[Sharding, bool], ...] = (
     ("none", False),
     ("ddp", False),
@@ -114,14 +116,16 @@ class Layouts:
     def nearest(self) -> Fit:
         """The layout that needs the least memory, fitting or not."""
         fits = (
-            self._fit(work, 1, True in self.checkpointing, spread) for work in self.works for spread in self._spreads()
+            self._fit(work, 1, True in self.checkpointing, spread)
+            for work in self.works
+            for spread in self._spreads(work)
         )
         return min(fits, key=lambda fit: fit.memory.p95)
 
     def _fastest(self, work: Workload) -> Timed | None:
         """More sharding, and offloading, are looked at only while room is what holds the step back."""
         found: list[Timed] = []
-        for spread in self._spreads():
+        for spread in self._spreads(work):
             largest = [self._largest(work, checkpointing, spread) for checkpointing in self.checkpointing]
             found += [timed for timed in largest if timed is not None]
             if self._unbounded(work, largest):
@@ -130,8 +134,11 @@ class Layouts:
             return None
         return self._least_memory(found)
 
-    def _spreads(self) -> Iterator[tuple[Sharding, bool]]:
+    def _spreads(self, work: Workload) -> Iterator[tuple[Sharding, bool]]:
+        shares_states = work.optimizer_open or work.optimizer == SHARED_OPTIMIZER
         for sharding, offload in SPREADS:
+            if sharding not in REPLICATED and not shares_states:
+                continue
             single = self.machines.gpus == 1
             pointless = single and sharding != "none" and not offload
             impossible = (not single and sharding == "none") or sharding not in self.trainer.shardings
@@ -185,6 +192,8 @@ class Layouts:
         machines = self.machines
         layout = Layout(micro_batch, checkpointing, machines.gpus, machines.count, *spread)
         spec = machines.spec
+        if layout.sharding not in REPLICATED:
+            work = with_shared_states(work)
         memory = estimate_memory(work, layout, usable=spec.gpu.usable_memory)
         memory = memory.scaled(self.corrector.factor("memory", spec.gpu.name, work.method))
         return Fit(work, layout, memory, HOST_MEMORY_SHARE * spec.ram_gib * 1024**3)
@@ -193,6 +202,12 @@ class Layouts:
         spec = self.machines.spec
         speed = estimate_speed(fit.work, fit.layout, spec.gpu, link=spec.link, network=spec.network)
         return Timed(fit, self.corrector.speed(spec.gpu.name, fit.work.method, speed))
+
+
+@lru_cache(maxsize=512)
+def with_shared_states(work: Workload) -> Workload:
+    """The same work with the optimizer whose states can be shared out."""
+    return work if work.optimizer == SHARED_OPTIMIZER else replace(work, optimizer=SHARED_OPTIMIZER)
 
 
 def host_counts(spec: InstanceSpec, trainer: Trainer) -> tuple[int, ...]:

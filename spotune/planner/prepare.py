@@ -25,6 +25,7 @@ from spotune.planner.refusal import refuse
 from spotune.planner.search import Search, search
 from spotune.planner.settings import CHECKPOINTING, Settings, settle, workload
 from spotune.planner.statement import max_runtime, price_of_choices, state_plan, warn
+from spotune.planner.workload import REPLICATED
 
 NO_CORRECTIONS = Corrections()
 NOTHING_THERE: Mapping[str, int] = {}
@@ -164,8 +165,7 @@ def _resolved_by_search(request: JobRequest, architecture: Architecture, chosen:
         reason = f"cheapest that fits: on {where}"
         yield ResolvedSetting(name="adapter.type", value=work.method, reason=reason)
     if training.optimizer == "auto":
-        reason = "8-bit moments that may leave the GPU" if work.optimizer != "adamw" else "its state is small here"
-        yield ResolvedSetting(name="optimizer", value=work.optimizer, reason=reason)
+        yield ResolvedSetting(name="optimizer", value=work.optimizer, reason=_optimizer_reason(chosen))
     if training.learning_rate is None:
         rate = choose_learning_rate(request, architecture, work.method)
         billions = architecture.parameters / 1e9
@@ -178,3 +178,9 @@ def _resolved_by_search(request: JobRequest, architecture: Architecture, chosen:
     if training.save_interval_seconds == "auto":
         reason = f"{chosen.course.interruptions:.2f} interruptions expected (Young-Daly, within 2 to 30 minutes)"
         yield ResolvedSetting(name="save_interval_seconds", value=str(chosen.save_interval), reason=reason)
+
+
+def _optimizer_reason(chosen: Option) -> str:
+    if chosen.fit.work.optimizer != "adamw":
+        return "8-bit moments that may leave the GPU"
+    return "its state is small here" if chosen.fit.layout.sharding in REPLICATED else "the GPUs share out its state"

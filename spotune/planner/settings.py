@@ -107,6 +107,7 @@ def workload(request: JobRequest, architecture: Architecture, settings: Settings
         trained_layers=request.adapter.trained_layers,
         objective=request.objective,
         optimizer=choose_optimizer(request, architecture, method),
+        optimizer_open=request.training.optimizer == "auto",
         sequence_length=settings.sequence_length,
         typical_length=settings.volume.typical_length,
         global_batch=settings.global_batch,

@@ -14,6 +14,9 @@ WHOLE = frozenset[Method]({"full", "freeze"})
 """Those that train the model's own weights, without an adapter."""
 UNPACKED = frozenset[Method]({"prefix", "prompt"})
 """Their tokens stand once before a sequence; in a packed one only the first example would have them."""
+REPLICATED = frozenset[Sharding]({"none", "ddp"})
+"""Each GPU has all of the optimizer's state. Where it is shared out, moments are torch's or DeepSpeed's own in fp32:
+bitsandbytes' 8-bit ones come in blocks that cannot be cut."""
 COMPARED: dict[Objective, int] = {"supervised": 1, "dpo": 2, "orpo": 2, "kto": 1}
 """Sequences a row: a preference has two answers to one prompt."""
 REFERENCE_PASSES: dict[Objective, int] = {"supervised": 0, "dpo": 1, "orpo": 0, "kto": 3}
@@ -40,6 +43,8 @@ class Workload:
     sequence_length: int
     typical_length: int
     global_batch: int
+    optimizer_open: bool = False
+    """True where another one may be taken, as a sharding needs it."""
     virtual_tokens: int = 20
     """Of prefix and prompt tuning."""
     trained_layers: int = 2

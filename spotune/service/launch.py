@@ -136,11 +136,12 @@ def _adopt(here: Installation, job: JobRecord, name: str) -> None:
 
 
 def attempt_config(job: JobRecord, attempt: Attempt) -> TrainingConfig:
-    """The job's config with its time cut to what this attempt may run."""
+    """The job's config, fitted to the attempt's machines, with its time cut to what the attempt may run."""
     if job.config is None:
         raise ValueError(f"job {job.id} was never prepared")
     limits = job.config.limits.with_(max_runtime_seconds=attempt.max_runtime)
-    return job.config.with_(limits=limits)
+    hardware = plan_of(job).rungs[attempt.rung].hardware or job.config.hardware
+    return job.config.with_(limits=limits, hardware=hardware)
 
 
 def _spec(

@@ -67,12 +67,85 @@ def test_the_front_shows_what_another_deadline_would_buy():
     assert not limited.front[0].meets
 
 
-def test_every_rung_can_run_the_same_config():
-    prepared = plan(constraints={"finish_within_hours": 4})
-    assert {rung.instance_count for rung in prepared.rungs} == {prepared.chosen.instance_count}
+@pytest.mark.parametrize(
+    ("model", "method", "machine", "hosts", "sharding", "offload"),
+    [
+        (LARGE, "qlora", "ml.g5.xlarge", 1, "none", False),
+        (LARGE, "qlora", "ml.g5.12xlarge", 1, "ddp", False),
+        (LARGE, "lora", "ml.g5.12xlarge", 1, "fsdp", False),
+        (LARGE, "full", "ml.g5.12xlarge", 1, "zero3", True),
+        (SEVENTY, "qlora", "ml.p4d.24xlarge", 1, "fsdp", False),
+        (SEVENTY, "full", "ml.p4d.24xlarge", 2, "zero3", True),
+        (LARGE, "full", "ml.p5.48xlarge", 1, "fsdp", False),
+        (SEVENTY, "full", "ml.p5.48xlarge", 4, "fsdp", False),
+    ],
+)
+def test_single_gpu_multi_gpu_and_multi_host_configs_are_made_from_the_plan(
+    model, method, machine, hosts, sharding, offload
+):
+    prepared = plan_for(
+        model,
+        training=CORPUS,
+        trainer=EVERY_TRAINER,
+        cap=SPEND,
+        adapter={"type": method},
+        constraints={"instance_types": [machine], "market": "on_demand"},
+    )
+    chosen, hardware = prepared.plan.chosen, prepared.config.hardware
+    assert (chosen.instance_count, hardware.sharding, hardware.offload) == (hosts, sharding, offload)
+    assert chosen.gpus == hosts * load_catalog().instances[machine].gpus
+    assert prepared.plan.rungs[0].instance_count == hosts
+    assert prepared.plan.rungs[0].hardware == hardware
+    assert prepared.config.optimization.global_batch_size % (hardware.micro_batch_size * chosen.gpus) == 0
+
+
+def shares(rung, batch):
+    """Each of the rung's types must get whole micro-batches of its share."""
     catalog = load_catalog().instances
-    single = {catalog[name].gpus == 1 for rung in prepared.rungs for name in rung.instance_types}
-    assert single == {prepared.chosen.gpus == 1}
+    return {
+        batch % (rung.hardware.micro_batch_size * rung.instance_count * catalog[name].gpus)
+        for name in rung.instance_types
+    }
+
+
+@pytest.mark.parametrize("hours", [1.5, 4, 12, None])
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_every_rung_goes_on_from_the_same_checkpoints_with_the_same_global_batch(hours, method):
+    constraints = {"finish_within_hours": hours} if hours else {}
+    prepared = plan_for(
+        LARGE, training=CORPUS, trainer=EVERY_TRAINER, cap=SPEND, adapter={"type": method}, constraints=constraints
+    )
+    catalog = load_catalog().instances
+    for rung in prepared.plan.rungs:
+        assert shares(rung, prepared.config.optimization.global_batch_size) == {0}
+        if prepared.config.hardware.sharding not in ("none", "ddp"):
+            assert {rung.instance_count * catalog[name].gpus for name in rung.instance_types} == {
+                prepared.plan.chosen.gpus
+            }
+            assert rung.hardware.sharding == prepared.config.hardware.sharding
+
+
+def test_states_that_are_shared_out_are_not_in_8_bit():
+    limits = {"constraints": {"instance_types": ["ml.g5.12xlarge"], "market": "on_demand"}}
+    free = plan_for(LARGE, training=CORPUS, trainer=EVERY_TRAINER, cap=SPEND, adapter={"type": "lora"}, **limits)
+    assert (free.config.hardware.sharding, free.config.optimization.optimizer) == ("fsdp", "adamw")
+    alone = plan_for(LARGE, training=CORPUS, trainer=EVERY_TRAINER, cap=SPEND, adapter={"type": "qlora"}, **limits)
+    assert (alone.config.hardware.sharding, alone.config.optimization.optimizer) == ("ddp", "paged_adamw_8bit")
+    asked = {"optimizer": "paged_adamw_8bit"}
+    with pytest.raises(PlanRefused) as refused:
+        plan_for(
+            LARGE, training=CORPUS, trainer=EVERY_TRAINER, cap=SPEND, adapter={"type": "lora"}, choice=asked, **limits
+        )
+    assert refused.value.code == "model_does_not_fit"
+
+
+def test_a_job_that_has_the_whole_model_on_each_gpu_climbs_over_machines_with_any_number_of_them():
+    types = ("ml.g6.xlarge", "ml.g6.12xlarge")
+    prepared = plan(SMALL, adapter={"type": "lora"}, constraints={"instance_types": types})
+    hardware = {name: rung.hardware for rung in prepared.rungs for name in rung.instance_types}
+    assert hardware.keys() == set(types)
+    assert hardware["ml.g6.12xlarge"].sharding == "ddp"
+    assert {rung.hardware.sharding for rung in prepared.rungs if rung.instance_types == ("ml.g6.xlarge",)} == {"none"}
 
 
 def test_a_quota_that_is_too_small_rejects_and_an_unknown_one_does_not():

@@ -1,0 +1,55 @@
+"""Each attempt's config and request are of the machines of its rung."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from spotune.contracts.plan import HardwareConfig, Rung
+from spotune.contracts.request import JobRequest
+from spotune.planner import statement
+from spotune.planner.ladder import build_ladder
+from spotune.service.installation import install
+from spotune.service.observation import observe
+from spotune.service.submit import submit
+from tests import tiny_model
+from tests.in_process import World, client_of, world
+
+FOUR = HardwareConfig(sharding="ddp", micro_batch_size=1, gradient_checkpointing=True)
+
+
+@pytest.fixture
+def here() -> World:
+    made = world()
+    install(made.here)
+    return made
+
+
+def test_an_attempt_on_another_rung_has_that_rungs_machines_and_the_same_global_batch(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wider_second_rung(*given: object) -> tuple[Rung, ...]:
+        first, *rest = build_ladder(*given)
+        return (first, first.with_(instance_types=("ml.g5.12xlarge",), instance_count=2, hardware=FOUR), *rest)
+
+    monkeypatch.setattr(statement, "build_ladder", wider_second_rung)
+    file_id = client_of(here.here, "acme").upload(tiny_model.chat_rows(30))
+    job = submit(here.here, "acme", JobRequest(model=tiny_model.NAME, training_file=file_id), "one-key")
+    here.run_queue()
+    here.training_jobs.observe(
+        f"{job.id}-1", status="Failed", secondary_status="Failed", failure_reason="CapacityError: Unable to provision"
+    )
+    observe(here.here, f"{job.id}-1")
+    here.run_queue()
+
+    one, two = (config_of(here, f"{job.id}-{number}") for number in (1, 2))
+    assert one["hardware"] == job.plan.rungs[0].hardware.model_dump(mode="json")
+    assert two["hardware"] == FOUR.model_dump(mode="json")
+    assert one["optimization"] == two["optimization"]
+    spec = here.training_jobs.specs[f"{job.id}-2"]
+    assert (spec.instance_types, spec.instance_count) == (("ml.g5.12xlarge",), 2)
+
+
+def config_of(here: World, name: str) -> dict[str, dict[str, object]]:
+    return json.loads(here.objects.read(here.training_jobs.specs[name].config_uri + "training.json"))
