@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -26,7 +26,7 @@ from training_container.progress import Clock, Reporter
 from training_container.publication import publish, versions
 from training_container.stop import StopRequest
 from training_container.trackers.trackers import Trackers
-from training_container.trainer import Trainer
+from training_container.trainer import EarlyEnd, Trainer
 
 SAMPLES = 5
 RESERVE_FACTOR = 1.25
@@ -151,7 +151,7 @@ def _make_trainer(this: Run, scoring_seconds: float) -> Trainer:
     return trainer
 
 
-def _finish(this: Run, trainer: Trainer, base: BaseScores, early: Literal["time"] | None) -> TrainingReport:
+def _finish(this: Run, trainer: Trainer, base: BaseScores, early: EarlyEnd | None) -> TrainingReport:
     """Score the best weights and publish them; returns what the report says."""
     this.reporter.phase("evaluating")
     best = this.checkpoints.best()

@@ -26,6 +26,7 @@ from training_container.stop import StopRequest
 
 WEIGHTS_NAME = "weights.safetensors"
 OPTIMIZER_NAME = "optimizer.pt"
+EarlyEnd = Literal["time", "no_improvement"]
 MAX_OVERFLOWS = 20
 """fp16 steps in a row whose gradients overflowed before the run is called diverged."""
 
@@ -100,7 +101,7 @@ class Trainer:
             for name, tensor in carried(self.model).items():
                 tensor.copy_(saved[name])
 
-    def train(self) -> Literal["time"] | None:
+    def train(self) -> EarlyEnd | None:
         """Train to the end; returns why it ended early, if it did. The last state is saved and evaluated.
 
         Raises:
@@ -118,18 +119,20 @@ class Trainer:
         finally:
             self._saver.close()
 
-    def _train(self) -> Literal["time"] | None:
+    def _train(self) -> EarlyEnd | None:
         while True:
             self._stop.check()
             finished = self.state.step == self.order.total_steps
             out_of_time = not finished and self._out_of_time()
-            ends = finished or out_of_time
-            if ends or self.state.step in self._evaluate_at:
-                self._evaluate(beside=not ends)
+            last = finished or out_of_time
+            if last or self.state.step in self._evaluate_at:
+                self._evaluate(beside=not last)
+            gives_up = not finished and self._gives_up()
+            ends = last or gives_up
             if ends or self._save_due():
                 self._save(beside=not ends)
             if ends:
-                return "time" if out_of_time else None
+                return "no_improvement" if gives_up else "time" if out_of_time else None
             self._saver.keep_up(self._step_seconds)
             self._step()
 
@@ -230,12 +233,21 @@ class Trainer:
         best = self._checkpoints.would_be_best(loss)
         if best:
             self._measured = self.state.step, measured
-        best_step = self.state.step if best else self.state.best_step
-        self.state = self.state.with_(evaluated_step=self.state.step, eval_loss=loss, best_step=best_step)
+        self.state = self.state.with_(
+            evaluated_step=self.state.step,
+            eval_loss=loss,
+            best_step=self.state.step if best else self.state.best_step,
+            evaluations_without_gain=0 if best else self.state.evaluations_without_gain + 1,
+        )
         if best:
             self._save(beside=beside)
         self._reporter.log(step=self.state.step, eval_loss=round(loss, 6))
         self._reporter.phase("training", eval_loss=loss)
+
+    def _gives_up(self) -> bool:
+        """True where as many evaluations in a row as the config has patience for brought no lower loss."""
+        patience = self._config.evaluation.early_stopping_patience
+        return patience is not None and self.state.evaluations_without_gain >= patience
 
     def _save_due(self) -> bool:
         ends_epoch = self.state.step % self.order.steps_per_epoch == 0

@@ -37,6 +37,8 @@ class RunState(Contract):
     """At `evaluated_step`."""
     best_step: int | None = None
     """Where the lowest held-out loss so far was; None before the first evaluation."""
+    evaluations_without_gain: int = 0
+    """Since then."""
     train_loss: float | None = None
     peak_memory_bytes: int = 0
     loss_scale: dict[str, float] = {}

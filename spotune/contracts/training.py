@@ -32,8 +32,6 @@ NOT_CARRIED_OUT: frozenset[str] = frozenset(
     {
         "method.type",
         "training.loss_on",
-        "training.evaluations_per_epoch",
-        "training.early_stopping_patience",
         "outputs.merged",
         "outputs.gguf",
         "integrations",

@@ -35,6 +35,10 @@ def last_state(root: Path) -> dict[str, torch.Tensor]:
     return {**load_file(newest / "weights.safetensors"), **tensors_in(torch.load(newest / "optimizer.pt"), "optimizer")}
 
 
+def newest_step(root: Path) -> int:
+    return max(int(path.name.rpartition("-")[2]) for path in (root / "checkpoints").glob("checkpoint-*"))
+
+
 def tensors_in(value: object, path: str) -> dict[str, torch.Tensor]:
     if isinstance(value, dict):
         return {name: found for key in value for name, found in tensors_in(value[key], f"{path}.{key}").items()}
@@ -194,6 +198,26 @@ def test_another_micro_batch_or_time_limit_does_not_stop_a_resume(root: Root, tr
     config["limits"]["max_runtime_seconds"] = 7200
     path.write_text(json.dumps(config))
     assert train(folder) == ExitCode.PUBLISHED
+
+
+def test_a_run_that_gives_up_gives_up_at_the_same_step_when_it_is_resumed(root: Root, train: Train) -> None:
+    groups = {
+        "optimization": {"epochs": 8, "learning_rate": 0.3, "warmup_ratio": 0.0},
+        "evaluation": {"evaluations_per_epoch": 3, "early_stopping_patience": 2},
+    }
+    whole, stopped = root("whole", **groups), root("stopped", **groups)
+    assert train(whole) == ExitCode.PUBLISHED
+    report = report_of(whole)
+    assert report.stopped_early == "no_improvement"
+    assert report.best_step < report.steps < report.total_steps
+    assert train(stopped, stop=StopAtStep(report.steps)) == ExitCode.STOPPED
+    assert newest_step(stopped) < report.steps
+    assert train(stopped) == ExitCode.PUBLISHED
+    again = report_of(stopped)
+    assert (again.stopped_early, again.steps, again.best_step) == ("no_improvement", report.steps, report.best_step)
+    shutil.rmtree(stopped / "model")
+    assert train(stopped) == ExitCode.PUBLISHED  # killed after the last step: there is nothing left to train
+    assert report_of(stopped).steps == report.steps
 
 
 def test_the_base_is_scored_once_however_often_the_run_is_resumed(root: Root, train: Train) -> None:
