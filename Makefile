@@ -43,6 +43,9 @@ faults: $(READY)  ## many histories full of faults; SEED=n runs one again
 faults-mutants: $(READY)  ## deliberate bugs, each of which the histories have to show
 	$(RUN)/python -m tests.faults.mutants
 
+kills: $(READY)  ## a hundred SIGKILLs of small training runs; SEED=n draws the same moments again
+	$(RUN)/python -m tests.training_container.kills $(SEED)
+
 fuzz: $(READY)  ## made-up requests against embedded mode for ten minutes; SEED=n runs one round again
 	$(RUN)/python -m tests.embedded.fuzz $(SEED)
 
@@ -58,4 +61,4 @@ lock:  ## write constraints.txt anew from what pyproject.toml allows today
 	{ echo "# What 'make setup' installs, exactly. Made by 'make lock' from a fresh environment."; \
 	  build/lock/bin/python -m pip freeze | grep -v '^spotune' | sed 's/+cpu$$//'; } > constraints.txt
 
-.PHONY: help setup demo check test faults faults-mutants fuzz bench lock
+.PHONY: help setup demo check test faults faults-mutants kills fuzz bench lock
