@@ -6,7 +6,9 @@ from typing import Literal
 
 from spotune.contracts.base import Contract, Fraction
 
-RowFormat = Literal["chat", "instruction", "completion", "text"]
+RowFormat = Literal["chat", "instruction", "completion", "text", "preference", "labelled"]
+"""A preference row has two answers to one prompt, of which the first is preferred; a labelled row has one answer that
+is good or bad."""
 
 MAX_FAULTS = 100
 """How many faults a report lists one by one; the rest are counted."""
@@ -28,7 +30,8 @@ class Fault(Contract):
 class TokenStatistics(Contract):
     """Lengths in tokens after rendering, by the model's own tokenizer.
 
-    `mean`, `p50`, `p95` and `longest` are before truncation. Of a sample, counts are scaled up to the whole file.
+    `mean`, `p50`, `p95` and `longest` are before truncation. Of a sample, counts are scaled up to the whole file. A
+    preference row counts once, with the length of its longer answer; `total` and `trained` count both.
     """
 
     rows: int
@@ -43,7 +46,12 @@ class TokenStatistics(Contract):
     truncated_rows: int
     """Rows longer than the limit."""
     untrainable_rows: int
-    """Rows of which truncation leaves no token with loss; a dataset of nothing else is refused."""
+    """Rows of which truncation leaves no token with loss, of either answer; a dataset of nothing else is refused."""
+
+    @property
+    def coverage(self) -> float:
+        """Share of the tokens that carry loss."""
+        return self.trained / self.total if self.total else 0.0
 
 
 class DatasetReport(Contract):

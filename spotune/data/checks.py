@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from hashlib import sha256
 
 from spotune.contracts.dataset import DatasetReport
+from spotune.contracts.request import LossOn, Objective
 from spotune.data.formats import FaultList, read_examples
 from spotune.data.rows import Example, content_hash
 from spotune.data.sample import Sample
@@ -18,6 +19,8 @@ MAX_REMEMBERED_ROWS = 2_000_000
 FEW_ROWS = 10
 MUCH = 0.1
 """Share of the rows from which a warning is due."""
+LITTLE = 0.01
+"""Share of the tokens that carries loss, below which a warning is due."""
 
 
 def check_dataset(
@@ -26,6 +29,8 @@ def check_dataset(
     uri: str,
     tokenizer: RowTokenizer | None,
     max_length: int,
+    objective: Objective = "supervised",
+    loss_on: LossOn = "assistant",
     sample_bytes: int | None = None,
 ) -> DatasetReport:
     """Every fault of a JSONL file, its duplicates, and its length in the model's own tokens.
@@ -38,13 +43,15 @@ def check_dataset(
         uri: where it lies; goes into the report.
         tokenizer: the model's; without it there are no token statistics.
         max_length: tokens that a row is cut to.
+        objective: what is minimised; rows of a format that it does not learn from are refused.
+        loss_on: which tokens of a chat carry loss.
         sample_bytes: measure tokens on a random sample of rows of about this size instead of all (always the same
             sample of the same file). Every row is still checked but for what only the model's chat template refuses.
     """
-    stream, faults, duplicates = _Stream(chunks), FaultList(), _Duplicates()
-    count = None if tokenizer is None else TokenCount(tokenizer, max_length, faults)
+    stream, faults, duplicates, labels = _Stream(chunks), FaultList(), _Duplicates(), _Labels()
+    count = None if tokenizer is None else TokenCount(tokenizer, max_length, loss_on, faults)
     sample = Sample(None if count is None else sample_bytes)
-    for batch in batches(sample.choose(duplicates.watch(read_examples(stream, faults)))):
+    for batch in batches(sample.choose(duplicates.watch(labels.watch(read_examples(stream, faults, objective))))):
         if count is not None:
             count.add(batch)
     stream.drain()
@@ -65,7 +72,7 @@ def check_dataset(
         sampled=sample.share,
     )
     spelt_out = count.warnings if count is not None else ()
-    return report.with_(warnings=(*_warnings(report, max_length), *duplicates.warnings, *spelt_out))
+    return report.with_(warnings=(*_warnings(report, max_length), *duplicates.warnings, *labels.warnings, *spelt_out))
 
 
 class _Stream:
@@ -108,6 +115,25 @@ class _Duplicates:
             yield example
 
 
+class _Labels:
+    """Notices where labelled rows are all of one kind."""
+
+    def __init__(self) -> None:
+        self._seen: set[bool] = set()
+
+    def watch(self, examples: Iterator[Example]) -> Iterator[Example]:
+        for example in examples:
+            if example.label is not None:
+                self._seen.add(example.label)
+            yield example
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        if len(self._seen) != 1:
+            return ()
+        return (f"Every row has label {str(*self._seen).lower()}; a model learns more where both kinds are shown.",)
+
+
 def _warnings(report: DatasetReport, max_length: int) -> Iterator[str]:
     if 0 < report.rows < FEW_ROWS:
         yield f"A model learns little from fewer than {FEW_ROWS} rows; the file has {report.rows}."
@@ -119,5 +145,7 @@ def _warnings(report: DatasetReport, max_length: int) -> Iterator[str]:
     if tokens.truncated_rows > MUCH * tokens.rows:
         share = f"{tokens.truncated_rows:,} of {tokens.rows:,} rows"
         yield f"{share} are longer than {max_length:,} tokens and lose their end."
+    if tokens.coverage < LITTLE:
+        yield f"Only {tokens.coverage:.2%} of the tokens carry loss; the rest is read without being learned from."
     if tokens.untrainable_rows:
         yield f"{tokens.untrainable_rows:,} of {tokens.rows:,} rows lose all that the model could learn to truncation."

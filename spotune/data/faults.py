@@ -15,13 +15,17 @@ REMEDIES: dict[str, str] = {
     "json_array": "Write each element of the array as one line, without the outer brackets and the commas between.",
     "pretty_printed": "Write each object on one line, without line breaks or indentation between its fields.",
     "mixed_formats": "Give all rows of a file the same fields; upload rows of another format as a file of their own.",
+    "wrong_objective": "Change method.type to one that learns from such rows, or upload rows of its format.",
     "all_truncated": "Raise training.max_sequence_length, or shorten the prompts.",
     # The base model's own files.
     "broken_chat_template": "Repair the chat template in the base model's folder.",
     "no_chat_template": "Choose an instruction-tuned base model, or give prompt/completion rows.",
     "template_without_loss_mask": (
         "Mark the assistant's text in the model's chat template with {% generation %}, end-of-turn token included, "
-        "or give every assistant turn but the last `weight` 0."
+        "or train on the last turn alone (training.loss_on last_turn)."
+    ),
+    "template_without_tools": (
+        "Choose a base model whose chat template writes tools, calls and their results, or write them as plain text."
     ),
     "template_without_stop_token": (
         "Use the chat template that belongs to this tokenizer, or add its end-of-turn token to the tokenizer."
@@ -41,7 +45,8 @@ REMEDIES: dict[str, str] = {
     "not_an_object": 'Write each row as an object, such as {"messages": [...]}.',
     # One row.
     "unknown_format": (
-        "Use one of: messages; instruction, input and output; prompt and completion; text. docs/data.md has examples."
+        "Use one of: messages; instruction, input and output; prompt and completion; text; prompt, chosen and "
+        "rejected; prompt, completion and label. docs/data.md has examples."
     ),
     "ambiguous_row": "Keep the fields of one format only.",
     "missing_field": "Add the field.",
@@ -56,15 +61,25 @@ REMEDIES: dict[str, str] = {
     "not_a_list": 'Give a list of messages: [{"role": "user", "content": "..."}, ...].',
     "too_many_messages": "Split the chat into several rows.",
     "not_a_message": 'Write each message as {"role": "...", "content": "..."}.',
-    "wrong_role": "Use the roles system, user and assistant.",
-    "unsupported_role": "Tool calls cannot be trained on yet: remove these turns, or write them as plain text.",
+    "wrong_role": "Use the roles system, user, assistant and tool.",
     "wrong_weight": "Give `weight` 0 or 1, on assistant turns only; 0 leaves a turn out of the loss.",
     "no_assistant_turn": "Add the answer that the model should learn, as a turn with role assistant.",
     "nothing_trained": "Leave at least one assistant turn with weight 1.",
     "wrong_order": (
-        "Order the turns: at most one system turn, first; then a user turn; one assistant turn after a user turn; "
-        "an assistant turn last."
+        "Order the turns: at most one system turn, first; then a user turn; one assistant turn after a user or tool "
+        "turn; an assistant turn last."
     ),
+    # Tools.
+    "wrong_tool": 'Declare each as {"type": "function", "function": {"name": "...", "parameters": {...}}}.',
+    "wrong_tool_call": (
+        'Write each call as {"id": "...", "type": "function", "function": {"name": "...", "arguments": "{...}"}}.'
+    ),
+    "wrong_arguments": 'Write the arguments as JSON text of one object, such as "{\\"city\\": \\"Lima\\"}".',
+    "unknown_tool": "Declare the function in the row's `tools`, or correct the name that is called.",
+    "unmatched_call": "Follow a turn with calls by one tool turn for each, with the call's id as tool_call_id.",
+    # Judged answers.
+    "wrong_label": "Give `label` true for a good answer and false for a bad one.",
+    "equal_answers": "Remove the row: it shows no preference.",
     "template_refused_row": "Change the row as the model's chat template asks, or choose another base model.",
 }
 """Every rule, and what to do where it is broken. docs/data.md explains them."""
@@ -89,6 +104,10 @@ class FaultList:
         self._line = 0
         self._rules_of_line: set[str] = set()
         self._rules_of_file: set[str] = set()
+
+    def noted(self, line: int) -> bool:
+        """True where the line, the last one that had any, has a fault."""
+        return line == self._line and bool(self._rules_of_line)
 
     def add(self, line: int, field: str, rule: str, message: str, remedy: str = "") -> None:
         """Note a fault; lines come in order, line 0 (the file as a whole) at any time.

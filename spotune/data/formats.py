@@ -1,43 +1,78 @@
-"""The four row formats: which one a row has, and what must be true of it."""
+"""The row formats: which one a row has, and what must be true of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from spotune.contracts.dataset import RowFormat
-from spotune.data.chat import read_messages
+from spotune.contracts.request import Objective
+from spotune.data.chat import read_chat
 from spotune.data.faults import FaultList
 from spotune.data.labels import LABELS, labelled
 from spotune.data.lines import BOM, Line, look_at, read_head, split_lines
 from spotune.data.parsing import Row, clip, parse_line
+from spotune.data.preferences import read_labelled, read_pair
 from spotune.data.rows import Example, Message
 from spotune.data.strings import read_string
+from spotune.data.tools import read_tools
 
 __all__ = ["FaultList", "read_examples"]
 
-FIELDS: dict[RowFormat, frozenset[str]] = {
-    "chat": frozenset({"messages"}),
-    "instruction": frozenset({"instruction", "input", "output"}),
-    "completion": frozenset({"prompt", "completion"}),
-    "text": frozenset({"text"}),
+_TOOLS = frozenset({"tools", "parallel_tool_calls"})
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The fields of a row. Several shapes may be of one format."""
+
+    format: RowFormat
+    required: frozenset[str]
+    optional: frozenset[str] = frozenset()
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """All that such a row may have."""
+        return self.required | self.optional
+
+
+JUDGED = (
+    Shape("preference", frozenset({"input", "preferred_output", "non_preferred_output"})),
+    Shape("preference", frozenset({"prompt", "chosen", "rejected"}), _TOOLS),
+    Shape("labelled", frozenset({"messages", "label"}), _TOOLS),
+    Shape("labelled", frozenset({"prompt", "completion", "label"}), _TOOLS),
+)
+"""Recognised by the fields that judge, which no other row has."""
+PLAIN = (
+    Shape("chat", frozenset({"messages"}), _TOOLS),
+    Shape("instruction", frozenset({"instruction", "output"}), frozenset({"input"})),
+    Shape("completion", frozenset({"prompt", "completion"})),
+    Shape("text", frozenset({"text"})),
+)
+"""Recognised by any field of theirs."""
+_VERDICTS = frozenset({"preferred_output", "non_preferred_output", "chosen", "rejected", "label"})
+
+OBJECTIVES: dict[Objective, frozenset[RowFormat]] = {
+    "supervised": frozenset({"chat", "instruction", "completion", "text"}),
+    "dpo": frozenset({"preference"}),
+    "orpo": frozenset({"preference"}),
+    "kto": frozenset({"labelled"}),
 }
-OPTIONAL_FIELDS = frozenset({"input"})
+"""The formats that each objective learns from."""
 
 _HINTS = {
     "conversations": "Rename it to `messages`, and `from`/`value` to `role`/`content`.",
-    "tools": "Tool calls cannot be trained on yet: remove the field.",
-    "functions": "Tool calls cannot be trained on yet: remove the field.",
-    "parallel_tool_calls": "Tool calls cannot be trained on yet: remove the field.",
+    "functions": 'Write each as {"type": "function", "function": {...}} in `tools`.',
     "question": "Rename it to `prompt`, and the answer to `completion`.",
     "response": "Rename it to `completion` (beside `prompt`) or `output` (beside `instruction`).",
 }
 
 
-def read_examples(chunks: Iterable[bytes], faults: FaultList) -> Iterator[Example]:
+def read_examples(chunks: Iterable[bytes], faults: FaultList, objective: Objective = "supervised") -> Iterator[Example]:
     """Each good row of a JSONL stream, in order; each bad one becomes a fault.
 
     Bad data never raises. Memory is bounded by one chunk and one line. Reading stops early only where the first bytes
-    show that the file is no JSONL at all.
+    show that the file is no JSONL at all. Rows of a format that the objective does not learn from are one fault.
     """
     head, stream = read_head(chunks)
     if seen := look_at(head):
@@ -49,6 +84,8 @@ def read_examples(chunks: Iterable[bytes], faults: FaultList) -> Iterator[Exampl
         if example is not None:
             faults.rows += 1
             yield example
+    if faults.format is not None and faults.format not in OBJECTIVES[objective]:
+        _refuse_format(faults.format, objective, faults)
     if not faults.rows and not faults.count:
         faults.add(0, "", "empty_file", "the file has no rows")
 
@@ -91,32 +128,49 @@ def _read_row(row: Row, line: Line, faults: FaultList) -> Example | None:
 
 def _recognise(row: Row, number: int, faults: FaultList) -> RowFormat | None:
     """The row's format; None, and faults, where its keys are not those of exactly one."""
-    formats = [name for name, fields in FIELDS.items() if not fields.isdisjoint(row)]
-    if len(formats) > 1:
-        keys = ", ".join(key for name in formats for key in sorted(FIELDS[name] & row.keys()))
-        faults.add(number, "", "ambiguous_row", f"the row has fields of {len(formats)} formats: {keys}")
+    shape = _shape_of(row, number, faults)
+    if shape is None:
         return None
-    if not formats:
+    if missing := sorted(shape.required - row.keys()):
+        faults.add(number, missing[0], "missing_field", f"the row has no {' and no '.join(missing)}")
+        return None
+    if unknown := [key for key in row if key not in shape.fields | LABELS]:
+        names = ", ".join(clip(key) for key in unknown[:8])
+        hint = next((_HINTS[key] for key in unknown if key in _HINTS), "")
+        message = f"the {shape.format} format has no field {names}"
+        faults.add(number, clip(unknown[0], quote=False), "unknown_field", message, hint)
+        return None
+    return shape.format
+
+
+def _shape_of(row: Row, number: int, faults: FaultList) -> Shape | None:
+    if not _VERDICTS.isdisjoint(row):
+        return max(JUDGED, key=lambda shape: (len(shape.required & row.keys()), -len(shape.required)))
+    shapes = [shape for shape in PLAIN if not shape.fields.isdisjoint(row)]
+    if len(shapes) > 1:
+        keys = ", ".join(key for shape in shapes for key in sorted(shape.fields & row.keys()))
+        faults.add(number, "", "ambiguous_row", f"the row has fields of {len(shapes)} formats: {keys}")
+        return None
+    if not shapes:
         keys = ", ".join(clip(key) for key in list(row)[:8]) or "none"
         hint = next((_HINTS[key] for key in row if key in _HINTS), "")
         faults.add(number, "", "unknown_format", f"the row's fields are of no known format: {keys}", hint)
         return None
-    expected = FIELDS[formats[0]]
-    if missing := sorted(expected - OPTIONAL_FIELDS - row.keys()):
-        faults.add(number, missing[0], "missing_field", f"the row has no {' and no '.join(missing)}")
-        return None
-    if unknown := [key for key in row if key not in expected | LABELS]:
-        names = ", ".join(clip(key) for key in unknown[:8])
-        hint = next((_HINTS[key] for key in unknown if key in _HINTS), "")
-        message = f"the {formats[0]} format has no field {names}"
-        faults.add(number, clip(unknown[0], quote=False), "unknown_field", message, hint)
-        return None
-    return formats[0]
+    return shapes[0]
+
+
+def _refuse_format(found: RowFormat, objective: Objective, faults: FaultList) -> None:
+    wanted = ", ".join(sorted(OBJECTIVES[objective]))
+    serving = " or ".join(name for name, formats in OBJECTIVES.items() if found in formats)
+    problem = f"the rows have the {found} format; {objective} learns from {wanted}"
+    remedy = f"Set method.type to {serving}, or upload rows of the format that {objective} learns from ({wanted})."
+    faults.add(0, "", "wrong_objective", problem, remedy)
 
 
 def _read_chat(row: Row, line: Line, faults: FaultList) -> Example | None:
-    messages = read_messages(row["messages"], line.number, faults)
-    return Example(line.number, "chat", messages=messages, size=line.length)
+    tools = read_tools(row, "", line.number, faults)
+    messages = read_chat(row["messages"], tools, line.number, faults)
+    return Example(line.number, "chat", messages=messages, size=line.length, tools=tools)
 
 
 def _read_instruction(row: Row, line: Line, faults: FaultList) -> Example | None:
@@ -140,9 +194,20 @@ def _read_text(row: Row, line: Line, faults: FaultList) -> Example | None:
     return Example(line.number, "text", text=text, size=line.length)
 
 
+def _read_preference(row: Row, line: Line, faults: FaultList) -> Example | None:
+    pair = read_pair(row, line.number, faults)
+    return None if pair is None else replace(pair, size=line.length)
+
+
+def _read_labelled(row: Row, line: Line, faults: FaultList) -> Example | None:
+    return replace(read_labelled(row, line.number, faults), size=line.length)
+
+
 _READERS = {
     "chat": _read_chat,
     "instruction": _read_instruction,
     "completion": _read_completion,
     "text": _read_text,
+    "preference": _read_preference,
+    "labelled": _read_labelled,
 }

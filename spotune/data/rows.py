@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Literal
 
 from spotune.contracts.dataset import RowFormat
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function that the assistant asks for. `arguments` is the JSON text of an object."""
+
+    id: str
+    name: str
+    arguments: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +27,12 @@ class Message:
 
     role: Role
     content: str
+    """Empty where the turn is nothing but calls."""
     weight: int = 1
+    calls: tuple[ToolCall, ...] = ()
+    """Of an assistant turn."""
+    call_id: str = ""
+    """Of a tool turn: the call that it answers."""
 
     @property
     def trained(self) -> bool:
@@ -30,7 +45,9 @@ class Example:
     """One good row.
 
     `chat` rows have `messages`. `completion` rows have `prompt` and `completion`. `instruction` rows have both views:
-    a user and an assistant turn, and the same as prompt and completion. `text` rows have `text`.
+    a user and an assistant turn, and the same as prompt and completion. `text` rows have `text`. `preference` and
+    `labelled` rows are a chat or a completion, of which the answer alone carries loss; a `preference` row is the
+    preferred one of two, and `rejected` is the other, a row of its own with the same prompt.
     """
 
     number: int
@@ -46,19 +63,50 @@ class Example:
     """The part of the data that it counts to in the report; empty for none."""
     choices: tuple[str, ...] = ()
     """Answers to choose from in the evaluation, its own among them; empty where it is no multiple choice."""
+    tools: str = ""
+    """JSON text of the functions that a chat's assistant may call; empty where it declares none."""
+    rejected: Example | None = None
+    label: bool | None = None
+    """Of a `labelled` row: whether the answer is a good one."""
 
     @property
     def answer(self) -> int:
         """Index of the last message that carries loss."""
         return max(index for index, message in enumerate(self.messages) if message.trained)
 
+    @property
+    def sides(self) -> tuple[Example, ...]:
+        """The row itself and, of a preference, the rejected one."""
+        return (self,) if self.rejected is None else (self, self.rejected)
+
+
+def only_last_turn(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The same chat with the loss on the last of its trained turns alone."""
+    last = max((index for index, message in enumerate(messages) if message.trained), default=-1)
+    return tuple(
+        replace(message, weight=0) if message.trained and index != last else message
+        for index, message in enumerate(messages)
+    )
+
 
 def content_hash(example: Example) -> bytes:
-    """16 bytes that are equal for rows of equal content, wherever they stand in the file.
+    """16 bytes that are equal for rows of equal content, wherever they stand in the file."""
+    return blake2b("\0".join(_parts(example)).encode(), digest_size=16).digest()
 
-    NUL separates the parts: no good row holds one.
-    """
-    parts = [example.format, example.prompt, example.completion, example.text]
+
+def _parts(example: Example) -> Iterator[str]:
+    """What tells rows apart. NUL separates the parts: no good row holds one."""
+    yield from (example.format, example.prompt, example.completion, example.text)
     for message in example.messages:
-        parts += (f"{message.role}{message.weight}", message.content)
-    return blake2b("\0".join(parts).encode(), digest_size=16).digest()
+        yield from (f"{message.role}{message.weight}", message.content)
+        for call in message.calls:
+            yield from ("call", call.id, call.name, call.arguments)
+        if message.call_id:
+            yield from ("answers", message.call_id)
+    if example.tools:
+        yield from ("tools", example.tools)
+    if example.label is not None:
+        yield f"label {example.label}"
+    if example.rejected is not None:
+        yield "rejected"
+        yield from _parts(example.rejected)

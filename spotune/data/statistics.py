@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 
 from spotune.contracts.dataset import TokenStatistics
 from spotune.contracts.errors import DatasetRefused, RequestRefused
+from spotune.contracts.request import LossOn
 from spotune.data.faults import FaultList
 from spotune.data.rows import Example
 from spotune.data.template import Rendered
-from spotune.data.tokens import RowTokenizer
+from spotune.data.tokens import EncodedRow, RowTokenizer
 
 BATCH_ROWS = 256
 BATCH_BYTES = 500_000
@@ -34,8 +35,9 @@ def batches(examples: Iterator[Example]) -> Iterator[list[Example]]:
 class TokenCount:
     """Sums up batches of rows. A row, or a model, that cannot be encoded becomes a fault."""
 
-    def __init__(self, tokenizer: RowTokenizer, max_length: int, faults: FaultList) -> None:
+    def __init__(self, tokenizer: RowTokenizer, max_length: int, loss_on: LossOn, faults: FaultList) -> None:
         self._tokenizer = tokenizer
+        self._loss_on = loss_on
         self._max_length = max_length
         self._faults = faults
         self._lengths: Counter[int] = Counter()
@@ -47,18 +49,23 @@ class TokenCount:
 
     def add(self, examples: Sequence[Example]) -> None:
         """Measure these rows."""
-        rendered = [text for example in examples if (text := self._render(example)) is not None]
+        rendered = [sides for example in examples if (sides := self._render(example)) is not None]
         try:
-            encoded = self._tokenizer.encode_rendered(rendered, self._max_length)
+            flat = self._tokenizer.encode_rendered([side for sides in rendered for side in sides], self._max_length)
         except RequestRefused as refused:
             self._note(0, refused)
             return
-        for row in encoded:
-            trained = sum(row.trained)
-            self._lengths[row.length] += 1
-            self._total += len(row.ids)
-            self._trained += trained
-            self._untrainable += not trained
+        encoded = iter(flat)
+        for sides in rendered:
+            self._count([next(encoded) for _ in sides])
+
+    def _count(self, sides: list[EncodedRow]) -> None:
+        """A row, or both answers of a preference."""
+        trained = [sum(side.trained) for side in sides]
+        self._lengths[max(side.length for side in sides)] += 1
+        self._total += sum(len(side.ids) for side in sides)
+        self._trained += sum(trained)
+        self._untrainable += not all(trained)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -86,16 +93,16 @@ class TokenCount:
             untrainable_rows=round(self._untrainable * scale),
         )
 
-    def _render(self, example: Example) -> Rendered | None:
+    def _render(self, example: Example) -> list[Rendered] | None:
         try:
-            row = self._tokenizer.render(example)
+            sides = [self._tokenizer.render(side, self._loss_on) for side in example.sides]
         except DatasetRefused as refused:
             self._note(example.number, refused)
         except RequestRefused as refused:
             self._note(0, refused)
         else:
-            self._spelt_out += self._tokenizer.spells_out_special_tokens(example)
-            return row
+            self._spelt_out += any(self._tokenizer.spells_out_special_tokens(side) for side in example.sides)
+            return sides
         return None
 
     def _note(self, line: int, refused: RequestRefused) -> None:

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from spotune.contracts.request import LossOn
 from spotune.data.faults import model_refused
 from spotune.data.parsing import clip
-from spotune.data.rows import Example
+from spotune.data.rows import Example, only_last_turn
 from spotune.data.template import ChatTemplate, Rendered, Span, special_tokens
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class RowTokenizer:
     """Encodes rows of every format.
 
     - Chats, and instructions where the model has a chat template: the template writes every special token; loss on
-      the assistant's turns with their end-of-turn tokens.
+      the assistant's turns with their end-of-turn tokens, by `loss_on` only on the last of them or on all tokens.
     - Completions, and instructions otherwise: loss on the completion and EOS. Texts: on all and EOS. Tokens that the
       tokenizer itself puts in front (BOS) are put there and carry no loss.
 
@@ -89,23 +90,37 @@ class RowTokenizer:
         template = ChatTemplate.from_tokenizer_config(config, source) if has_template else None
         return cls(_load(tokenizer_json), config, template)
 
-    def encode(self, example: Example, max_length: int) -> EncodedRow:
+    def encode(self, example: Example, max_length: int, loss_on: LossOn = "assistant") -> EncodedRow:
         """One row's tokens, the first `max_length` of them.
 
         Raises:
             DatasetRefused: the chat template refuses the row.
             RequestRefused: the model cannot be trained on such rows (no chat template, no loss mask, no stop token).
         """
-        return self.encode_rendered([self.render(example)], max_length)[0]
+        return self.encode_rendered([self.render(example, loss_on)], max_length)[0]
 
-    def render(self, example: Example) -> Rendered:
-        """The row as text with the spans that carry loss; EOS beyond its end is added by `encode_rendered`."""
+    def render(self, example: Example, loss_on: LossOn = "assistant") -> Rendered:
+        """The row as text with the spans that carry loss; EOS beyond its end is added by `encode_rendered`.
+
+        A preference row is rendered as its preferred side; `example.rejected` is a row to be rendered, too.
+
+        Args:
+            loss_on: which turns of a chat carry loss; under `all` every token does, prompts of completions included,
+                whatever the turns' weights.
+        """
         if self._is_chat(example):
-            return self._chat_template().render(example.messages)
-        if example.format == "text":
-            return Rendered(example.text, ((0, len(example.text)),), closed=False)
-        text = example.prompt + example.completion
-        return Rendered(text, ((len(example.prompt), len(text)),), closed=False)
+            return self._render_chat(example, loss_on)
+        text = example.text or example.prompt + example.completion
+        begin = 0 if loss_on == "all" else len(example.prompt)
+        return Rendered(text, ((begin, len(text)),), closed=False)
+
+    def _render_chat(self, example: Example, loss_on: LossOn) -> Rendered:
+        template = self._chat_template()
+        if loss_on == "all":
+            text = template.text(example.messages, example.tools)
+            return Rendered(text, ((0, len(text.rstrip())),))
+        messages = only_last_turn(example.messages) if loss_on == "last_turn" else example.messages
+        return template.render(messages, example.tools)
 
     def encode_rendered(self, rows: Sequence[Rendered], max_length: int) -> list[EncodedRow]:
         """Rendered rows' tokens, on all cores."""
@@ -120,7 +135,7 @@ class RowTokenizer:
     def prompt(self, example: Example) -> list[int]:
         """Tokens of everything before the last answer, generation prompt included; a text has none but BOS."""
         if self._is_chat(example):
-            text = self._chat_template().prompt(example.messages[: example.answer])
+            text = self._chat_template().prompt(example.messages[: example.answer], example.tools)
             return self._ids(text)
         return self._leading + self._ids(example.prompt)
 
@@ -132,11 +147,13 @@ class RowTokenizer:
 
     def spells_out_special_tokens(self, example: Example) -> bool:
         """True where the row's own text holds a special token of the model, such as `<|im_end|>`."""
-        texts = [message.content for message in example.messages] or [example.prompt, example.completion, example.text]
+        said = [message.content for message in example.messages]
+        said += [call.arguments for message in example.messages for call in message.calls]
+        texts = said or [example.prompt, example.completion, example.text]
         return any(self._special.search(text) for text in texts)
 
     def _is_chat(self, example: Example) -> bool:
-        return example.format == "chat" or (example.format == "instruction" and self._template is not None)
+        return bool(example.messages) and (example.format != "instruction" or self._template is not None)
 
     def _chat_template(self) -> ChatTemplate:
         if self._template is None:
@@ -168,9 +185,11 @@ class RowTokenizer:
         return EncodedRow(ids[:max_length], trained[:max_length], len(ids))
 
     def _check_stop(self, ids: list[int], trained: list[bool]) -> None:
-        """A model that is never trained on its stop token never stops."""
-        last = len(trained) - 1 - trained[::-1].index(True) if True in trained else None
-        if last is None or ids[last] not in self._stop_ids:
+        """A model that is not trained on the stop token of each of its turns does not stop there."""
+        ends = (
+            one for one, learned, goes_on in zip(ids, trained, [*trained[1:], False], strict=True) if learned > goes_on
+        )
+        if True not in trained or not self._stop_ids.issuperset(ends):
             message = "The chat template ends the assistant's turn with text that the tokenizer has no token for."
             raise model_refused("template_without_stop_token", message)
 

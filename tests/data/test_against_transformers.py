@@ -41,7 +41,7 @@ def test_the_text_is_transformers_own(family: str, chat: list[tuple[str, str]], 
         **templates.NAMES,
     )[0][0]
     ours = ChatTemplate.from_tokenizer_config(templates.NAMES, ALL[family])
-    assert ours._text([Message(role, content) for role, content in chat], add_generation_prompt=ask) == theirs
+    assert ours.text([Message(role, content) for role, content in chat], add_generation_prompt=ask) == theirs
 
 
 @pytest.mark.parametrize("chat", CHATS, ids=["single", "multi", "system"])

@@ -3,12 +3,14 @@ import itertools
 import json
 import tracemalloc
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from spotune.contracts.dataset import DatasetReport
 from spotune.data import checks
 from spotune.data.checks import check_dataset
+from spotune.data.rows import Example
 from spotune.data.tokens import RowTokenizer
 from tests.data import templates
 
@@ -20,7 +22,7 @@ def chat(answer: str, asked: str = "the floor?") -> bytes:
     return json.dumps({"messages": turns}).encode() + b"\n"
 
 
-def check(content: bytes, tokenizer: RowTokenizer | None = None, max_length: int = 1000, **more: int) -> DatasetReport:
+def check(content: bytes, tokenizer: RowTokenizer | None = None, max_length: int = 1000, **more: Any) -> DatasetReport:
     chunks = [content[at : at + 1000] for at in range(0, len(content), 1000)]
     return check_dataset(chunks, uri="s3://bucket/file", tokenizer=tokenizer, max_length=max_length, **more)
 
@@ -85,6 +87,43 @@ def test_a_file_of_which_nothing_can_be_learned_is_refused(row_tokenizer: Make) 
     report = check(chat("second", asked="floor " * 50) * 12, row_tokenizer(templates.CHATML), max_length=40)
     assert [(fault.line, fault.rule) for fault in report.faults] == [(0, "all_truncated")]
     assert not report.ok
+
+
+def test_both_answers_of_a_preference_count_and_the_longer_one_is_its_length(row_tokenizer: Make) -> None:
+    tokenizer = row_tokenizer(None)
+    pair = {"prompt": "the floor", "chosen": " second", "rejected": " second second second"}
+    report = check(json.dumps(pair).encode() + b"\n", tokenizer, objective="dpo")
+    [short], [long] = (
+        tokenizer.encode_rendered(
+            [tokenizer.render(Example(1, "completion", prompt="the floor", completion=answer))], 99
+        )
+        for answer in (" second", " second second second")
+    )
+    assert report.ok
+    assert report.tokens is not None
+    assert (report.tokens.rows, report.tokens.longest) == (1, long.length)
+    assert report.tokens.total == short.length + long.length
+    assert report.tokens.trained == sum(short.trained) + sum(long.trained)
+    cut = check(json.dumps(pair).encode(), tokenizer, max_length=len(tokenizer.prompt(EXAMPLE)), objective="orpo")
+    assert [fault.rule for fault in cut.faults] == ["all_truncated"]
+
+
+EXAMPLE = Example(1, "completion", prompt="the floor", completion=" second")
+
+
+def test_labels_of_one_kind_are_warned_of() -> None:
+    rows = [json.dumps({"prompt": "a", "completion": str(number), "label": True}).encode() for number in range(10)]
+    [warning] = check(b"\n".join(rows), objective="kto").warnings
+    assert "label true" in warning
+    mixed = [*rows, rows[0].replace(b"true", b"false")]
+    assert check(b"\n".join(mixed), objective="kto").warnings == ()
+
+
+def test_a_file_that_is_hardly_learned_from_is_warned_of(row_tokenizer: Make) -> None:
+    tokenizer = row_tokenizer(templates.CHATML)
+    rows = b"".join(chat("a", asked=f"{number} " * 400) for number in range(10))
+    assert any("of the tokens carry loss" in warning for warning in check(rows, tokenizer, 10_000).warnings)
+    assert not any("carry loss" in warning for warning in check(rows, tokenizer, 10_000, loss_on="all").warnings)
 
 
 def test_what_the_model_cannot_do_is_said_once_for_the_file(row_tokenizer: Make) -> None:

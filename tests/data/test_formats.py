@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spotune.contracts.dataset import MAX_FAULTS
+from spotune.contracts.request import Objective
 from spotune.data import lines
 from spotune.data.formats import FaultList, read_examples
-from spotune.data.rows import Example, Message
+from spotune.data.rows import Example, Message, ToolCall, content_hash
 
 CHAT = {"messages": [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Hello."}]}
 GOOD = json.dumps(CHAT).encode()
@@ -83,7 +84,8 @@ BAD_LINES: dict[str, tuple[str, str, bytes]] = {
     "message as text": ("not_a_message", "messages[0]", b'{"messages": ["hello"]}'),
     "made-up role": ("wrong_role", "messages[0].role", chat(("human", "a"), ("assistant", "b"))),
     "role of another type": ("wrong_role", "messages[0].role", chat((None, "a"), ("assistant", "b"))),
-    "tool role": ("unsupported_role", "messages[1].role", chat(("user", "a"), ("tool", "b"))),
+    "function role": ("wrong_role", "messages[1].role", chat(("user", "a"), ("function", "b"))),
+    "tool role without a call": ("missing_field", "messages[1].tool_call_id", chat(("user", "a"), ("tool", "b"))),
     "weight of a half": ("wrong_weight", "messages[0].weight", chat(("assistant", "a"), weight=0.5)),
     "weight true": ("wrong_weight", "messages[0].weight", chat(("assistant", "a"), weight=True)),
     "weight of a user": ("wrong_weight", "messages[0].weight", chat(("user", "a"), ("assistant", "b"), weight=1)),
@@ -97,6 +99,129 @@ BAD_LINES: dict[str, tuple[str, str, bytes]] = {
         "nothing_trained",
         "messages",
         b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0}]}',
+    ),
+}
+
+
+def calling(*calls: object, tools: object = None, result: object = "call_1", **extra: object) -> bytes:
+    """A chat whose assistant calls, is answered, and answers."""
+    turns = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": None, "tool_calls": list(calls)},
+        {"role": "tool", "tool_call_id": result, "content": "b"},
+        {"role": "assistant", "content": "c"},
+    ]
+    return json.dumps({"messages": turns, "tools": tools or [tool("look")], **extra}).encode()
+
+
+def tool(name: object, **more: object) -> dict[str, object]:
+    return {"type": "function", "function": {"name": name, **more}}
+
+
+def call(name: object = "look", arguments: object = "{}", id: object = "call_1") -> dict[str, object]:
+    return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def judged(prompt: object = "a", chosen: object = "b", rejected: object = "c", **more: object) -> bytes:
+    return json.dumps({"prompt": prompt, "chosen": chosen, "rejected": rejected, **more}).encode()
+
+
+def said(role: str, content: str) -> list[dict[str, str]]:
+    return [{"role": role, "content": content}]
+
+
+BAD_LINES |= {
+    "tools as text": ("wrong_tool", "tools", calling(call(), tools="look")),
+    "tool of another type": ("wrong_tool", "tools[0]", calling(call(), tools=[{"type": "retrieval"}])),
+    "tool without a name": ("wrong_tool", "tools[0].function.name", calling(call(), tools=[tool("")])),
+    "tool with odd parameters": (
+        "wrong_tool",
+        "tools[0].function.parameters",
+        calling(call(), tools=[tool("look", parameters=[])]),
+    ),
+    "parallel calls maybe": ("wrong_tool", "parallel_tool_calls", calling(call(), parallel_tool_calls=1)),
+    "calls of a user": (
+        "unknown_field",
+        "messages[0].tool_calls",
+        chat(("user", "a"), ("assistant", "b"), tool_calls=[call()]),
+    ),
+    "no calls": ("wrong_tool_call", "messages[1].tool_calls", calling()),
+    "call as text": ("wrong_tool_call", "messages[1].tool_calls[0]", calling("look")),
+    "call without an id": ("wrong_tool_call", "messages[1].tool_calls[0].id", calling(call(id=""))),
+    "call without a name": ("wrong_tool_call", "messages[1].tool_calls[0].function.name", calling(call(name=None))),
+    "two calls of one id": ("wrong_tool_call", "messages[1].tool_calls", calling(call(), call())),
+    "arguments cut short": (
+        "wrong_arguments",
+        "messages[1].tool_calls[0].function.arguments",
+        calling(call(arguments='{"a": ')),
+    ),
+    "arguments in a list": (
+        "wrong_arguments",
+        "messages[1].tool_calls[0].function.arguments",
+        calling(call(arguments="[1]")),
+    ),
+    "argument that is no number": (
+        "wrong_arguments",
+        "messages[1].tool_calls[0].function.arguments",
+        calling(call(arguments='{"a": NaN}')),
+    ),
+    "undeclared function": ("unknown_tool", "messages[1].tool_calls", calling(call("other"))),
+    "result of another call": ("unmatched_call", "messages[2].tool_call_id", calling(call(), result="call_2")),
+    "call without its result": ("unmatched_call", "messages[3]", calling(call(), call(id="call_2"))),
+    "result without any call": (
+        "wrong_order",
+        "messages[1].role",
+        b'{"messages": [{"role": "user", "content": "a"}, {"role": "tool", "tool_call_id": "1", "content": "b"}, '
+        b'{"role": "assistant", "content": "c"}]}',
+    ),
+}
+"""Rows with tools that are chats; the others are judged."""
+
+BAD_VERDICTS: dict[str, tuple[str, str, bytes]] = {
+    "no rejected answer": ("missing_field", "rejected", b'{"prompt": "a", "chosen": "b"}'),
+    "further field of a pair": ("unknown_field", "score", judged(score=1)),
+    "the same answer twice": ("equal_answers", "", judged(chosen="b", rejected="b")),
+    "empty rejected answer": ("empty_content", "rejected", judged(rejected=" ")),
+    "prompt of messages, answers of text": ("not_a_list", "chosen", judged(prompt=said("user", "a"))),
+    "answer by a user": (
+        "no_assistant_turn",
+        "chosen",
+        judged(said("user", "a"), said("user", "b"), said("assistant", "c")),
+    ),
+    "prompt that ends with an answer": (
+        "wrong_order",
+        "chosen[0].role",
+        judged(said("user", "a") + said("assistant", "b"), said("assistant", "c"), said("assistant", "d")),
+    ),
+    "bad role in the prompt": (
+        "wrong_role",
+        "prompt[0].role",
+        judged(said("human", "a"), said("assistant", "c"), said("assistant", "d")),
+    ),
+    "input as text": (
+        "missing_field",
+        "input",
+        b'{"input": "a", "preferred_output": [], "non_preferred_output": []}',
+    ),
+    "bad role in the other answer": (
+        "wrong_role",
+        "non_preferred_output[0].role",
+        json.dumps(
+            {
+                "input": {"messages": said("user", "a")},
+                "preferred_output": said("assistant", "b"),
+                "non_preferred_output": said("bot", "c"),
+            }
+        ).encode(),
+    ),
+}
+BAD_LABELS: dict[str, tuple[str, str, bytes]] = {
+    "label as a number": ("wrong_label", "label", b'{"prompt": "a", "completion": "b", "label": 1}'),
+    "label alone": ("missing_field", "completion", b'{"prompt": "a", "label": true}'),
+    "labelled chat without an answer": (
+        "no_assistant_turn",
+        "messages",
+        json.dumps({"messages": said("user", "a"), "label": True}).encode(),
     ),
 }
 
@@ -118,6 +243,38 @@ def test_a_bad_line_is_named_by_line_field_and_rule_and_its_neighbours_are_read(
     assert [(fault.line, fault.rule, fault.field) for fault in faults.faults] == [(2, rule, field)]
     assert faults.faults[0].message
     assert faults.faults[0].remedy
+
+
+@pytest.mark.parametrize(
+    ("objective", "name"), [("dpo", name) for name in BAD_VERDICTS] + [("kto", name) for name in BAD_LABELS]
+)
+def test_a_bad_verdict_is_named_by_line_field_and_rule_and_its_neighbours_are_read(
+    objective: Objective, name: str
+) -> None:
+    rule, field, content = (BAD_VERDICTS | BAD_LABELS)[name]
+    good = judged() if objective == "dpo" else b'{"prompt": "a", "completion": "b", "label": true}'
+    faults = FaultList()
+    examples = list(read_examples([good + b"\n" + content + b"\n" + good], faults, objective))
+    assert [example.number for example in examples] == [1, 3]
+    assert [(fault.line, fault.rule, fault.field) for fault in faults.faults] == [(2, rule, field)]
+
+
+@pytest.mark.parametrize(
+    ("content", "objective", "remedy"),
+    [
+        (judged(), "supervised", "dpo or orpo"),
+        (judged(), "kto", "dpo or orpo"),
+        (GOOD, "dpo", "supervised"),
+        (b'{"prompt": "a", "completion": "b", "label": true}', "orpo", "kto"),
+    ],
+)
+def test_rows_that_the_objective_does_not_learn_from_are_one_fault_of_the_file(
+    content: bytes, objective: Objective, remedy: str
+) -> None:
+    faults = FaultList()
+    list(read_examples([content + b"\n" + content], faults, objective))
+    assert [(fault.line, fault.rule) for fault in faults.faults] == [(0, "wrong_objective")]
+    assert f"Set method.type to {remedy}," in faults.faults[0].remedy
 
 
 @pytest.mark.parametrize("cut", range(1, len(GOOD)))
@@ -174,12 +331,7 @@ def test_many_faults_are_counted_and_the_first_hundred_are_listed() -> None:
 
 def test_a_line_has_one_fault_for_each_cause() -> None:
     _, faults = read(chat(("human", ""), ("gpt", ""), ("tool", 1)))
-    assert [fault.rule for fault in faults.faults] == [
-        "wrong_role",
-        "empty_content",
-        "unsupported_role",
-        "not_a_string",
-    ]
+    assert [fault.rule for fault in faults.faults] == ["wrong_role", "empty_content", "missing_field", "not_a_string"]
 
 
 def test_remedies_speak_of_the_name_that_was_used() -> None:
@@ -199,6 +351,70 @@ def test_each_format_is_read_into_its_own_fields() -> None:
     assert (example.format, example.prompt, example.completion) == ("completion", "1 + 1 =", " 2")
     [example], _ = read(b'{"text": "Once"}')
     assert (example.format, example.text, example.size) == ("text", "Once", 16)
+
+
+def test_calls_and_their_results_are_read_whichever_way_arguments_are_written() -> None:
+    [text], faults = read(calling(call(arguments='{"a": "\\u00e9"}'), tools=[tool("look", parameters={})]))
+    [parsed], _ = read(calling(call(arguments={"a": "é"})))
+    assert faults.faults == []
+    assert text.messages[1] == Message("assistant", "", calls=(ToolCall("call_1", "look", '{"a": "\\u00e9"}'),))
+    assert parsed.messages[1].calls[0].arguments == '{"a": "é"}'
+    assert text.messages[2] == Message("tool", "b", call_id="call_1")
+    assert json.loads(text.tools) == [tool("look", parameters={})]
+
+
+def test_a_chat_may_end_with_a_call_and_a_row_without_tools_may_call_any() -> None:
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": [call("any"), call(id="call_2")]}]
+    [example], faults = read(json.dumps({"messages": turns, "parallel_tool_calls": True}).encode())
+    assert faults.faults == []
+    assert example.tools == ""
+    assert [one.name for one in example.messages[1].calls] == ["any", "look"]
+
+
+def test_a_preference_is_a_row_with_another_of_the_same_prompt() -> None:
+    asked = said("system", "s") + said("user", "a") + said("assistant", "b") + said("user", "c")
+    openai = {
+        "input": {"messages": asked, "tools": [tool("look")]},
+        "preferred_output": said("assistant", "good"),
+        "non_preferred_output": said("assistant", "bad"),
+    }
+    trl = {
+        "prompt": asked,
+        "chosen": said("assistant", "good"),
+        "rejected": said("assistant", "bad"),
+        "tools": [tool("look")],
+    }
+    faults = FaultList()
+    one, two = read_examples([json.dumps(openai).encode() + b"\n" + json.dumps(trl).encode()], faults, "dpo")
+    assert faults.faults == []
+    assert one.rejected is not None
+    assert (one.messages, one.rejected.messages, one.tools) == (two.messages, two.rejected.messages, two.tools)
+    assert content_hash(one) == content_hash(two)
+    assert [turn.content for turn in one.messages if turn.trained] == ["good"]
+    assert [turn.content for turn in one.rejected.messages if turn.trained] == ["bad"]
+    assert one.messages[:-1] == one.rejected.messages[:-1]
+
+
+def test_of_a_labelled_chat_the_last_answer_is_judged() -> None:
+    turns = said("user", "a") + said("assistant", "b") + said("user", "c") + said("assistant", "d")
+    [example] = read_examples([json.dumps({"messages": turns, "label": False}).encode()], FaultList(), "kto")
+    assert example.label is False
+    assert [turn.content for turn in example.messages if turn.trained] == ["d"]
+
+
+def test_rows_that_differ_in_what_the_model_sees_or_learns_have_different_hashes() -> None:
+    contents = [
+        calling(call()),
+        calling(call(arguments='{"a": 1}')),
+        calling(call(), tools=[tool("look"), tool("other")]),
+        judged(),
+        judged(rejected="d"),
+        b'{"prompt": "a", "completion": "b"}',
+        b'{"prompt": "a", "completion": "b", "label": true}',
+        b'{"prompt": "a", "completion": "b", "label": false}',
+    ]
+    hashes = [content_hash(example) for content in contents for example in read_examples([content], FaultList())]
+    assert len(set(hashes)) == len(contents)
 
 
 def test_several_user_turns_in_a_row_are_a_chat() -> None:

@@ -99,6 +99,49 @@ def test_eos_is_not_doubled_where_the_text_spells_it_out(row_tokenizer: Make, de
     assert decode(row.ids) == "<s>the floor</s>"
 
 
+TWO_TURNS = Example(1, "chat", (*CHAT.messages, Message("user", "out?"), Message("assistant", "no")))
+
+
+def test_the_loss_may_be_on_the_last_turn_alone(row_tokenizer: Make, decode: Decode) -> None:
+    tokenizer = row_tokenizer(templates.CHATML)
+    assert decode(learned(tokenizer.encode(TWO_TURNS, 1000))) == " second<|im_end|>no<|im_end|>"
+    assert decode(learned(tokenizer.encode(TWO_TURNS, 1000, "last_turn"))) == "no<|im_end|>"
+
+
+def test_a_template_that_rewrites_earlier_turns_serves_for_the_last_one(row_tokenizer: Make, decode: Decode) -> None:
+    tokenizer = row_tokenizer(templates.THINKS_IN_THE_LAST_TURN)
+    with pytest.raises(RequestRefused) as refused:
+        tokenizer.encode(TWO_TURNS, 1000)
+    assert "loss_on last_turn" in refused.value.remedy
+    assert decode(learned(tokenizer.encode(TWO_TURNS, 1000, "last_turn"))).endswith("no<|im_end|>")
+
+
+def test_the_loss_may_be_on_all_tokens_but_the_first(row_tokenizer: Make, decode: Decode) -> None:
+    for source in (templates.CHATML, templates.THINKS_IN_THE_LAST_TURN):
+        row = row_tokenizer(source).encode(TWO_TURNS, 1000, "all")
+        assert row.trained[0] is False
+        assert decode(learned(row)).startswith("user\nthe floor?<|im_end|>\n<|im_start|>assistant\n")
+        assert decode(learned(row)).endswith("no<|im_end|>")
+    row = row_tokenizer(None).encode(COMPLETION, 1000, "all")
+    assert decode(learned(row)) == "the printer is out</s>"
+
+
+def test_a_template_that_shows_all_as_the_assistants_is_refused(row_tokenizer: Make) -> None:
+    everything = "{% generation %}" + templates.CHATML + "{% endgeneration %}"
+    with pytest.raises(RequestRefused, match="whole chat") as refused:
+        row_tokenizer(everything).encode(CHAT, 1000)
+    assert refused.value.code == "template_without_loss_mask"
+
+
+def test_every_learned_turn_ends_with_a_stop_token(row_tokenizer: Make) -> None:
+    other_end = "('<|stop|>\n' if loop.index == 2 else '<|im_end|>\n')"
+    source = templates.CHATML.replace("'<|im_end|>\n'", other_end)
+    with pytest.raises(RequestRefused) as refused:
+        row_tokenizer(source).encode(TWO_TURNS, 1000)
+    assert refused.value.code == "template_without_stop_token"
+    row_tokenizer(source).encode(TWO_TURNS, 1000, "last_turn")
+
+
 def test_a_token_across_the_border_is_learned(row_tokenizer: Make, decode: Decode) -> None:
     row = row_tokenizer(None).encode(Example(1, "completion", prompt="assist", completion="ant"), 1000)
     assert decode(row.ids) == "<s>assistant</s>"
