@@ -1,17 +1,21 @@
-"""`data check`: what a dataset holds and what is wrong with it, without an API."""
+"""`data check` and `data preview`: what a dataset holds, what is wrong with it and what is learned, without an API."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO, TypeVar, get_args
 
 import typer
 
 from spotune.cli import render
 from spotune.cli.screen import JsonOption, Screen
 from spotune.contracts.dataset import DatasetReport
-from spotune.contracts.errors import RequestRefused
+from spotune.contracts.errors import DatasetRefused, RequestRefused
+from spotune.contracts.request import LossOn, Objective
 from spotune.local.state import default_home
 
 if TYPE_CHECKING:
@@ -22,6 +26,15 @@ app = typer.Typer(help="Look into datasets.", no_args_is_help=True)
 CHUNK_BYTES = 1024**2
 DEFAULT_MAX_LENGTH = 2048
 
+Word = TypeVar("Word", bound=str)
+_OBJECTIVES: dict[str, Objective] = {word: word for word in get_args(Objective)}
+_LOSS_ON: dict[str, LossOn] = {word: word for word in get_args(LossOn)}
+
+
+ObjectiveOption = Annotated[str, typer.Option("--objective", help=", ".join(get_args(Objective)))]
+LossOnOption = Annotated[str, typer.Option("--loss-on", help=f"Of chats: {', '.join(get_args(LossOn))}.")]
+LengthOption = Annotated[int, typer.Option("--max-length", min=16, help="Tokens of a row that training would keep.")]
+
 
 @app.command(epilog="Example: spotune data check train.jsonl --model HuggingFaceTB/SmolLM2-135M-Instruct")
 def check(
@@ -29,22 +42,64 @@ def check(
     model: Annotated[
         str | None, typer.Option("--model", help="Count tokens as this model does: a folder, or a cached model's name.")
     ] = None,
-    max_length: Annotated[int, typer.Option(min=16, help="Tokens of a row that training would keep.")] = (
-        DEFAULT_MAX_LENGTH
-    ),
+    max_length: LengthOption = DEFAULT_MAX_LENGTH,
+    objective: ObjectiveOption = "supervised",
+    loss_on: LossOnOption = "assistant",
     json: JsonOption = False,
 ) -> int:
     """Check a dataset: format, faults with their lines, duplicates, lengths. Exits 2 where it would be refused."""
     screen = Screen(machine=json)
+    learned = _one_of("--loss-on", loss_on, _LOSS_ON)
+    minimised = _one_of("--objective", objective, _OBJECTIVES)
     tokenizer = None if model is None else tokenizer_of(model_folder(model))
-    report = check_file(file, tokenizer, max_length=max_length)
+    report = check_file(file, tokenizer, max_length=max_length, objective=minimised, loss_on=learned)
     screen.emit(report.model_dump(mode="json"))
     screen.show(render.dataset(report))
     screen.say("\nGood to train on." if report.ok else "\nRefused: mend the faults and check again.")
     return 0 if report.ok else 2
 
 
-def check_file(file: Path, tokenizer: RowTokenizer | None, *, max_length: int) -> DatasetReport:
+@app.command(epilog="Example: spotune data preview train.jsonl --model HuggingFaceTB/SmolLM2-135M-Instruct")
+def preview(
+    file: Annotated[Path, typer.Argument(help="A JSONL file.", show_default=False)],
+    model: Annotated[str, typer.Option("--model", help="A base model's folder, or a cached model's name.")],
+    rows: Annotated[int, typer.Option(min=1, max=1000, help="How many rows, from the first.")] = 3,
+    loss_on: LossOnOption = "assistant",
+    max_length: LengthOption = DEFAULT_MAX_LENGTH,
+    json: JsonOption = False,
+) -> int:
+    """Show rows as the model would read them, with the tokens that it would learn marked. Exits 2 for bad rows."""
+    from spotune.cli import preview as views
+    from spotune.data import preview as pure
+    from spotune.data.faults import FaultList
+    from spotune.data.formats import read_examples
+
+    screen = Screen(machine=json)
+    learned = _one_of("--loss-on", loss_on, _LOSS_ON)
+    tokenizer, faults = tokenizer_of(model_folder(model)), FaultList()
+    with _opened(file) as stream:
+        examples = list(islice(read_examples(_chunks(stream.read), faults), rows))
+    shown: list[pure.Shown] = []
+    for row in examples:
+        try:
+            shown += pure.preview(row, tokenizer, max_length=max_length, loss_on=learned)
+        except DatasetRefused as refused:
+            faults.note(row.number, refused)
+    screen.emit({"rows": [asdict(one) for one in shown], "faults": [one.model_dump() for one in faults.faults]})
+    screen.show(views.shown(shown, colours=screen.colours))
+    if faults.faults:
+        screen.show(render.faults(faults.faults))
+    return 2 if faults.count else 0
+
+
+def check_file(
+    file: Path,
+    tokenizer: RowTokenizer | None,
+    *,
+    max_length: int,
+    objective: Objective = "supervised",
+    loss_on: LossOn = "assistant",
+) -> DatasetReport:
     """The report on a file of this machine.
 
     Raises:
@@ -52,11 +107,15 @@ def check_file(file: Path, tokenizer: RowTokenizer | None, *, max_length: int) -
     """
     from spotune.data.checks import check_dataset  # here, since most commands need no tokenizer
 
-    try:
-        with file.open("rb") as stream:
-            return check_dataset(_chunks(stream.read), uri=str(file), tokenizer=tokenizer, max_length=max_length)
-    except OSError as error:
-        raise RequestRefused(f"Cannot read {file}: {error.strerror}.", code="file_unreadable") from None
+    with _opened(file) as stream:
+        return check_dataset(
+            _chunks(stream.read),
+            uri=str(file),
+            tokenizer=tokenizer,
+            max_length=max_length,
+            objective=objective,
+            loss_on=loss_on,
+        )
 
 
 def model_folder(model: str) -> Path:
@@ -90,6 +149,26 @@ def tokenizer_of(folder: Path) -> RowTokenizer:
         (folder / "tokenizer.json").read_bytes(),
         (folder / "tokenizer_config.json").read_bytes(),
         template.read_bytes() if template.is_file() else None,
+    )
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[BinaryIO]:
+    try:
+        with file.open("rb") as stream:
+            yield stream
+    except OSError as error:
+        raise RequestRefused(f"Cannot read {file}: {error.strerror}.", code="file_unreadable") from None
+
+
+def _one_of(option: str, given: str, words: Mapping[str, Word]) -> Word:
+    """An option's value as one of the contract's words."""
+    if given in words:
+        return words[given]
+    raise RequestRefused(
+        f"{option} is {given!r}, not one of {', '.join(words)}.",
+        code="invalid_value",
+        param=option.strip("-").replace("-", "_"),
     )
 
 

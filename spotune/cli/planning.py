@@ -94,7 +94,7 @@ def plan_offline(draft: Draft) -> PlanObject:
     request = draft.request
     config, tokenizer = _model_of(request)
     limit = _sequence_limit(request, config)
-    reports = {name: _checked(name, path, tokenizer, limit) for name, path in draft.files.items()}
+    reports = {name: _checked(name, path, tokenizer, limit, request) for name, path in draft.files.items()}
     if "training_file" not in reports:
         raise RequestRefused(
             f"{request.training_file} is not on this machine.",
@@ -154,8 +154,10 @@ def _sequence_limit(request: JobRequest, config: dict[str, object]) -> int:
     return int(str(config.get("max_position_embeddings") or config.get("n_positions") or 2048))
 
 
-def _checked(name: str, path: Path, tokenizer: RowTokenizer | None, limit: int) -> DatasetReport:
-    report = check_file(path, tokenizer, max_length=limit)
+def _checked(name: str, path: Path, tokenizer: RowTokenizer | None, limit: int, request: JobRequest) -> DatasetReport:
+    report = check_file(
+        path, tokenizer, max_length=limit, objective=request.objective, loss_on=request.training.loss_on
+    )
     if not report.ok:
         raise DatasetRefused(
             f"{path} has {report.fault_count} faults.",

@@ -13,7 +13,7 @@ from spotune.cli import words
 from spotune.cli.outcome import compare
 from spotune.contracts.api import JobObject, PlanObject
 from spotune.contracts.base import dollars
-from spotune.contracts.dataset import DatasetReport
+from spotune.contracts.dataset import DatasetReport, Fault
 from spotune.contracts.history import FinishedRun
 from spotune.contracts.job import Attempt, ResolvedSetting
 from spotune.contracts.plan import Candidate, Plan, Rung
@@ -209,15 +209,20 @@ def dataset(report: DatasetReport) -> RenderableType:
     """A checked file: what it holds, and every fault that is listed."""
     parts: list[RenderableType] = [facts(report.uri, dataset_rows(report))]
     if report.faults:
-        listed = table("line", "field", "rule", "what is wrong", "what to do")
-        for fault in report.faults:
-            line = str(fault.line) if fault.line else "file"
-            add_row(listed, line, fault.field, fault.rule, fault.message, fault.remedy)
-        parts.append(titled("Faults", listed))
+        parts.append(faults(report.faults))
     if report.fault_count > len(report.faults):
         parts.append(Text(f"... and {report.fault_count - len(report.faults)} more."))
     parts += notes(report.warnings)
     return paragraphs(parts)
+
+
+def faults(found: Sequence[Fault]) -> RenderableType:
+    """What is wrong with a file, line by line."""
+    listed = table("line", "field", "rule", "what is wrong", "what to do")
+    for fault in found:
+        line = str(fault.line) if fault.line else "file"
+        add_row(listed, line, fault.field, fault.rule, fault.message, fault.remedy)
+    return titled("Faults", listed)
 
 
 def dataset_rows(report: DatasetReport) -> list[Row]:
@@ -230,7 +235,7 @@ def dataset_rows(report: DatasetReport) -> list[Row]:
     tokens = report.tokens
     if tokens is not None:
         rows += [
-            ("tokens", f"{tokens.total:,}, of which {tokens.trained:,} carry loss"),
+            ("tokens", f"{tokens.total:,}, of which {tokens.trained:,} ({tokens.coverage:.1%}) carry loss"),
             (
                 "lengths",
                 f"mean {tokens.mean:.0f}, half under {tokens.p50}, 95 % under {tokens.p95}, to {tokens.longest}",

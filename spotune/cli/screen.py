@@ -35,6 +35,11 @@ class Screen:
         """True where a moving bar makes sense: a person's terminal that can move its cursor."""
         return not self.machine and self.console.is_terminal and not self.console.is_dumb_terminal
 
+    @property
+    def colours(self) -> bool:
+        """True where a colour can be seen: on a terminal that has any and whose user did not set NO_COLOR."""
+        return self.console.is_terminal and self.console.color_system is not None and not self.console.no_color
+
     def show(self, thing: RenderableType) -> None:
         """A table or panel."""
         if not self.machine:

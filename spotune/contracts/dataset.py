@@ -30,8 +30,8 @@ class Fault(Contract):
 class TokenStatistics(Contract):
     """Lengths in tokens after rendering, by the model's own tokenizer.
 
-    `mean`, `p50`, `p95` and `longest` are before truncation. Of a sample, counts are scaled up to the whole file. A
-    preference row counts once, with the length of its longer answer; `total` and `trained` count both.
+    `mean`, `p50`, `p95` and `longest` are before truncation. Of a sample, counts are scaled up to the whole file. Of a
+    preference `p50`, `p95` and `longest` are the longer sequence's; `mean`, `total` and `trained` count both.
     """
 
     rows: int

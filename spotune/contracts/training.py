@@ -31,7 +31,6 @@ TRAINED_SHARDINGS: frozenset[Sharding] = frozenset({"none"})
 NOT_CARRIED_OUT: frozenset[str] = frozenset(
     {
         "method.type",
-        "training.loss_on",
         "outputs.merged",
         "outputs.gguf",
         "integrations",

@@ -109,6 +109,11 @@ class FaultList:
         """True where the line, the last one that had any, has a fault."""
         return line == self._line and bool(self._rules_of_line)
 
+    def note(self, line: int, refused: RequestRefused) -> None:
+        """Note what a row, or for line 0 the model, was refused for."""
+        message = str(refused).removesuffix(refused.remedy).strip()
+        self.add(line, "messages" if line else "", refused.code, message, refused.remedy)
+
     def add(self, line: int, field: str, rule: str, message: str, remedy: str = "") -> None:
         """Note a fault; lines come in order, line 0 (the file as a whole) at any time.
 

@@ -72,7 +72,8 @@ def read_examples(chunks: Iterable[bytes], faults: FaultList, objective: Objecti
     """Each good row of a JSONL stream, in order; each bad one becomes a fault.
 
     Bad data never raises. Memory is bounded by one chunk and one line. Reading stops early only where the first bytes
-    show that the file is no JSONL at all. Rows of a format that the objective does not learn from are one fault.
+    show that the file is no JSONL at all. Rows of a format that the objective does not learn from are one fault; with
+    None every format will do.
     """
     head, stream = read_head(chunks)
     if seen := look_at(head):
@@ -84,7 +85,7 @@ def read_examples(chunks: Iterable[bytes], faults: FaultList, objective: Objecti
         if example is not None:
             faults.rows += 1
             yield example
-    if faults.format is not None and faults.format not in OBJECTIVES[objective]:
+    if objective and faults.format and faults.format not in OBJECTIVES[objective]:
         _refuse_format(faults.format, objective, faults)
     if not faults.rows and not faults.count:
         faults.add(0, "", "empty_file", "the file has no rows")

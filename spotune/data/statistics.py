@@ -42,6 +42,7 @@ class TokenCount:
         self._faults = faults
         self._lengths: Counter[int] = Counter()
         """Rows by length: exact quantiles. Its size grows with the square root of the file's at most."""
+        self._uncut = 0
         self._total = 0
         self._trained = 0
         self._untrainable = 0
@@ -53,7 +54,7 @@ class TokenCount:
         try:
             flat = self._tokenizer.encode_rendered([side for sides in rendered for side in sides], self._max_length)
         except RequestRefused as refused:
-            self._note(0, refused)
+            self._faults.note(0, refused)
             return
         encoded = iter(flat)
         for sides in rendered:
@@ -63,6 +64,7 @@ class TokenCount:
         """A row, or both answers of a preference."""
         trained = [sum(side.trained) for side in sides]
         self._lengths[max(side.length for side in sides)] += 1
+        self._uncut += sum(side.length for side in sides)
         self._total += sum(len(side.ids) for side in sides)
         self._trained += sum(trained)
         self._untrainable += not all(trained)
@@ -85,7 +87,7 @@ class TokenCount:
             rows=round(measured * scale),
             total=round(self._total * scale),
             trained=round(self._trained * scale),
-            mean=sum(length * count for length, count in self._lengths.items()) / measured,
+            mean=self._uncut / measured,
             p50=self._quantile(0.5),
             p95=self._quantile(0.95),
             longest=longest,
@@ -97,17 +99,13 @@ class TokenCount:
         try:
             sides = [self._tokenizer.render(side, self._loss_on) for side in example.sides]
         except DatasetRefused as refused:
-            self._note(example.number, refused)
+            self._faults.note(example.number, refused)
         except RequestRefused as refused:
-            self._note(0, refused)
+            self._faults.note(0, refused)
         else:
             self._spelt_out += any(self._tokenizer.spells_out_special_tokens(side) for side in example.sides)
             return sides
         return None
-
-    def _note(self, line: int, refused: RequestRefused) -> None:
-        message = str(refused).removesuffix(refused.remedy).strip()
-        self._faults.add(line, "messages" if line else "", refused.code, message, refused.remedy)
 
     def _quantile(self, share: float) -> int:
         """The smallest length that at least this share of the rows does not exceed."""

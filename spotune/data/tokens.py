@@ -139,6 +139,11 @@ class RowTokenizer:
             return self._ids(text)
         return self._leading + self._ids(example.prompt)
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """The tokens as text, special ones spelt out."""
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=False)
+        return text
+
     def reference(self, example: Example) -> str:
         """The answer that the row gives to its `prompt`."""
         if example.messages:

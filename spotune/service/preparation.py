@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 from spotune import planner
@@ -17,7 +18,6 @@ from spotune.contracts.job import Inputs
 from spotune.contracts.layout import split_uri
 from spotune.contracts.request import JobRequest
 from spotune.data.checks import check_dataset
-from spotune.data.tokens import RowTokenizer
 from spotune.service.base_models import BaseModel, row_tokenizer
 from spotune.service.copies import bytes_to_copy
 from spotune.service.files import file_of
@@ -103,10 +103,15 @@ def check_files(
     Raises:
         DatasetRefused: a file has faults; all are in `details["reports"]`.
     """
-    tokenizer = row_tokenizer(here, model.reference)
-    limit = sequence_limit(request, model)
-    training = _check(here, training_uri, tokenizer, limit, preview=preview)
-    validation = _check(here, validation_uri, tokenizer, limit, preview=preview) if validation_uri else None
+    check = partial(
+        check_dataset,
+        tokenizer=row_tokenizer(here, model.reference),
+        max_length=sequence_limit(request, model),
+        objective=request.objective,
+        loss_on=request.training.loss_on,
+    )
+    training = _check(here, training_uri, check, preview=preview)
+    validation = _check(here, validation_uri, check, preview=preview) if validation_uri else None
     _refuse_faults(request, training, validation)
     return CheckedFiles(training, validation, whole=not preview)
 
@@ -210,14 +215,12 @@ def _size(here: Installation, uri: str, param: str | None = None) -> int:
     return found.bytes
 
 
-def _check(here: Installation, uri: str, tokenizer: RowTokenizer, limit: int, *, preview: bool) -> DatasetReport:
+def _check(here: Installation, uri: str, check: Callable[..., DatasetReport], *, preview: bool) -> DatasetReport:
     size = _size(here, uri) if preview else 0
     try:
         if size > IN_REQUEST_BYTES:
-            seen = check_dataset(_head(here, uri), uri=uri, tokenizer=tokenizer, max_length=limit)
-            return _scaled(seen, size)
-        whole = here.objects.stream(uri)
-        return check_dataset(whole, uri=uri, tokenizer=tokenizer, max_length=limit, sample_bytes=TOKENIZED_BYTES)
+            return _scaled(check(_head(here, uri), uri=uri), size)
+        return check(here.objects.stream(uri), uri=uri, sample_bytes=TOKENIZED_BYTES)
     except ObjectMissing as missing:
         raise _changed(missing) from None
 

@@ -102,7 +102,7 @@ def test_both_answers_of_a_preference_count_and_the_longer_one_is_its_length(row
     assert report.ok
     assert report.tokens is not None
     assert (report.tokens.rows, report.tokens.longest) == (1, long.length)
-    assert report.tokens.total == short.length + long.length
+    assert report.tokens.total == report.tokens.mean == short.length + long.length
     assert report.tokens.trained == sum(short.trained) + sum(long.trained)
     cut = check(json.dumps(pair).encode(), tokenizer, max_length=len(tokenizer.prompt(EXAMPLE)), objective="orpo")
     assert [fault.rule for fault in cut.faults] == ["all_truncated"]

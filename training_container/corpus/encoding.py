@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from spotune.contracts.training import ObjectiveConfig
 from spotune.data.formats import FaultList, read_examples
 from spotune.data.rows import Example, content_hash
 from spotune.data.statistics import batches
@@ -26,7 +27,9 @@ def chunks(path: Path) -> Iterator[bytes]:
             yield chunk
 
 
-def encode_file(path: Path, tokenizer: RowTokenizer, limit: int, writer: StoreWriter) -> None:
+def encode_file(
+    path: Path, tokenizer: RowTokenizer, limit: int, objective: ObjectiveConfig, writer: StoreWriter
+) -> None:
     """Write every row of a JSONL file, its first `limit` tokens. Memory holds two blocks of rows.
 
     The tokenizer's threads take two thirds of the time (measured: SmolLM2's, on chats); they run while this thread
@@ -38,10 +41,10 @@ def encode_file(path: Path, tokenizer: RowTokenizer, limit: int, writer: StoreWr
     faults = FaultList()
     waiting: Future[list[Encoded]] | None = None
     with ThreadPoolExecutor(1) as encoder:
-        for block in batches(read_examples(chunks(path), faults)):
+        for block in batches(read_examples(chunks(path), faults, objective.type)):
             if faults.count:  # nothing will be trained on: the rest is only checked
                 continue
-            rendered = [tokenizer.render(example) for example in block]
+            rendered = [tokenizer.render(example, objective.loss_on) for example in block]
             begun = encoder.submit(_encode, tokenizer, block, rendered, limit)
             if waiting is not None:
                 writer.add(waiting.result())

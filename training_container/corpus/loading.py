@@ -112,7 +112,9 @@ def _store(path: Path, inputs: Inputs, tokenizer: RowTokenizer) -> TokenStore:
     settings = f"{config.data.max_sequence_length} {config.objective.type} {config.objective.loss_on}"
     key = cache_key(_digest(path).encode(), settings.encode(), *tokenizer_files(inputs.model))
     limit = config.data.max_sequence_length
-    return cached(cache_folder(inputs.folders), key, lambda writer: encode_file(path, tokenizer, limit, writer))
+    return cached(
+        cache_folder(inputs.folders), key, lambda writer: encode_file(path, tokenizer, limit, config.objective, writer)
+    )
 
 
 def _held_out(store: TokenStore, fraction: float, seed: int) -> NDArray[np.bool_]:
