@@ -23,14 +23,24 @@ class TrainingFault(Exception):
         message: what was wrong and where.
         evidence: what was seen: names, numbers, the library's own words.
         remedy: what to do about it.
+        exit_code: how the process ends; INTERNAL where trying again may help without anybody's doing.
     """
 
-    def __init__(self, code: str, message: str, *, evidence: str = "", remedy: str = "") -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        evidence: str = "",
+        remedy: str = "",
+        exit_code: ExitCode = ExitCode.USER_ERROR,
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.evidence = evidence
         self.remedy = remedy
+        self.exit_code = exit_code
 
 
 class Stopped(BaseException):
@@ -55,7 +65,7 @@ def failure_of(error: BaseException) -> tuple[Failure, ExitCode]:
     fault = error if isinstance(error, TrainingFault) else _as_fault(error)
     if fault is not None:
         failure = Failure(code=fault.code, message=fault.message, evidence=fault.evidence, remedy=fault.remedy)
-        return _fitted(failure), ExitCode.USER_ERROR
+        return _fitted(failure), fault.exit_code
     failure = Failure(
         code="internal",
         message=f"The trainer itself failed: {type(error).__name__}: {error}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from training_container.publication import publish, versions
 from training_container.stop import StopRequest
 from training_container.trackers.trackers import Trackers
 from training_container.trainer import EarlyEnd, Trainer
+from training_container.watchdog import end_process
 
 SAMPLES = 5
 RESERVE_FACTOR = 1.25
@@ -140,6 +142,7 @@ def _make_trainer(this: Run, scoring_seconds: float) -> Trainer:
         checkpoints=this.checkpoints,
         reporter=this.reporter,
         stop=this.stop,
+        end=partial(end_process, folders=this.inputs.folders),
         reserve_seconds=max(config.limits.publication_reserve_seconds, RESERVE_FACTOR * scoring_seconds),
         clock=this.clock,
     )

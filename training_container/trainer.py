@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import torch
@@ -23,6 +23,7 @@ from training_container.progress import Clock, Reporter
 from training_container.saving import Saver
 from training_container.schedule import evaluation_steps, learning_rate, make_optimizer
 from training_container.stop import StopRequest
+from training_container.watchdog import Watchdog, step_hangs
 
 WEIGHTS_NAME = "weights.safetensors"
 OPTIMIZER_NAME = "optimizer.pt"
@@ -49,6 +50,7 @@ class Trainer:
         checkpoints: Checkpoints,
         reporter: Reporter,
         stop: StopRequest,
+        end: Callable[[TrainingFault], None],
         reserve_seconds: float,
         clock: Clock,
     ) -> None:
@@ -67,6 +69,8 @@ class Trainer:
         self._checkpoints = checkpoints
         self._reporter = reporter
         self._stop = stop
+        self._end = end
+        self._watchdog = Watchdog(self._hangs)
         self._objective = objective_of(config.objective)
         self._pad = evaluator.tokenizer.pad_token_id
         self._deadline = config.limits.max_runtime_seconds - reserve_seconds
@@ -112,7 +116,8 @@ class Trainer:
         self._saver.start()
         self._turned_at = self._reporter.elapsed
         try:
-            return self._train()
+            with self._watchdog:
+                return self._train()
         except Stopped:
             self._save(beside=False)
             raise
@@ -134,7 +139,8 @@ class Trainer:
             if ends:
                 return "no_improvement" if gives_up else "time" if out_of_time else None
             self._saver.keep_up(self._step_seconds)
-            self._step()
+            with self._watchdog.step():
+                self._step()
 
     def measured(self, step: int) -> Measurement | None:
         """The held-out loss at the best step, where this process was there."""
@@ -248,6 +254,9 @@ class Trainer:
         """True where as many evaluations in a row as the config has patience for brought no lower loss."""
         patience = self._config.evaluation.early_stopping_patience
         return patience is not None and self.state.evaluations_without_gain >= patience
+
+    def _hangs(self, stacks: str) -> None:
+        self._end(step_hangs(self.state.step + 1, self._watchdog.limit, stacks))
 
     def _save_due(self) -> bool:
         ends_epoch = self.state.step % self.order.steps_per_epoch == 0

@@ -55,6 +55,7 @@ CAUSES: dict[str, Cause] = {
     "missing_channel": "internal",
     "report_missing": "internal",
     "sharding_not_supported": "internal",
+    "step_hangs": "internal",
     "training_job_invalid": "internal",
     "inputs_changed": "bad_data",
 }

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -48,12 +49,19 @@ class Looks:
         return float(self.now)
 
 
-def train(root: Path, *, looks: bool, kill: Kill = Kill(), stop_at: tuple[int, ...] = ()) -> int:
+def train(
+    root: Path,
+    *,
+    looks: bool,
+    kill: Kill = Kill(),
+    stop_at: tuple[int, ...] = (),
+    prepare: Callable[[], None] | None = None,
+) -> int:
     """Run the container's job in a process of its own, forked from one with torch in it; gives its exit code.
 
-    `stop_at` sends SIGTERM at these changes in the checkpoint folder.
+    `stop_at` sends SIGTERM at these changes in the checkpoint folder; `prepare` is called in the process first.
     """
-    child: BaseProcess = FORKED.Process(target=_train, args=(root, looks, kill, stop_at))
+    child: BaseProcess = FORKED.Process(target=_train, args=(root, looks, kill, stop_at, prepare))
     child.start()
     child.join(TIMEOUT)
     if child.is_alive():
@@ -148,15 +156,18 @@ def main() -> None:
         )
 
 
-def _train(root: Path, looks: bool, kill: Kill, stop_at: tuple[int, ...]) -> None:
+def _train(root: Path, looks: bool, kill: Kill, stop_at: tuple[int, ...], prepare: Callable[[], None] | None) -> None:
     import torch
 
-    from training_container.folders import Folders
+    from training_container.faults import failure_of
+    from training_container.folders import Folders, replace_file
     from training_container.inputs import read_inputs
     from training_container.job import run
     from training_container.stop import StopRequest
 
     torch.set_num_threads(1)
+    if prepare is not None:
+        prepare()
     with (root / LOG).open("a") as log:
         os.dup2(log.fileno(), 1)
     print(STARTED, end="", flush=True)
@@ -172,7 +183,13 @@ def _train(root: Path, looks: bool, kill: Kill, stop_at: tuple[int, ...]) -> Non
         threading.Timer(kill.seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
     stop = Turns()
     stop.listen()
-    os._exit(run(read_inputs(Folders(root)), stop, clock=clock))
+    folders = Folders(root)
+    try:
+        code = run(read_inputs(folders), stop, clock=clock)
+    except Exception as error:
+        failure, code = failure_of(error)
+        replace_file(folders.failure, failure.model_dump_json().encode())
+    os._exit(code)
 
 
 def _count_changes(root: Path, kill_at: int | None, stop_at: tuple[int, ...]) -> None:
