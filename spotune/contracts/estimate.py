@@ -87,7 +87,8 @@ class MethodEstimate(Contract):
     method: Method
     trainable: int
     memory: MemoryEstimate
-    """On one GPU of the smallest type that holds it, else of the largest there is, micro-batch 1, checkpointing on."""
+    """On one GPU of the smallest type that holds it, else of the largest there is, micro-batch 1, checkpointing on
+    where the method allows it."""
     smallest_gpu: str | None
     """The card with the least memory that holds it alone; None where none does."""
     gpus: int

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 
 from spotune.contracts.errors import RequestRefused
 from spotune.contracts.request import AdapterChoice, JobRequest, Method, OutputChoice, TrainingChoice
+from spotune.planner.architecture import Architecture
 from spotune.planner.layouts import Trainer
+from spotune.planner.workload import LORA_KIN
 
 LORA_FIELDS = frozenset({"rank", "alpha", "dropout", "target_modules"})
 METHOD_FIELDS: dict[Method, frozenset[str]] = {
@@ -46,6 +48,16 @@ def check_combinations(request: JobRequest, trainer: Trainer) -> None:
     _check_outputs(request)
     _check_loss_on(request)
     _check_learning_rate(request)
+
+
+def check_against_model(request: JobRequest, architecture: Architecture) -> None:
+    """Refuse sizes that the model has no room for.
+
+    Raises:
+        RequestRefused: names the field and the largest value, or the modules that there are.
+    """
+    _check_rank(request, architecture)
+    _check_trained_layers(request, architecture)
 
 
 def _check_trained(request: JobRequest, trainer: Trainer) -> None:
@@ -153,4 +165,34 @@ def _check_learning_rate(request: JobRequest) -> None:
             code="conflicting_settings",
             param="training.learning_rate",
             remedy="Give one of them.",
+        )
+
+
+def _check_rank(request: JobRequest, architecture: Architecture) -> None:
+    """A layer of one output, as an expert's gate, takes any rank."""
+    method, choice = request.adapter.type, request.adapter
+    if method == "bottleneck":
+        widest = architecture.hidden
+    elif method == "auto" or method in LORA_KIN:
+        targets = architecture.targets("all-linear" if choice.target_modules == "auto" else choice.target_modules)
+        sizes = [min(linear.inputs, linear.outputs) for linear in targets]
+        widest = min((size for size in sizes if size > 1), default=choice.rank)
+    else:
+        return
+    if choice.rank > widest:
+        raise RequestRefused(
+            f"adapter.rank is {choice.rank}; the narrowest layer that it is for is {widest} wide.",
+            code="rank_above_layer",
+            param="adapter.rank",
+            remedy=f"Set it to {widest} or less.",
+        )
+
+
+def _check_trained_layers(request: JobRequest, architecture: Architecture) -> None:
+    if request.adapter.type == "freeze" and request.adapter.trained_layers > architecture.layers:
+        raise RequestRefused(
+            f"adapter.trained_layers is {request.adapter.trained_layers}; the model has {architecture.layers} blocks.",
+            code="too_many_trained_layers",
+            param="adapter.trained_layers",
+            remedy=f"Set it to {architecture.layers} or less, or take full.",
         )

@@ -16,8 +16,7 @@ from spotune.planner.estimate import EVERY_SPREAD, check_length
 from spotune.planner.layouts import Layouts, Machines, Timed, host_counts, in_precision_of, micro_batches
 from spotune.planner.memory import Memory, estimate_memory
 from spotune.planner.search import NEEDS_BF16
-from spotune.planner.settings import CHECKPOINTING
-from spotune.planner.workload import Layout, Workload
+from spotune.planner.workload import CHECKPOINTING, UNCHECKPOINTED, Layout, Workload
 
 RANK, INNER_SIZE = 16, 64
 """Of LoRA's kin, and of bottleneck adapters."""
@@ -84,7 +83,7 @@ def _ways(work: Workload, catalog: Catalog, market: MarketSnapshot) -> Iterator[
             machines = Machines(spec, count)
             if not micro_batches(GLOBAL_BATCH, machines.gpus):
                 continue
-            layouts = Layouts((in_precision_of(work, spec),), CHECKPOINTING, machines, EVERY_SPREAD)
+            layouts = Layouts((in_precision_of(work, spec),), _checkpointing(work), machines, EVERY_SPREAD)
             for timed in layouts.best:
                 for rent in list_rents([machines], timed.speed.training, market)[:1]:
                     yield _Way(machines, timed, rent)
@@ -118,4 +117,9 @@ def _gpus(work: Workload, catalog: Catalog) -> list[Gpu]:
 
 def _alone(work: Workload, gpu: Gpu) -> Memory:
     """On one GPU, as small as it gets."""
-    return estimate_memory(work, Layout(micro_batch=1, checkpointing=True), usable=gpu.usable_memory)
+    layout = Layout(micro_batch=1, checkpointing=True in _checkpointing(work))
+    return estimate_memory(work, layout, usable=gpu.usable_memory)
+
+
+def _checkpointing(work: Workload) -> tuple[bool, ...]:
+    return (False,) if work.method in UNCHECKPOINTED else CHECKPOINTING

@@ -25,8 +25,8 @@ they leave the GPU only where it runs out."""
 FUSED_LOGIT_SHARE = 0.12
 """Of the logits, what a loss in chunks keeps at a time, with its chunk's gradients."""
 
-REFERENCE_LOGIT_BYTES = 6.0
-"""Of the reference model's logits, a token and vocabulary entry: 16 bit, and fp32 for probabilities."""
+REFERENCE_LOGIT_BYTES = 2.0
+"""Of the reference model's logits, a token and vocabulary entry, in 16 bit beside those of the trained model."""
 
 CONTEXT_BYTES = 700 * 1024**2
 """CUDA context and cuBLAS work space, which the allocator does not count."""
@@ -186,12 +186,17 @@ def _static(work: Workload, sharding: str, gpus: int, offload: bool) -> _Static:
     held = 0.0 if offload and shards_weights else weights / (gpus if shards_weights else 1)
     return _Static(
         weights=held + _sixteen_bit_copies(work, sharding, gpus),
-        adapters=0.0 if whole else trainable * 4.0 / (gpus if shards_weights else 1),
+        adapters=0.0 if whole else trainable * _adapter_bytes(work) / (gpus if shards_weights else 1),
         gradients=0.0 if offload else gradients / (gpus if shards_gradients else 1),
         optimizer=0.0 if offload else optimizer / (1 if sharding in ("none", "ddp") else gpus),
         sharding=_buffers(work, sharding, gpus, gradients),
         unpacked=0.0 if work.quantization == "none" else work.architecture.widest * 2.0,
     )
+
+
+def _adapter_bytes(work: Workload) -> float:
+    """A trainable parameter: fp32; PiSSA keeps the components that it began with, too."""
+    return 8.0 if work.method == "pissa" else 4.0
 
 
 def _sixteen_bit_copies(work: Workload, sharding: str, gpus: int) -> float:

@@ -23,7 +23,7 @@ from spotune.planner.limits import read_limits
 from spotune.planner.options import WEIGHT_BYTES, Job, Option
 from spotune.planner.refusal import refuse
 from spotune.planner.search import Search, search
-from spotune.planner.settings import CHECKPOINTING, Settings, settle, workload
+from spotune.planner.settings import Settings, checkpointing_of, settle, workload
 from spotune.planner.statement import max_runtime, price_of_choices, state_plan, warn
 from spotune.planner.workload import REPLICATED
 
@@ -139,7 +139,9 @@ def _price_of_choices(
     if training == request.training:
         free = replace(found, limits=limits)
     else:
-        job = _job(request.with_(training=training), architecture, replace(settings, checkpointing=CHECKPOINTING), done)
+        open_request = request.with_(training=training)
+        settings = replace(settings, checkpointing=checkpointing_of(open_request))
+        job = _job(open_request, architecture, settings, done)
         job = replace(job, input_bytes=planned.input_bytes, to_copy=planned.to_copy)
         free = search(job, found.catalog, snapshots, limits, trainer, found.corrector)
     yield from price_of_choices(choices, found.feasible[0], free.feasible[0])

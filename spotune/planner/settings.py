@@ -10,14 +10,12 @@ from spotune.contracts.job import ResolvedSetting
 from spotune.contracts.plan import Optimizer
 from spotune.contracts.request import JobRequest, Method, Quantization
 from spotune.planner.architecture import Architecture
-from spotune.planner.combinations import LORA_FIELDS, METHOD_FIELDS, check_combinations
+from spotune.planner.combinations import LORA_FIELDS, METHOD_FIELDS, check_against_model, check_combinations
 from spotune.planner.layouts import Trainer
 from spotune.planner.volume import Lengths, Volume, measure_volume, row_lengths
-from spotune.planner.workload import COMPARED, UNPACKED, WHOLE, Workload
+from spotune.planner.workload import CHECKPOINTING, COMPARED, UNCHECKPOINTED, UNPACKED, WHOLE, Workload
 
 DEFAULT_SEED = 42
-CHECKPOINTING = (False, True)
-"""What the search tries where the request leaves it open."""
 LARGEST_AUTO_LENGTH = 4096
 LENGTH_STEP = 64
 STEPS_PER_EPOCH = 20
@@ -69,6 +67,7 @@ def settle(
     """
     notes = _Notes()
     check_combinations(request, trainer)
+    check_against_model(request, architecture)
     packing = _packing(request, notes)
     length = _sequence_length(request, architecture, row_lengths(training), notes)
     volume = measure_volume(
@@ -89,7 +88,7 @@ def settle(
         target_modules=_target_modules(request, architecture, notes),
         methods=_methods(request),
         packing=packing,
-        checkpointing=_checkpointing(request),
+        checkpointing=checkpointing_of(request),
         volume=volume,
         resolved=tuple(notes.resolved),
         warnings=tuple(notes.warnings),
@@ -124,6 +123,14 @@ def choose_quantization(request: JobRequest, method: Method) -> Quantization:
     return "nf4" if method == "qlora" else "none"
 
 
+def checkpointing_of(request: JobRequest) -> tuple[bool, ...]:
+    """What the search may choose between."""
+    asked = request.training.gradient_checkpointing
+    if asked != "auto":
+        return (asked,)
+    return CHECKPOINTING if request.adapter.type not in UNCHECKPOINTED else (False,)
+
+
 def choose_optimizer(request: JobRequest, architecture: Architecture, method: Method) -> Optimizer:
     """The request's, else 8 bit where memory is what the method saves or lacks."""
     if request.training.optimizer != "auto":
@@ -143,14 +150,6 @@ def _methods(request: JobRequest) -> tuple[Method, ...]:
             return ("qlora",)
         case method, _:
             return (method,)
-
-
-def _checkpointing(request: JobRequest) -> tuple[bool, ...]:
-    """What the search may choose between. A prefix lies where checkpointing drops it, so that it has none."""
-    asked = request.training.gradient_checkpointing
-    if asked == "auto":
-        return (False,) if request.adapter.type == "prefix" else CHECKPOINTING
-    return (asked,)
 
 
 def _packing(request: JobRequest, notes: _Notes) -> bool:

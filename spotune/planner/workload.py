@@ -17,6 +17,10 @@ UNPACKED = frozenset[Method]({"prefix", "prompt"})
 REPLICATED = frozenset[Sharding]({"none", "ddp"})
 """Each GPU has all of the optimizer's state. Where it is shared out, moments are torch's or DeepSpeed's own in fp32:
 bitsandbytes' 8-bit ones come in blocks that cannot be cut."""
+CHECKPOINTING = (False, True)
+"""What is tried where the request leaves it open."""
+UNCHECKPOINTED = frozenset[Method]({"prefix"})
+"""It lies in attention's memory, which gradient checkpointing drops."""
 COMPARED: dict[Objective, int] = {"supervised": 1, "dpo": 2, "orpo": 2, "kto": 1}
 """Sequences a row: a preference has two answers to one prompt."""
 REFERENCE_PASSES: dict[Objective, int] = {"supervised": 0, "dpo": 1, "orpo": 0, "kto": 3}
@@ -63,13 +67,14 @@ class Workload:
 
     @cached_property
     def trainable_parameters(self) -> int:
-        """Of the adapter as PEFT builds it, of the last blocks, or of the model without its vision tower."""
+        """Of the adapter as PEFT builds it, of the last blocks with the final norm, or of the model's text part."""
         architecture = self.architecture
         match self.method:
             case "full":
                 return architecture.parameters - architecture.vision
             case "freeze":
-                return self.trained_blocks * architecture.block_parameters
+                blocks = architecture.attention + architecture.mlp + architecture.norms - architecture.hidden
+                return self.trained_blocks * blocks // architecture.layers + architecture.hidden
             case "ia3":
                 return sum(linear.layers * _scaled(linear) for linear in ia3_targets(architecture))
             case "prefix":

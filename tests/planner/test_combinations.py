@@ -81,6 +81,25 @@ def test_what_cannot_be_merged_is_not_asked_for_merged(method, output):
     assert (refused.code, refused.param) == ("output_not_possible", f"outputs.{next(iter(output))}")
 
 
+@pytest.mark.parametrize(
+    ("adapter", "field", "largest", "code"),
+    [
+        ({"type": "lora", "rank": 193}, "rank", 192, "rank_above_layer"),
+        ({"rank": 512}, "rank", 192, "rank_above_layer"),
+        ({"type": "pissa", "rank": 512, "target_modules": ["q_proj", "down_proj"]}, "rank", None, None),
+        ({"type": "freeze", "trained_layers": 31}, "trained_layers", 30, "too_many_trained_layers"),
+    ],
+)
+def test_what_the_model_has_no_room_for_is_refused_with_the_largest_value(adapter, field, largest, code):
+    if code is None:
+        assert plan_for(trainer=EVERY_TRAINER, adapter=adapter).config.adapter.rank == 512
+        return
+    refused = refusal(adapter=adapter)
+    assert (refused.code, refused.param) == (code, f"adapter.{field}")
+    assert f"Set it to {largest} or less" in refused.remedy
+    assert plan_for(trainer=EVERY_TRAINER, adapter={**adapter, field: largest})
+
+
 def test_a_preference_has_its_loss_on_the_answers():
     refused = refusal(method={"type": "dpo"}, choice={"loss_on": "last_turn"})
     assert (refused.code, refused.param) == ("conflicting_settings", "training.loss_on")

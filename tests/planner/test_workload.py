@@ -59,6 +59,17 @@ def test_trainable_parameters_are_those_that_peft_makes(method):
     assert work(method).trainable_parameters == sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
+def test_freezing_trains_the_last_blocks_and_the_norm_behind_them():
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    from tests.factories import config
+    from training_container.methods import adapt
+
+    shape = AutoModelForCausalLM.from_config(LlamaConfig(**SHAPE))
+    model = adapt(shape, config(method="freeze", adapter={"trained_layers": 2}))
+    assert work("freeze").trainable_parameters == sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
 def test_full_training_trains_the_whole_model():
     assert work("full").trainable_parameters == work("full").architecture.parameters
 
