@@ -65,6 +65,9 @@ _REFUSED_NETWORKS = tuple((ip_network(text), why) for text, why in _UNLESS_OPENE
 _PUBLIC_IPV6 = ip_network("2000::/3")
 """All that is given out; whatever lies outside is reserved."""
 
+ANYWHERE: tuple[Network, ...] = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+"""Opens private networks too, where a team's tracking server may stand; what cannot be opened stays closed."""
+
 _NAME = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _NUMBER = re.compile(r"(0x[0-9a-f]*|[0-9]+)")
 """A last label of this form makes a host a number, as the WHATWG's URL standard and inet_aton read it."""

@@ -22,6 +22,9 @@ PROGRESS_NAME = "progress.json"
 REPORT_NAME = "report.json"
 CONFIG_VERSION = 2
 
+HOME_REGION_VARIABLE = "SPOTUNE_HOME_REGION"
+"""Of the container's environment: where the installation keeps its secrets. Jobs may run in other regions."""
+
 TRAINED_METHODS: frozenset[Method] = frozenset(get_args(Method))
 """What the container trains at present; the planner refuses the other methods by name."""
 
@@ -33,7 +36,6 @@ NOT_CARRIED_OUT: frozenset[str] = frozenset(
         "method.type",
         "outputs.merged",
         "outputs.gguf",
-        "integrations",
     }
 )
 """Fields of a request that the container has no use for yet: given a value of their own, they are refused by name."""
@@ -159,6 +161,11 @@ class TrackerConfig(Contract):
     tags: tuple[str, ...] = ()
     secret: str | None = None
     """Name or ARN in Secrets Manager of the key; W&B without one keeps its run offline, in the output."""
+
+    @property
+    def online(self) -> bool:
+        """True where it needs the network, and the container therefore runs without isolation."""
+        return self.type == "mlflow" or (self.type == "wandb" and self.secret is not None)
 
 
 class TrainingConfig(Contract):

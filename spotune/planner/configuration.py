@@ -21,6 +21,7 @@ from spotune.planner.ladder import hardware_of
 from spotune.planner.learning_rates import choose_learning_rate
 from spotune.planner.options import Option
 from spotune.planner.settings import Settings
+from spotune.planner.trackers import tracker_configs
 
 DEFAULT_BETA = 0.1
 """As in the papers of DPO and KTO; of ORPO its weight of the odds ratio."""
@@ -71,6 +72,7 @@ def configure(
             generation_examples=training.generation_examples,
         ),
         outputs=OutputConfig(merged=request.outputs.merged, gguf=request.outputs.gguf),
+        trackers=tracker_configs(request),
     )
 
 

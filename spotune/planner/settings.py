@@ -12,6 +12,7 @@ from spotune.contracts.request import JobRequest, Method, Quantization
 from spotune.planner.architecture import Architecture
 from spotune.planner.combinations import LORA_FIELDS, METHOD_FIELDS, check_against_model, check_combinations
 from spotune.planner.layouts import Trainer
+from spotune.planner.trackers import isolation_reason, tracker_configs
 from spotune.planner.volume import Lengths, Volume, measure_volume, row_lengths
 from spotune.planner.workload import CHECKPOINTING, COMPARED, UNCHECKPOINTED, UNPACKED, WHOLE, Workload
 
@@ -80,6 +81,8 @@ def settle(
     )
     epochs = _epochs(request, volume, notes)
     batch = _batch_size(request, volume, notes)
+    if reason := isolation_reason(tracker_configs(request)):
+        notes.resolve("network_isolation", "off", reason)
     return Settings(
         sequence_length=length,
         epochs=epochs,

@@ -18,7 +18,7 @@ from spotune.contracts.job import (
     WarnOfMonth,
 )
 from spotune.contracts.subject import know_job
-from spotune.contracts.training import CONFIG_NAME, TrainingConfig
+from spotune.contracts.training import CONFIG_NAME, HOME_REGION_VARIABLE, TrainingConfig
 from spotune.lifecycle.rungs import plan_of
 from spotune.service.changes import apply
 from spotune.service.copies import InputsChanged, inputs_in_region
@@ -141,13 +141,14 @@ def attempt_config(job: JobRecord, attempt: Attempt) -> TrainingConfig:
         raise ValueError(f"job {job.id} was never prepared")
     limits = job.config.limits.with_(max_runtime_seconds=attempt.max_runtime)
     hardware = plan_of(job).rungs[attempt.rung].hardware or job.config.hardware
-    return job.config.with_(limits=limits, hardware=hardware)
+    return job.config.with_(limits=limits, hardware=hardware, retry_of=job.retry_of)
 
 
 def _spec(
     here: Installation, job: JobRecord, attempt: Attempt, folder: str, config: str, inputs: Inputs
 ) -> TrainingJobSpec:
     rung = plan_of(job).rungs[attempt.rung]
+    online = job.config is not None and any(tracker.online for tracker in job.config.trackers)
     return TrainingJobSpec(
         name=attempt.name,
         job_id=job.id,
@@ -167,7 +168,8 @@ def _spec(
         model_uri=inputs.model_uri,
         checkpoints_uri=layout.checkpoints_uri(folder),
         output_uri=layout.output_uri(folder),
-        environment={STAGE_VARIABLE: here.settings.stage},
+        environment={STAGE_VARIABLE: here.settings.stage, HOME_REGION_VARIABLE: here.settings.region},
+        network_isolation=not online,
     )
 
 

@@ -28,6 +28,7 @@ from spotune.service.preparation import (
     size_of,
 )
 from spotune.service.resumption import prepare_retry
+from spotune.service.trackers import check_integrations
 from spotune.store.base import LimitReached, LineFull
 
 logger = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ def _new_job(
 ) -> JobRecord:
     if retry_of is not None:
         _check_may_be_retried(retry_of)
+    check_integrations(request, stage=here.settings.stage, tenant=tenant)
     now = here.clock()
     validation = request.validation_file
     return JobRecord(

@@ -25,7 +25,7 @@ from spotune.contracts.files import FileRecord, UploadTicket
 from spotune.contracts.identity import ApiKey
 from spotune.contracts.job import STATUS, JobRecord, LogEvent, ModelReference
 from spotune.contracts.notifications import WebhookEndpoint
-from spotune.contracts.request import Hyperparameters, MethodChoice
+from spotune.contracts.request import Hyperparameters, JobRequest, MethodChoice
 from spotune.contracts.training import Manifest, Progress
 from spotune.contracts.webhooks import WebhookDetails, WebhookObject
 from spotune.lifecycle import finished_run, on_demand_cost, receipt
@@ -51,10 +51,18 @@ def job_object(job: JobRecord, progress: Progress | None = None) -> JobObject:
         error=job.error and ErrorDetail(code=job.error.code, message=job.error.message, param=job.error.param),
         seed=job.config.seed if job.config else job.request.seed or 0,
         estimated_finish=_estimated_finish(job, progress),
-        integrations=None,
+        integrations=_integrations(job.request),
         metadata=job.request.metadata,
         spotune=_details(job, progress),
     )
+
+
+def _integrations(request: JobRequest) -> tuple[dict[str, object], ...] | None:
+    """As they were given, without the names of secrets."""
+    if request.integrations is None:
+        return None
+    without = {"wandb": {"secret"}, "mlflow": {"secret"}}
+    return tuple(one.model_dump(mode="json", exclude=without, exclude_none=True) for one in request.integrations)
 
 
 def event_object(event: LogEvent) -> EventObject:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+from urllib.parse import urlsplit
+
+from spotune.contracts.addresses import ANYWHERE, forbidden
 from spotune.contracts.training import TrackerConfig
 from training_container.trackers.tracker import RunFacts, Tracker, TrackerUnusable
 
@@ -27,6 +31,7 @@ def connect(config: TrackerConfig, secret: str | None, facts: RunFacts) -> Track
         TrackerUnusable: its library is not in this image, or the config lacks what it needs.
         Exception: whatever the tracker raises.
     """
+    _check_address(config.server)
     try:
         match config.type:
             case "mlflow":
@@ -43,3 +48,13 @@ def connect(config: TrackerConfig, secret: str | None, facts: RunFacts) -> Track
                 return TensorBoardRun(facts)
     except ModuleNotFoundError as error:
         raise TrackerUnusable(f"the image has no {error.name}") from error
+
+
+def _check_address(server: str | None) -> None:
+    """Never call the metadata services, whatever name they hide behind: an answer's words end up in the report."""
+    host = urlsplit(server or "").hostname
+    if host is None:
+        return
+    for *_, address in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM):
+        if reason := forbidden(str(address[0]), ANYWHERE):
+            raise TrackerUnusable(f"the address of {host} is {reason}")

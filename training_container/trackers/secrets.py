@@ -8,10 +8,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError, NoCredentialsError
 
+from spotune.contracts.training import HOME_REGION_VARIABLE
 from training_container.trackers.tracker import TrackerUnusable
-
-HOME_REGION_VARIABLE = "SPOTUNE_HOME_REGION"
-"""Where the installation keeps its secrets: a training job may run in another region."""
 
 _PATIENCE = Config(connect_timeout=5, read_timeout=5, retries={"total_max_attempts": 2})
 _DEFINITE = frozenset(
