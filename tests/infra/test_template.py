@@ -69,7 +69,7 @@ def statements(role: str) -> list[dict[str, Any]]:
 
 
 def policy_of(ref: dict[str, Any]) -> str:
-    """The policy of a reference, of a conditional one too, which must be made under the same condition or be nothing."""
+    """The policy of a reference, of a conditional one too, made under the same condition or nothing."""
     if "Fn::If" in ref:
         condition, ref, otherwise = ref["Fn::If"]
         assert otherwise == {"Ref": "AWS::NoValue"}

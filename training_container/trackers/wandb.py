@@ -94,7 +94,7 @@ def _settings(config: TrackerConfig, secret: str | None) -> wandb.Settings:
         disable_job_creation=True,
         save_code=False,
         init_timeout=INIT_SECONDS,
-        finish_timeout=FINISH_SECONDS,
+        finish_timeout=FINISH_SECONDS if secret else 0,  # with one, an offline run ends before its file is whole
         x_disable_meta=True,
         x_disable_stats=True,
         x_disable_machine_info=True,
