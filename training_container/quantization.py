@@ -19,11 +19,17 @@ def quantization_of(config: TrainingConfig) -> Quantization:
     """How the base model is loaded: QLoRA is LoRA over NF4 where its config names no other type.
 
     Raises:
-        TrainingFault: the method changes the weights that were to be quantized.
+        TrainingFault: the method changes the weights that were to be quantized, or cannot read them.
     """
     asked = config.quantization
     if config.method == "qlora" and asked == "none":
         return "nf4"
+    if config.method == "dora" and asked == "int8":
+        raise TrainingFault(
+            "dora_over_int8",
+            "DoRA cannot be trained over an int8 base model: PEFT and bitsandbytes lose the weights' scales.",
+            remedy="Choose nf4, or lora over int8.",
+        )
     if asked != "none" and config.method in WHOLE_WEIGHTS:
         raise TrainingFault(
             "quantized_weights_not_trained",

@@ -101,6 +101,13 @@ def _check_quantization(request: JobRequest) -> None:
             param="adapter.quantization",
             remedy="Say nf4, fp4 or int8, or take lora.",
         )
+    if method == "dora" and quantization == "int8":
+        raise RequestRefused(
+            "adapter.type dora cannot read weights in int8.",
+            code="conflicting_settings",
+            param="adapter.quantization",
+            remedy="Say nf4, or take lora.",
+        )
     if method in UNQUANTIZED and quantization not in ("auto", "none"):
         raise RequestRefused(
             f"adapter.type {method} works on the weights themselves; they cannot be {quantization}.",

@@ -73,8 +73,8 @@ class Workload:
             case "full":
                 return architecture.parameters - architecture.vision
             case "freeze":
-                blocks = architecture.attention + architecture.mlp + architecture.norms - architecture.hidden
-                return self.trained_blocks * blocks // architecture.layers + architecture.hidden
+                blocks = architecture.attention + architecture.mlp + architecture.norms - architecture.final_norm
+                return self.trained_blocks * blocks // architecture.layers + architecture.final_norm
             case "ia3":
                 return sum(linear.layers * _scaled(linear) for linear in ia3_targets(architecture))
             case "prefix":

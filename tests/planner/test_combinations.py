@@ -103,3 +103,10 @@ def test_what_the_model_has_no_room_for_is_refused_with_the_largest_value(adapte
 def test_a_preference_has_its_loss_on_the_answers():
     refused = refusal(method={"type": "dpo"}, choice={"loss_on": "last_turn"})
     assert (refused.code, refused.param) == ("conflicting_settings", "training.loss_on")
+
+
+def test_dora_over_int8_and_a_prefix_under_checkpointing_are_refused():
+    assert refusal(adapter={"type": "dora", "quantization": "int8"}).param == "adapter.quantization"
+    refused = refusal(adapter={"type": "prefix"}, choice={"gradient_checkpointing": True})
+    assert refused.param == "training.gradient_checkpointing"
+    assert not plan_for(adapter={"type": "prefix"}).config.hardware.gradient_checkpointing

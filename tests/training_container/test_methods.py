@@ -18,10 +18,12 @@ from training_container.chat import Chat
 from training_container.corpus import load_corpus, load_tokenizer
 from training_container.corpus.batches import collate
 from training_container.device import evaluating, find_machine
+from training_container.faults import TrainingFault
 from training_container.folders import Folders
 from training_container.inputs import read_inputs
 from training_container.loading import load_base
-from training_container.methods import METHODS, adapt, base_of, has_adapter, load_adapter
+from training_container.methods import METHODS, adapt, base_of, has_adapter, load_adapter, save_adapter
+from training_container.model import check_gradients, trainable
 from training_container.objectives.supervised import loss_sum
 from training_container.stop import StopRequest
 
@@ -77,6 +79,7 @@ def test_every_method_of_the_contract_has_its_module() -> None:
     assert METHODS.keys() == set(get_args(Method))
 
 
+@pytest.mark.proves
 @pytest.mark.parametrize("method", get_args(Method))
 def test_a_method_trains_stops_goes_on_and_is_published(root: Root, train: Train, method: Method) -> None:
     whole, stopped = root("whole", **changes(method)), root("stopped", **changes(method))
@@ -99,6 +102,22 @@ def test_a_method_trains_stops_goes_on_and_is_published(root: Root, train: Train
     assert Chat(read_inputs(Folders(whole)).model, whole / "model").answer("What is 1?") is not None
 
 
+@pytest.mark.proves
+@pytest.mark.parametrize(
+    ("method", "quantization"),
+    [("qlora", "fp4"), ("qlora", "int8"), ("dora", "nf4"), ("pissa", "nf4"), ("ia3", "int8"), ("bottleneck", "nf4")],
+)
+def test_a_method_trains_over_a_quantized_base(
+    root: Root, train: Train, method: Method, quantization: Quantization
+) -> None:
+    folder = root(**changes(method, quantization))
+    assert train(folder) == ExitCode.PUBLISHED
+    report = report_of(folder)
+    assert report.tuned.eval_loss < report.base.eval_loss
+    again = reloaded(folder, read_inputs(Folders(folder)).config)
+    assert loss_of(again, built(folder)[2]) == pytest.approx(report.tuned.eval_loss, rel=1e-3)
+
+
 def reloaded(root: Path, config: TrainingConfig) -> Any:
     """What was published, on a base model that was loaded anew."""
     inputs = read_inputs(Folders(root))
@@ -106,3 +125,94 @@ def reloaded(root: Path, config: TrainingConfig) -> Any:
         return AutoModelForCausalLM.from_pretrained(root / "model", dtype=torch.float32)
     base = load_base(inputs.model, config, find_machine(config.hardware))
     return load_adapter(base, root / "model")
+
+
+ADAPTERS = sorted(method for method in get_args(Method) if has_adapter(method))
+
+
+@pytest.mark.parametrize(
+    ("method", "quantization"),
+    [
+        *((method, "none") for method in get_args(Method)),
+        *((method, "nf4") for method in ADAPTERS),
+        *((method, "int8") for method in ADAPTERS if method != "dora"),
+        ("qlora", "fp4"),
+    ],
+)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_every_trained_tensor_has_a_gradient_after_an_evaluation_and_what_was_saved_answers_the_same(
+    root: Root, tmp_path: Path, method: Method, quantization: Quantization, precision: str
+) -> None:
+    hardware = {"precision": precision, "gradient_checkpointing": method != "prefix"}
+    folder = root(**changes(method, quantization, hardware=hardware))
+    model, config, batch = built(folder)
+    machine = find_machine(config.hardware)
+    with machine.autocast():
+        with evaluating(model):
+            loss_sum(model, batch)
+        loss_sum(model, batch).backward()
+    check_gradients(model)
+    assert all(parameter.dtype == torch.float32 for parameter in trainable(model).values())
+    if has_adapter(method):
+        with torch.no_grad():
+            for parameter in trainable(model).values():
+                parameter -= 0.05 * torch.nan_to_num(parameter.grad / parameter.grad.norm())
+        save_adapter(model, tmp_path, config)
+        again = load_adapter(load_base(read_inputs(Folders(folder)).model, config, machine), tmp_path)
+        with machine.autocast(), base_of(model):
+            plain = loss_of(model, batch)
+        with machine.autocast():
+            assert loss_of(model, batch) != plain
+            assert loss_of(again, batch) == pytest.approx(
+                loss_of(model, batch), rel=2e-3 if precision == "bf16" else 1e-5
+            )
+
+
+def test_dora_over_int8_is_refused(root: Root, train: Train) -> None:
+    assert fault_of(train, root(**changes("dora", "int8"))).code == "dora_over_int8"
+
+
+@pytest.mark.parametrize("method", ["full", "freeze"])
+@pytest.mark.parametrize("quantization", ["nf4", "fp4", "int8"])
+def test_weights_that_are_trained_are_not_quantized(
+    root: Root, train: Train, method: Method, quantization: Quantization
+) -> None:
+    assert fault_of(train, root(**changes(method, quantization))).code == "quantized_weights_not_trained"
+
+
+def fault_of(train: Train, root: Path) -> TrainingFault:
+    with pytest.raises(TrainingFault) as caught:
+        train(root)
+    return caught.value
+
+
+def test_only_the_last_blocks_and_the_norm_behind_them_are_trained(root: Root, train: Train) -> None:
+    folder = root(**changes("freeze"))
+    train(folder)
+    tuned, base = (
+        AutoModelForCausalLM.from_pretrained(path).state_dict()
+        for path in (folder / "model", read_inputs(Folders(folder)).model)
+    )
+    moved = {name for name in base if not torch.equal(tuned[name], base[name])}
+    assert moved == {name for name in base if name.startswith("model.layers.1.") or name == "model.norm.weight"}
+
+
+def test_more_trained_layers_than_there_are_is_refused(root: Root, train: Train) -> None:
+    fault = fault_of(train, root(**changes("freeze", adapter={"trained_layers": 3})))
+    assert fault.code == "too_many_trained_layers"
+    assert "2" in fault.remedy
+
+
+@pytest.mark.parametrize("method", ["lora", "pissa", "bottleneck"])
+def test_a_rank_above_a_layer_is_refused(root: Root, train: Train, method: Method) -> None:
+    assert fault_of(train, root(**changes(method, adapter={"rank": 33}))).code == "rank_above_layer"
+
+
+@pytest.mark.parametrize("method", ["prefix", "prompt"])
+def test_virtual_tokens_are_not_packed(root: Root, train: Train, method: Method) -> None:
+    assert fault_of(train, root(**changes(method, data={"packing": True}))).code == "packed_virtual_tokens"
+
+
+def test_a_prefix_is_not_dropped_by_checkpointing(root: Root, train: Train) -> None:
+    folder = root(**changes("prefix", hardware={"gradient_checkpointing": True}))
+    assert fault_of(train, folder).code == "prefix_with_checkpointing"

@@ -19,7 +19,8 @@ def target_modules(model: Any, adapter: AdapterConfig) -> list[str]:
             layer; the evidence lists those that exist.
     """
     layers = linear_layers(model)
-    chosen = _chosen(layers, adapter)
+    redirected = _redirected(model)
+    chosen = _chosen([layer for layer in layers if layer.name not in redirected], adapter)
     _check_rank(chosen, adapter.rank)
     return endings(chosen, layers)
 
@@ -28,6 +29,18 @@ def endings(chosen: list[Layer], layers: list[Layer]) -> list[str]:
     """The shortest endings that select these of all layers."""
     others = [layer.path for layer in layers if layer not in chosen]
     return sorted({_ending(layer, others) for layer in chosen})
+
+
+def _redirected(model: Any) -> frozenset[str]:
+    """Names that PEFT takes for those of experts, which transformers 5 keeps in one tensor a block.
+
+    In these families a dense layer of such a name cannot be addressed: the adapter would land on the experts, here and
+    wherever it is loaded. Experts themselves stay frozen.
+    """
+    from peft.utils.transformers_weight_conversion import _MODEL_TO_CONVERSION_PATTERN, _MOE_TARGET_MODULE_MAPPING
+
+    pattern = _MODEL_TO_CONVERSION_PATTERN.get(model.config.model_type)
+    return frozenset(_MOE_TARGET_MODULE_MAPPING.get(pattern, ()))
 
 
 def _chosen(layers: list[Layer], adapter: AdapterConfig) -> list[Layer]:

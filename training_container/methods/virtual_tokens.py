@@ -6,6 +6,7 @@ them, at wrong distances. And what a prefix adds to attention's memory is droppe
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -32,13 +33,11 @@ def add_prefix(model: Any, config: TrainingConfig) -> Any:
             "Prefix tuning does not work with gradient checkpointing, which drops the prefix.",
             remedy="Set training.gradient_checkpointing to false, or choose another method.",
         )
-    text = model.config.get_text_config()
-    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    layers, heads, width = _memory(model)
     settings = PrefixTuningConfig(
         task_type="CAUSAL_LM",
         num_virtual_tokens=(config.adapter or AdapterConfig()).virtual_tokens,
-        num_layers=text.num_hidden_layers,
+        num_layers=layers,
         num_attention_heads=heads,
         token_dim=heads * width,
     )
@@ -61,6 +60,9 @@ def add_prompt(model: Any, config: TrainingConfig) -> Any:
         task_type="CAUSAL_LM",
         num_virtual_tokens=(config.adapter or AdapterConfig()).virtual_tokens,
         prompt_tuning_init="SAMPLE_VOCAB",
+        num_layers=model.config.get_text_config().num_hidden_layers,
+        num_attention_heads=1,  # of no meaning here, and not to be found in every config
+        token_dim=model.get_input_embeddings().embedding_dim,
     )
     adapted = get_peft_model(model, settings)
     count_from_the_words(adapted)
@@ -68,9 +70,37 @@ def add_prompt(model: Any, config: TrainingConfig) -> Any:
 
 
 def count_from_the_words(model: Any) -> None:
-    """Let the positions that a caller wants logits of count from its own first token, not the first virtual one."""
+    """Let a prompt-tuned model be asked as its base is.
+
+    The positions that a caller wants logits of count from its own first token, not the first virtual one; and where
+    prompts are padded on the left, the padding between virtual tokens and words takes no positions.
+    """
     model.register_forward_pre_hook(_shift_kept, with_kwargs=True)
     model.register_forward_hook(_drop_virtual, with_kwargs=True)
+    base = model.get_base_model()
+    if "position_ids" in inspect.signature(base.forward).parameters:
+        base.register_forward_pre_hook(_positions_by_mask, with_kwargs=True)
+
+
+def _memory(model: Any) -> tuple[int, int, int]:
+    """Blocks, key-value heads and width of a head, as the model itself fills attention's memory for one token.
+
+    Raises:
+        TrainingFault: its blocks remember in another way, or not all alike.
+    """
+    with torch.no_grad():
+        memory = model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=True)
+    blocks = getattr(getattr(memory, "past_key_values", None), "layers", [])
+    shapes = {getattr(getattr(block, part, None), "shape", None) for block in blocks for part in ("keys", "values")}
+    shape = shapes.pop() if len(shapes) == 1 else None
+    if shape is None:
+        raise TrainingFault(
+            "method_not_for_model",
+            "Prefix tuning puts keys and values into attention's memory; this model's blocks have none, or not alike.",
+            evidence=type(model).__name__,
+            remedy="Choose lora.",
+        )
+    return len(blocks), shape[1], shape[3]
 
 
 def _shift_kept(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -81,6 +111,15 @@ def _shift_kept(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tu
         kwargs["logits_to_keep"] = torch.where(kept < 0, kept, kept + model.active_peft_config.num_virtual_tokens)
     # Every line is one sequence from its first token on; the model counts virtual tokens and words by itself.
     kwargs["position_ids"] = None
+    return args, kwargs
+
+
+def _positions_by_mask(base: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """PEFT gives none, and the model would count the padding in."""
+    mask = kwargs.get("attention_mask")
+    if kwargs.get("position_ids") is None and isinstance(mask, torch.Tensor) and mask.dim() == 2:
+        given = kwargs["inputs_embeds"] if kwargs.get("inputs_embeds") is not None else kwargs["input_ids"]
+        kwargs["position_ids"] = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -given.shape[1] :]
     return args, kwargs
 
 

@@ -78,6 +78,7 @@ def read_mpt(config: Config) -> Architecture:
         vocabulary * hidden,
         tied=True,
         norms=(2 * layers + 1) * hidden,
+        biased_norms=False,
     )
 
 
@@ -170,6 +171,7 @@ def _classic(
     *,
     tied: bool,
     norms: int | None = None,
+    biased_norms: bool = True,
     kv_heads: int | None = None,
     head_bias: bool = False,
 ) -> Architecture:
@@ -189,5 +191,6 @@ def _classic(
         linears=linears,
         embedding=embedding,
         norms=(2 * layers + 1) * 2 * hidden if norms is None else norms,
+        biased_norms=biased_norms,
         head_bias=head_bias,
     )

@@ -79,6 +79,7 @@ class Frame:
             linears=linears,
             embedding=vocabulary * self.hidden,
             norms=self.norms,
+            biased_norms=self.kind.biased_norms,
             **more,  # type: ignore[arg-type]
         )
 

@@ -84,6 +84,7 @@ class Architecture:
     """Gate, up and down projections (SwiGLU, GeGLU); else two linear layers."""
     softcapped: bool = False
     """Attention scores and logits pass through a tanh, which keeps more copies of both for the backward pass."""
+    biased_norms: bool = False
     head_bias: bool = False
     experts: Experts | None = None
     vision: int = 0
@@ -126,6 +127,11 @@ class Architecture:
     def quantizable_parameters(self) -> int:
         """Weights of the blocks' linear modules: what bitsandbytes quantizes. Fused experts stay as they are."""
         return sum(linear.layers * linear.weights for linear in self.linears)
+
+    @cached_property
+    def final_norm(self) -> int:
+        """The norm behind the last block."""
+        return 2 * self.hidden if self.biased_norms else self.hidden
 
     @cached_property
     def widest(self) -> int:
