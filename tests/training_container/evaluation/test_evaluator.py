@@ -17,7 +17,7 @@ from training_container.evaluation.evaluator import Evaluator
 from training_container.faults import Stopped
 from training_container.folders import Folders
 from training_container.inputs import read_inputs
-from training_container.model import load_base
+from training_container.loading import load_base
 from training_container.objectives.supervised import loss_sum
 
 pytestmark = pytest.mark.torch
