@@ -11,7 +11,9 @@ from spotune.contracts.training import ExitCode, Failure
 FAILURE_CHARACTERS = 900
 """The whole JSON object stays below this, so that SageMaker's cut at 1,024 characters leaves it readable."""
 
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_DISK_FULL_WORDS = tuple(f"os error {number}" for number in _DISK_FULL)
+"""As safetensors' writer says it, in an error of its own."""
 _CPU_ALLOCATOR = "can't allocate memory"
 
 
@@ -80,7 +82,7 @@ def _as_fault(error: BaseException) -> TrainingFault | None:
     if isinstance(error, SpotuneError):
         message = str(error).removesuffix(error.remedy).strip()
         return TrainingFault(error.code, message, remedy=error.remedy)
-    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+    if _is_disk_full(error):
         return TrainingFault(
             "disk_full",
             "The disk is full; the last checkpoint that was finished is intact.",
@@ -91,6 +93,12 @@ def _as_fault(error: BaseException) -> TrainingFault | None:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or _CPU_ALLOCATOR in str(error):
         return out_of_memory(str(error))
     return None
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in _DISK_FULL
+    return any(words in str(error) for words in _DISK_FULL_WORDS)
 
 
 def _fitted(failure: Failure) -> Failure:

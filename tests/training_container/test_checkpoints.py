@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from spotune.contracts.checkpoint import Identity, RunState
-from spotune.contracts.training import Manifest, TrainingConfig
+from spotune.contracts.training import Manifest, ManifestFile, TrainingConfig
 from tests.training_container.building import CONFIG
 from training_container.checkpoints import Checkpoints, verified_manifest
+from training_container.writing import write_file
 
 pytestmark = pytest.mark.torch
 
@@ -42,6 +43,48 @@ def test_the_manifest_names_every_file_with_size_and_sha256(tmp_path: Path) -> N
     assert (manifest.step, manifest.eval_loss, manifest.best) == (3, 1.5, True)
 
 
+def manifest_of(folder: Path) -> Manifest:
+    return Manifest.model_validate_json((folder / "manifest.json").read_bytes())
+
+
+def rewritten(folder: Path, files: tuple[ManifestFile, ...]) -> None:
+    (folder / "manifest.json").write_text(manifest_of(folder).with_(files=files).model_dump_json())
+
+
+def renamed(folder: Path, name: str, other: str) -> None:
+    rewritten(folder, tuple(f.with_(name=other) if f.name == name else f for f in manifest_of(folder).files))
+
+
+def dropped(folder: Path, name: str) -> None:
+    rewritten(folder, tuple(file for file in manifest_of(folder).files if file.name != name))
+
+
+def moved_away(path: Path) -> None:
+    path.rename(path.parent.parent / path.name)
+    path.symlink_to(path.parent.parent / path.name)
+
+
+def foreign_state(folder: Path) -> None:
+    (folder / "state.json").unlink()
+    described = write_file(folder / "state.json", b'{"epoch": 1}')
+    rewritten(folder, tuple(described if f.name == "state.json" else f for f in manifest_of(folder).files))
+
+
+def of_another_step(folder: Path) -> None:
+    shutil.rmtree(folder)
+    shutil.copytree(folder.parent / "checkpoint-1", folder)
+
+
+def as_a_file(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.write_bytes(b"")
+
+
+def as_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
@@ -51,6 +94,17 @@ def test_the_manifest_names_every_file_with_size_and_sha256(tmp_path: Path) -> N
         (lambda folder: (folder / "weights.safetensors").unlink(), "is missing"),
         (lambda folder: (folder / "weights.safetensors").write_bytes(b"weight"), "6 bytes instead of 7"),
         (lambda folder: (folder / "weights.safetensors").write_bytes(b"weightz"), "another sha256"),
+        (lambda folder: (folder / "optimizer.pt").write_bytes(b""), "0 bytes instead of 7"),
+        (lambda folder: (folder / "manifest.json").write_bytes(b""), "does not validate"),
+        (lambda folder: moved_away(folder / "weights.safetensors"), "not a file of its own"),
+        (lambda folder: renamed(folder, "weights.safetensors", "../weights"), "not a file of its own"),
+        (lambda folder: renamed(folder, "weights.safetensors", "/etc/hostname"), "not a file of its own"),
+        (lambda folder: dropped(folder, "state.json"), "does not name state.json"),
+        (lambda folder: foreign_state(folder), "state.json does not validate"),
+        (lambda folder: shutil.copy(folder.parent / "checkpoint-1/manifest.json", folder), "another sha256"),
+        (lambda folder: of_another_step(folder), "is of step 1"),
+        (lambda folder: as_a_file(folder), "cannot be read"),
+        (lambda folder: as_a_folder(folder / "manifest.json"), "cannot be read"),
     ],
 )
 def test_a_harmed_checkpoint_does_not_exist(tmp_path: Path, harm: object, reason: str) -> None:
@@ -88,6 +142,15 @@ def test_what_a_killed_save_left_behind_is_cleared_away(tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "checkpoint-1", tmp_path / ".partial-2")
     assert saved(tmp_path, state(2)).skipped == ()
     assert names(tmp_path) == ["checkpoint-1", "checkpoint-2"]
+
+
+def test_a_kill_while_a_checkpoint_is_replaced_leaves_the_old_one(tmp_path: Path) -> None:
+    saved(tmp_path, state(1))
+    (tmp_path / "checkpoint-1").rename(tmp_path / ".replaced-1")
+    assert saved(tmp_path).newest() is not None
+    shutil.copytree(tmp_path / "checkpoint-1", tmp_path / ".replaced-1")
+    saved(tmp_path)
+    assert names(tmp_path) == ["checkpoint-1"]
 
 
 def test_a_step_saved_again_with_its_loss_replaces_the_one_without(tmp_path: Path) -> None:
