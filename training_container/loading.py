@@ -108,7 +108,12 @@ def _load(folder: Path, **options: Any) -> Any:
     logging.disable_progress_bar()
     try:
         model, loading = AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **options
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in the loading info, which says which
+            **options,
         )
     except (SafetensorError, KeyError, ValueError, ImportError) as error:
         raise _unreadable(f"{type(error).__name__}: {error}") from error
@@ -146,7 +151,7 @@ def _check_length(facts: dict[str, Any], wanted: int) -> None:
 
 
 def _check_complete(loading: dict[str, Any]) -> None:
-    """Transformers draws what it does not find at random, and leaves a tensor of another shape out, with a warning."""
+    """Transformers draws at random what it does not find, or finds in another shape."""
     missing = sorted(loading.get("missing_keys") or ())
     odd = sorted(str(key[0] if isinstance(key, tuple) else key) for key in loading.get("mismatched_keys") or ())
     if missing or odd:
