@@ -54,6 +54,7 @@ class WandbRun:
         if ending.how == "stopped":
             self._run.mark_preempting()
         self._run.finish(exit_code=EXIT_CODES[ending.how])
+        wandb.teardown()  # its service writes on after a run's end; when it is gone, the files are whole
 
     def _write(self, points: Iterable[Point]) -> None:
         for point in points:
@@ -94,7 +95,7 @@ def _settings(config: TrackerConfig, secret: str | None) -> wandb.Settings:
         disable_job_creation=True,
         save_code=False,
         init_timeout=INIT_SECONDS,
-        finish_timeout=FINISH_SECONDS if secret else 0,  # with one, an offline run ends before its file is whole
+        finish_timeout=FINISH_SECONDS,
         x_disable_meta=True,
         x_disable_stats=True,
         x_disable_machine_info=True,
