@@ -182,6 +182,25 @@ class TestS3:
         assert not {"GetObject", "UploadPart", "PutObject"} & set(asked)
         assert objects.read(target) == body
 
+    @pytest.mark.parametrize("part", [PART, 4 * PART])
+    def test_a_copy_asks_for_no_tags_which_no_role_may_read(
+        self, bucket: str, monkeypatch: pytest.MonkeyPatch, part: int
+    ) -> None:
+        monkeypatch.setattr("spotune.aws.objects.COPY_PART_BYTES", part)
+        source, target = f"s3://{bucket}/tagged", f"s3://{bucket}/copy"
+        s3 = client("s3")
+        s3.put_object(Bucket=bucket, Key="tagged", Body=bytes(2 * PART), Tagging="owner=acme")
+        asked: dict[str, Any] = {}
+        s3.meta.events.register(
+            "before-call.s3", lambda model, params, **_: asked.update({model.name: params["headers"]}), unique_id="tags"
+        )
+        Objects().copy(source, target)
+        s3.meta.events.unregister("before-call.s3", unique_id="tags")
+        assert not {"GetObjectTagging", "PutObjectTagging"} & asked.keys()
+        if "CopyObject" in asked:
+            assert asked["CopyObject"]["x-amz-tagging-directive"] == "REPLACE"
+        assert s3.get_object_tagging(Bucket=bucket, Key="copy")["TagSet"] == []
+
     def test_a_copy_into_a_bucket_that_is_not_there_is_missing(self, bucket: str) -> None:
         Objects().write(f"s3://{bucket}/a", b"1")
         with pytest.raises(ObjectMissing):
