@@ -90,9 +90,9 @@ def job_event_id(job_id: str, sequence: int, kind: EventType) -> str:
     return _event_id(job_id, str(sequence), kind)
 
 
-def month_event_id(tenant: str, month: str, level: WarningLevel) -> str:
-    """The id of a warning of a tenant's month: the same however often it is told."""
-    return _event_id("month", tenant, month, str(level))
+def month_event_id(tenant: str, month: str, level: WarningLevel, key: str = "") -> str:
+    """The id of a warning of a tenant's month, or of one of its keys': the same however often it is told."""
+    return _event_id("month", tenant, month, str(level), *filter(None, (key,)))
 
 
 def _event_id(*parts: str) -> str:

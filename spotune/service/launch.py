@@ -6,6 +6,7 @@ import logging
 
 from spotune.aws.base import STAGE_VARIABLE, AwsRefused, NameTaken, ObjectMissing, TrainingJobRefused, TrainingJobSpec
 from spotune.contracts import layout
+from spotune.contracts.errors import Unavailable
 from spotune.contracts.events import AttemptAccepted, AttemptRefused, Refusal
 from spotune.contracts.job import (
     Attempt,
@@ -55,7 +56,7 @@ def run_command(here: Installation, job_id: str, entry_id: str) -> None:
         case Notify():
             notify(here, job, entry.command)
         case WarnOfMonth(month=month):
-            warn_of_month(here, job.tenant, month)
+            warn_of_month(here, job, month)
     here.store.complete_command(entry)
 
 
@@ -71,7 +72,7 @@ def start_attempt(here: Installation, job: JobRecord, attempt: Attempt) -> bool:
     if attempt.outcome is not None:
         observe(here, attempt.name, job)
         return True
-    if here.place(job.region).training_jobs.describe(attempt.name) is not None:
+    if _exists(here, job, attempt):
         _adopt(here, job, attempt.name)
         return True
     job, attempt = _with_checkpoint(here, job, attempt)
@@ -90,6 +91,22 @@ def start_attempt(here: Installation, job: JobRecord, attempt: Attempt) -> bool:
         return False
     _create(here, job, attempt, inputs)
     return True
+
+
+def _exists(here: Installation, job: JobRecord, attempt: Attempt) -> bool:
+    """Whether SageMaker has the attempt's training job.
+
+    Raises:
+        Unavailable: it does not say; whatever the reason, nothing is started in doubt, and the command comes again.
+    """
+    try:
+        return here.place(job.region).training_jobs.describe(attempt.name) is not None
+    except AwsRefused as refused:
+        raise Unavailable(
+            f"SageMaker does not say whether {attempt.name} exists ({refused}).",
+            code="aws_unavailable",
+            remedy="Let the launch function describe training jobs; the command is tried again.",
+        ) from refused
 
 
 def _refused(attempt: Attempt, reason: Refusal, message: str) -> AttemptRefused:
@@ -124,7 +141,7 @@ def _create(here: Installation, job: JobRecord, attempt: Attempt, inputs: Inputs
         return
     except TrainingJobRefused as refused:
         # An earlier request of ours whose answer was lost may hold the very quota that this one was refused for.
-        if training_jobs.describe(attempt.name) is None:
+        if not _exists(here, job, attempt):
             apply(here, job.id, _refused(attempt, refused.reason, str(refused)), job)
             return
     _adopt(here, job, attempt.name)

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import cast
 
 from spotune.contracts.base import dollars
+from spotune.contracts.identity import TenantLedger
 from spotune.contracts.job import JobRecord, LogEvent, Notify
 from spotune.contracts.money import warning_level
 from spotune.contracts.notifications import (
@@ -50,23 +51,31 @@ def notify(here: Installation, job: JobRecord, command: Notify) -> None:
     _send(here, job.tenant, event)
 
 
-def warn_of_month(here: Installation, tenant: str, month: str) -> None:
-    """Send a warning for each level that the tenant has newly passed in this month.
+def warn_of_month(here: Installation, job: JobRecord, month: str) -> None:
+    """Send a warning for each level that the job's tenant, or the key that pays for it, has newly passed in this month.
 
     Told first and remembered then: a process killed in between tells it again, and never not at all.
 
     Raises:
         Unavailable, AwsRefused: as `notify`.
     """
-    ledger = here.store.ledger(tenant, month, limit=here.settings.monthly_limit)
-    reached, told = warning_level(ledger.billed, ledger.limit), here.store.told_level(tenant, month)
+    _warn(here, here.store.ledger(job.tenant, month, limit=here.settings.monthly_limit))
+    if job.key is not None:
+        _warn(here, here.store.ledger(job.tenant, month, limit=job.key.monthly_limit, key=job.key.id))
+
+
+def _warn(here: Installation, ledger: TenantLedger) -> None:
+    tenant, month, key = ledger.tenant, ledger.month, ledger.key
+    reached, told = warning_level(ledger.billed, ledger.limit), here.store.told_level(tenant, month, key)
+    whose = f" of key {key}" if key else ""
     for level in (one for one in LEVELS if told < one <= reached):
-        words = f"{dollars(ledger.billed)} of the {dollars(ledger.limit)} for {month} are billed: {level} % or more."
+        words = f"{dollars(ledger.billed)} of the {dollars(ledger.limit)}{whose} for {month} are billed"
         figures: dict[str, object] = {"reached": level, "billed": ledger.billed, "limit": ledger.limit}
-        data = {"id": month, "tenant": tenant, "scope": "month", "month": month, "message": words, **figures}
-        event_id = month_event_id(tenant, month, level)
+        data = {"id": month, "tenant": tenant, "scope": "month", "month": month, **figures}
+        data |= {"message": f"{words}: {level} % or more."} | ({"key": key} if key else {})
+        event_id = month_event_id(tenant, month, level, key)
         _send(here, tenant, OutwardEvent(id=event_id, created_at=int(here.clock()), type="budget.warning", data=data))
-        here.store.note_told_level(tenant, month, level)
+        here.store.note_told_level(tenant, month, level, key)
 
 
 def _data_of(job: JobRecord, kind: EventType, line: LogEvent) -> dict[str, object]:

@@ -73,10 +73,14 @@ class NoticeStore(Protocol):
     def delete_webhook(self, tenant: str, endpoint_id: str) -> bool:
         """Forget an endpoint; False where there was none."""
 
-    def told_level(self, tenant: str, month: str) -> int:
-        """The highest level, in per cent, that the tenant was warned of in this month; 0 where none."""
+    def told_level(self, tenant: str, month: str, key: str = "") -> int:
+        """The highest level, in per cent, that the tenant was warned of in this month; 0 where none.
 
-    def note_told_level(self, tenant: str, month: str, level: int) -> None:
+        Args:
+            key: of the own limit of this key, instead of the tenant's.
+        """
+
+    def note_told_level(self, tenant: str, month: str, level: int, key: str = "") -> None:
         """Remember that this level was told. A lower one than is known changes nothing."""
 
 

@@ -22,7 +22,7 @@ from spotune.store.base import NO_LIMITS, Page
 from spotune.store.counters import ledger_writes, line_writes
 from spotune.store.dynamo_notices import DynamoNotices
 from spotune.store.items import Item, number, text
-from spotune.store.records import change_of, is_id, moment, owned_by_another, unknown_cursor
+from spotune.store.records import change_of, is_id, moment, owned_by_another, readable, unknown_cursor
 from spotune.store.transaction import ConditionFailed, Transaction, call
 
 T = TypeVar("T")
@@ -193,7 +193,7 @@ class DynamoStore(DynamoNotices):
     def pending_commands(self, created_before: Timestamp) -> Iterator[OutboxEntry]:
         """See `Store`."""
         found = self._in_flight(items.OUTBOX, before=created_before)
-        return (items.record_of(OutboxEntry, item) for item in found)
+        return readable(OutboxEntry, ((f"command {item['sk']['S']}", items.body_of(item)) for item in found))
 
     def get_command(self, job_id: str, entry_id: str) -> OutboxEntry | None:
         """See `Store`."""

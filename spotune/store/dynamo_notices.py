@@ -61,19 +61,19 @@ class DynamoNotices:
         gone = call(self._client.delete_item, TableName=self._table, Key=key, ReturnValues="ALL_OLD")
         return "Attributes" in gone
 
-    def told_level(self, tenant: str, month: str) -> int:
+    def told_level(self, tenant: str, month: str, key: str = "") -> int:
         """See `NoticeStore`."""
-        key = items.told_key(tenant, month)
-        item = call(self._client.get_item, TableName=self._table, Key=key, ConsistentRead=True).get("Item")
+        told = items.told_key(tenant, month, key)
+        item = call(self._client.get_item, TableName=self._table, Key=told, ConsistentRead=True).get("Item")
         return 0 if item is None else int(item["level"]["N"])
 
-    def note_told_level(self, tenant: str, month: str, level: int) -> None:
+    def note_told_level(self, tenant: str, month: str, level: int, key: str = "") -> None:
         """See `NoticeStore`."""
         with contextlib.suppress(ConditionFailed):  # a higher one is known
             call(
                 self._client.put_item,
                 TableName=self._table,
-                Item=items.told_key(tenant, month) | {"tenant": text(tenant), "level": number(level)},
+                Item=items.told_key(tenant, month, key) | {"tenant": text(tenant), "level": number(level)},
                 ConditionExpression="attribute_not_exists(pk) OR #level < :level",
                 ExpressionAttributeNames={"#level": "level"},
                 ExpressionAttributeValues={":level": number(level)},

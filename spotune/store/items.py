@@ -105,9 +105,9 @@ def webhook_key(tenant: str, endpoint_id: str) -> Item:
     return {"pk": text(f"WEBHOOKS#{tenant}"), "sk": text(endpoint_id)}
 
 
-def told_key(tenant: str, month: str) -> Item:
-    """The key of the highest warning that was told of a tenant's month."""
-    return {"pk": text(f"TOLD#{tenant}"), "sk": text(month)}
+def told_key(tenant: str, month: str, key: str = "") -> Item:
+    """The key of the highest warning that was told of a tenant's month, or of one of its keys'."""
+    return {"pk": text(f"TOLD#{tenant}"), "sk": text(f"{month}#{key}" if key else month)}
 
 
 def jobs_of(tenant: str, status: Status | None = None) -> str:
@@ -206,8 +206,14 @@ def run_item(run: FinishedRun) -> Item:
 
 def record_of(model: type[C], item: Item) -> C:
     """The record of an item."""
+    return decode(model, body_of(item))
+
+
+def body_of(item: Item) -> bytes:
+    """The encoded record of an item."""
     body = item["body"]
-    return decode(model, body["S"].encode() if "S" in body else body["B"])
+    encoded: bytes = body["S"].encode() if "S" in body else body["B"]
+    return encoded
 
 
 def ledger_of(item: Item | None, tenant: str, month: str, limit: MicroUSD, key: str = "") -> TenantLedger:

@@ -31,7 +31,7 @@ from spotune.contracts.job import (
 from spotune.contracts.lines import LineChange, LineState, Tally
 from spotune.store.base import NO_LIMITS, LedgerImbalance, LimitReached, LineFull, Page
 from spotune.store.memory_notices import MemoryNotices
-from spotune.store.records import change_of, decode, encode, moment, owned_by_another, unknown_cursor
+from spotune.store.records import change_of, decode, encode, moment, owned_by_another, readable, unknown_cursor
 
 R = TypeVar("R", FileRecord, JobRecord, FinishedRun)
 
@@ -164,11 +164,9 @@ class MemoryStore(MemoryNotices):
     def pending_commands(self, created_before: Timestamp) -> Iterator[OutboxEntry]:
         """See `Store`."""
         with self._lock:
-            pending = sorted(self._outbox.values())
-        for at, body in pending:
-            if at >= moment(created_before):
-                return
-            yield decode(OutboxEntry, body)
+            pending = sorted((at, name, body) for name, (at, body) in self._outbox.items())
+        due = ((f"command {name}", body) for at, name, body in pending if at < moment(created_before))
+        return readable(OutboxEntry, due)
 
     def get_command(self, job_id: str, entry_id: str) -> OutboxEntry | None:
         """See `Store`."""

@@ -13,7 +13,7 @@ class MemoryNotices:
 
     def __init__(self) -> None:
         self._webhooks: dict[tuple[str, str], bytes] = {}
-        self._told: dict[tuple[str, str], int] = {}
+        self._told: dict[tuple[str, str, str], int] = {}
         self._noticing = threading.RLock()
 
     def create_webhook(self, endpoint: WebhookEndpoint) -> None:
@@ -45,11 +45,11 @@ class MemoryNotices:
         with self._noticing:
             return self._webhooks.pop((tenant, endpoint_id), None) is not None
 
-    def told_level(self, tenant: str, month: str) -> int:
+    def told_level(self, tenant: str, month: str, key: str = "") -> int:
         """See `NoticeStore`."""
-        return self._told.get((tenant, month), 0)
+        return self._told.get((tenant, month, key), 0)
 
-    def note_told_level(self, tenant: str, month: str, level: int) -> None:
+    def note_told_level(self, tenant: str, month: str, level: int, key: str = "") -> None:
         """See `NoticeStore`."""
         with self._noticing:
-            self._told[tenant, month] = max(level, self.told_level(tenant, month))
+            self._told[tenant, month, key] = max(level, self.told_level(tenant, month, key))

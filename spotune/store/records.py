@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
+
+from pydantic import ValidationError
 
 from spotune.contracts.base import Contract, Timestamp
 from spotune.contracts.errors import RequestRefused, TooLarge
@@ -16,6 +19,8 @@ from spotune.contracts.job import Decision, JobRecord, LogEvent, OutboxEntry
 from spotune.contracts.notifications import WebhookEndpoint
 
 C = TypeVar("C", bound=Contract)
+
+logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 390_000
 """DynamoDB takes items of 400 KB; the rest is left to keys and attribute names."""
@@ -90,6 +95,15 @@ def decode(model: type[C], body: bytes) -> C:
     """The record that `encode` made."""
     text = body if body.startswith(_JSON_START) else zlib.decompress(body)
     return model.model_validate_json(text)
+
+
+def readable(model: type[C], bodies: Iterable[tuple[str, bytes]]) -> Iterator[C]:
+    """The records that can be read: one that cannot is named in the log, and keeps nobody from the others."""
+    for name, body in bodies:
+        try:
+            yield decode(model, body)
+        except (ValidationError, zlib.error) as error:
+            logger.error("%s cannot be read and is left out: %s", name, error)
 
 
 def moment(at: Timestamp, record_id: str = "") -> str:

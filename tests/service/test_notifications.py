@@ -9,7 +9,7 @@ import pytest
 
 from spotune.contracts.base import MICRO
 from spotune.contracts.errors import Unavailable
-from spotune.contracts.job import Decision, JobRecord, LedgerChange, LogEvent, Notify
+from spotune.contracts.job import Decision, JobRecord, LedgerChange, LogEvent, Notify, PayingKey
 from spotune.contracts.money import month_of
 from spotune.contracts.notifications import Delivery, EventType, OutwardEvent
 from spotune.service.installation import Installation
@@ -34,7 +34,7 @@ def spent(billed: int) -> tuple[LedgerChange, ...]:
 
 
 def warn(here: Installation, record: JobRecord) -> None:
-    warn_of_month(here, record.tenant, month_of(NOW))
+    warn_of_month(here, record, month_of(NOW))
 
 
 def kept(world: World, *messages: str, billed: int = 0, **changes: object) -> JobRecord:
@@ -164,6 +164,18 @@ class TestMonth:
         for data in told:
             assert (data["scope"], data["month"], data["limit"]) == ("month", month_of(NOW), LIMIT)
             assert data["billed"] == billed * MICRO
+
+    def test_a_key_with_a_limit_of_its_own_is_warned_of_apart(self, world: World) -> None:
+        paying = PayingKey(id="key_1", monthly_limit=100 * MICRO)
+        record = kept(world, billed=90 * MICRO, key=paying)
+        for _ in range(2):
+            warn(world.here, record)
+        told = [event(delivery)["data"] for delivery in deliveries(world)]
+        assert [(data["key"], data["reached"], data["limit"]) for data in told] == [
+            ("key_1", 50, 100 * MICRO),
+            ("key_1", 80, 100 * MICRO),
+        ]
+        assert len({delivery.event_id for delivery in deliveries(world)}) == 2
 
     def test_a_later_bill_tells_the_next_level_alone(self, world: World) -> None:
         record = kept(world, billed=600 * MICRO)

@@ -68,6 +68,9 @@ def test_the_highest_level_that_was_told_is_remembered(store: Store) -> None:
         store.note_told_level("acme", "2026-11", level)
         assert store.told_level("acme", "2026-11") == known
     assert store.told_level("acme", "2026-12") == store.told_level("globex", "2026-11") == 0
+    assert store.told_level("acme", "2026-11", "key_1") == 0
+    store.note_told_level("acme", "2026-11", 50, "key_1")
+    assert (store.told_level("acme", "2026-11", "key_1"), store.told_level("acme", "2026-11")) == (50, 100)
 
 
 def test_levels_that_are_told_at_once_leave_the_highest(store: Store) -> None:
