@@ -39,6 +39,12 @@ class Refused(Contract):
     validation: DatasetReport | None = None
 
 
+class CheckBegun(Contract):
+    """The job's files are about to be read, for the first time or again."""
+
+    kind: Literal["check_begun"] = "check_begun"
+
+
 class CopyStarted(Contract):
     """Model and data are about to be copied into the job's region, for this attempt: from now on it costs."""
 
@@ -121,6 +127,7 @@ class TurnCame(Contract):
 Event = Annotated[
     Prepared
     | Refused
+    | CheckBegun
     | CopyStarted
     | AttemptAccepted
     | AttemptRefused

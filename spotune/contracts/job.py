@@ -159,6 +159,8 @@ class JobRecord(Contract):
     created_at: Timestamp
     updated_at: Timestamp
     finished_at: Timestamp | None = None
+    check_begun_at: Timestamp | None = None
+    """When its files were first read; None while the command that has them read waits in the queue."""
     deadline: Timestamp | None = None
     retry_of: str | None = None
     """The job that this one does again, with changed settings."""

@@ -17,6 +17,7 @@ from spotune.contracts.events import (
     AttemptAccepted,
     AttemptRefused,
     CancelRequested,
+    CheckBegun,
     CopyStarted,
     Event,
     PauseRequested,
@@ -70,6 +71,9 @@ def decide(job: JobRecord, event: Event, now: Timestamp, *, no_funds: str = "", 
             changed = job.state == "validating" and _prepared(draft, event)
         case Refused():
             changed = job.state == "validating" and _refused(draft, event)
+        case CheckBegun():
+            changed = job.state == "validating" and job.check_begun_at is None
+            draft.set(check_begun_at=now)
         case CopyStarted():
             changed = _copy_started(draft, event)
         case AttemptAccepted():

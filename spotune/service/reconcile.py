@@ -35,7 +35,8 @@ that always fails, is not to drown in copies."""
 PASS: Seconds = 60
 """Between two passes: a check of files is queued again in one of them only."""
 CHECK_LIMIT: Seconds = 5400
-"""A check of files that has not ended by then never will: its deliveries were cut off one after another."""
+"""A check of files that has not ended so long after its first delivery never will: deliveries were cut off one after
+another. What waits in the queue before that does not count."""
 RETRY_AFTER: Seconds = 300
 """How long a job that stands in no line waits before it is ordered again."""
 
@@ -172,7 +173,8 @@ def _look(here: Installation, job_id: str, waits: dict[str, Timestamp]) -> bool:
     for attempt in before.attempts:
         if attempt.live:
             _stop_again(here, attempt, observe(here, attempt.name))
-    if before.state == "validating" and here.clock() - before.created_at > CHECK_LIMIT:
+    begun = before.check_begun_at if before.state == "validating" else None
+    if begun is not None and here.clock() - begun > CHECK_LIMIT:
         apply(here, job_id, Refused(error=_CHECK_TIMED_OUT))
     if _may_be_due(here, before):
         apply(here, job_id, RungDue())

@@ -7,7 +7,7 @@ import logging
 
 from spotune.contracts.base import Timestamp
 from spotune.contracts.errors import Conflict, RequestRefused, SpotuneError, Unavailable, VersionConflict
-from spotune.contracts.events import Prepared, Refused
+from spotune.contracts.events import CheckBegun, Prepared, Refused
 from spotune.contracts.identity import ApiKey
 from spotune.contracts.job import Decision, JobError, JobRecord, PayingKey
 from spotune.contracts.request import JobRequest
@@ -80,6 +80,7 @@ def plan(here: Installation, tenant: str, request: JobRequest, *, retry_of: JobR
 
 def check_recorded(here: Installation, job: JobRecord) -> None:
     """Check the files of a job that was recorded before they were read, and let it go on or fail."""
+    apply(here, job.id, CheckBegun(), job)
     try:
         prepared = _prepare(here, job, base_model(here, job.request.model))
     except Unavailable:

@@ -6,14 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from spotune.aws.base import STAGE_VARIABLE
+from spotune.aws.base import STAGE_VARIABLE, AwsRefused
 from spotune.contracts.errors import Unavailable
 from spotune.contracts.events import AttemptRefused
+from spotune.service import submit as submission
 from spotune.service.audit import QUIET
 from spotune.service.changes import apply
 from spotune.service.control import cancel
 from spotune.service.installation import install
-from spotune.service.reconcile import reconcile
+from spotune.service.launch import run_command
+from spotune.service.reconcile import CHECK_LIMIT, reconcile
 from spotune.service.submit import submit
 from tests.factories import NOW
 from tests.in_process import World
@@ -188,3 +190,56 @@ def test_jobs_of_a_region_that_hangs_do_not_keep_the_others_from_being_looked_at
     kept = world.store.find_job(well)
     assert kept is not None
     assert kept.state == "cancelled"
+
+
+def test_a_command_that_cannot_be_read_keeps_nobody_from_theirs(world: World) -> None:
+    first, second = (submit(world.here, "acme", request_of(world)) for _ in range(2))
+    world.queue.take()
+    name = next(name for name in world.store._outbox if name.startswith(first.id))
+    world.store._outbox[name] = (world.store._outbox[name][0], b'{"command": {"kind": "of a later version"}}')
+    world.clock.now += 90
+    assert reconcile(world.here).commands_queued == 1
+    assert {message["job_id"] for message in world.queue.take()} == {second.id}
+
+
+def test_where_sagemaker_does_not_say_whether_a_training_job_exists_none_is_started(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(name: str) -> object:
+        raise AwsRefused("AccessDeniedException", "not authorized to perform sagemaker:DescribeTrainingJob")
+
+    job = submit(world.here, "acme", request_of(world))
+    (message,) = world.queue.take()
+    with monkeypatch.context() as denied:
+        denied.setattr(world.training_jobs, "describe", refuse)
+        with pytest.raises(Unavailable):
+            run_command(world.here, str(message["job_id"]), str(message["entry_id"]))
+    assert not world.training_jobs.specs
+    run_command(world.here, str(message["job_id"]), str(message["entry_id"]))
+    assert list(world.training_jobs.specs) == [f"{job.id}-1"]
+
+
+def test_a_check_of_files_that_waits_in_the_queue_does_not_run_out_of_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submission, "IN_REQUEST_BYTES", 10)
+    job = submit(world.here, "acme", request_of(world))
+    assert job.state == "validating"
+    world.clock.now += 3 * CHECK_LIMIT
+    reconcile(world.here)
+    assert world.store.find_job(job.id).state == "validating"
+
+    monkeypatch.setattr(submission, "_prepare", _cut_off)
+    (message, *_) = world.queue.take()
+    with pytest.raises(Unavailable):
+        run_command(world.here, str(message["job_id"]), str(message["entry_id"]))
+    world.clock.now += CHECK_LIMIT - 60
+    reconcile(world.here)
+    assert world.store.find_job(job.id).state == "validating"
+    world.clock.now += 120
+    reconcile(world.here)
+    assert world.store.find_job(job.id).error.code == "check_timed_out"
+
+
+def _cut_off(*_: object) -> None:
+    raise Unavailable("the process was cut off.", code="aws_unavailable")
