@@ -9,7 +9,13 @@ ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PIP_NO_CACHE_DIR=1 \
     HF_HUB_OFFLINE=1 \
+    DS_BUILD_OPS=0 \
     PYTHONPATH=/opt/spotune
+
+# DeepSpeed and Triton compile at run time.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends g++ \
+    && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /opt/spotune
 COPY training_container/requirements.txt training_container/requirements.txt
