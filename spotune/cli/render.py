@@ -86,7 +86,7 @@ def job(answer: JobObject, *, now: float) -> RenderableType:
     if answer.spotune.settings:
         parts.append(settings(answer.spotune.settings))
     if answer.spotune.report is not None:
-        parts.append(scores(answer.spotune.report))
+        parts += [scores(answer.spotune.report), *notes(answer.spotune.report.warnings)]
     if answer.spotune.receipt is not None and answer.spotune.receipt.attempts:
         parts.append(facts("Receipt", receipt_rows(answer.spotune.receipt)))
     if answer.spotune.run is not None:
@@ -115,11 +115,9 @@ def job_rows(answer: JobObject, *, now: float) -> list[Row]:
         )
     if details.progress is not None and not details.report:
         rows.append(("progress", words.progress_words(details.progress)))
-    rows += [
-        (name, value) for name, value in (("gate", details.gate_verdict), ("adapter", details.output_uri)) if value
-    ]
-    if answer.fine_tuned_model:
-        rows.append(("tuned model", answer.fine_tuned_model))
+    left = {"gate": details.gate_verdict, "adapter": details.output_uri, "trackers": words.trackers_words(answer)}
+    left |= {"tuned model": answer.fine_tuned_model}
+    rows += [(name, value) for name, value in left.items() if value]
     if details.error is not None:
         error = details.error
         rows.append(("error", f"{error.message} [{error.code}]"))

@@ -18,6 +18,18 @@ def state_words(answer: JobObject) -> str:
     return f"{details.state}, waiting for {details.waiting_for}" if details.waiting_for else details.state
 
 
+def trackers_words(answer: JobObject) -> str:
+    """Where a job's trackers have it: a server's address, or the folder of their own files once it is published."""
+    folder, places = answer.spotune.output_uri, []
+    for one in answer.integrations or ():
+        server = one.get("mlflow")
+        if isinstance(server, dict):
+            places.append(f"mlflow at {server['tracking_uri']}")
+        elif folder:
+            places.append(f"{one['type']} in {folder}trackers/{one['type']}/")
+    return ", ".join(places)
+
+
 def progress_words(progress: Progress) -> str:
     """One line: phase, step, loss, speed, time left."""
     words = [progress.phase.replace("_", " ")]

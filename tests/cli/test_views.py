@@ -167,3 +167,24 @@ def test_a_plan_in_another_region_names_it_and_what_carrying_costs():
 def test_a_plan_at_home_says_nothing_of_regions():
     shown = as_text(render.plan(views.plan_object(factories.prepared()), now=factories.NOW))
     assert "transfer" not in shown
+
+
+def test_a_job_says_where_its_trackers_have_it_and_what_its_report_warns_of() -> None:
+    asked = factories.request(
+        integrations=[
+            {"type": "tensorboard"},
+            {"type": "wandb", "wandb": {"project": "p"}},
+            {"type": "mlflow", "mlflow": {"tracking_uri": "https://mlflow.example.com"}},
+        ]
+    )
+    report = factories.report().with_(warnings=("Tracker mlflow: 3 points were dropped.",))
+    job = factories.job(request=asked, state="succeeded", output_uri="s3://a/model/", report=report)
+    screen = io.StringIO()
+    Console(file=screen, width=200).print(render.job(views.job_object(job), now=factories.NOW))
+    shown = screen.getvalue()
+    assert "tensorboard in s3://a/model/trackers/tensorboard/" in shown
+    assert "wandb in s3://a/model/trackers/wandb/" in shown
+    assert "mlflow at https://mlflow.example.com" in shown
+    assert "Tracker mlflow: 3 points were dropped." in shown
+    before = views.job_object(factories.job(request=asked))
+    assert words.trackers_words(before) == "mlflow at https://mlflow.example.com"
