@@ -34,7 +34,7 @@ from training_container.device import Machine, find_machine
 from training_container.loading import load_base
 from training_container.methods import adapt
 from training_container.methods.targets import target_modules
-from training_container.model import check_gradients, trainable
+from training_container.model import check_gradients, trainable, with_gradient
 from training_container.objectives.supervised import loss_sum
 from training_container.schedule import make_optimizer
 
@@ -145,7 +145,7 @@ def measure(point: Point, folder: Path, machine: Machine, meter: Meter) -> Measu
     batch = _batch(point, base.config.get_text_config().vocab_size).to(machine.device)
     meter.begin()
     _steps(WARM_UP, model, batch, machine, optimizer)
-    check_gradients(model)
+    check_gradients(model, with_gradient(model))
     meter.wait()
     began = time.perf_counter()
     _steps(TIMED, model, batch, machine, optimizer)

@@ -1,4 +1,4 @@
-"""`python -m training_container`: one training job under SPOTUNE_ML_ROOT (default /opt/ml)."""
+"""`python -m training_container`: one training job under SPOTUNE_ML_ROOT (default /opt/ml), or one process of it."""
 
 from __future__ import annotations
 
@@ -7,34 +7,46 @@ import sys
 import time
 
 from spotune.contracts.training import ExitCode
-from training_container.faults import Stopped, failure_of
-from training_container.folders import Folders, replace_file
+from training_container.faults import Stopped
+from training_container.folders import Folders
 from training_container.inputs import read_inputs
+from training_container.outcome import Outcome, tell
 from training_container.stop import StopRequest
+from training_container.worker import end_with_launcher, is_worker
 
 
 def main() -> ExitCode:
-    """Run the job; whatever goes wrong is written to `output/failure`, typed."""
+    """Run the job, or start the processes that do; whatever goes wrong is written to `output/failure`, typed."""
     started = time.monotonic()
     # Threads that spin while they wait starve whatever shares the machine's cores. Read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     folders = Folders.from_environment()
     stop = StopRequest()
     stop.listen()
-    folders.failure.unlink(missing_ok=True)
+    if is_worker():
+        end_with_launcher()
+    else:
+        folders.failure.unlink(missing_ok=True)
     try:
-        with stop.at_once():
-            inputs = read_inputs(folders)
-            from training_container.job import run  # slow to import: torch comes with it
-
-        return run(inputs, stop, started=started)
+        outcome = _run(folders, stop, started)
     except Stopped:
-        return ExitCode.STOPPED
+        outcome = Outcome.of(ExitCode.STOPPED)
     except Exception as error:  # the edge of the process: every end has an exit code and a reason
-        failure, code = failure_of(error)
-        print(failure.model_dump_json(), file=sys.stderr, flush=True)
-        replace_file(folders.failure, failure.model_dump_json().encode())
-        return code
+        outcome = Outcome.of_error(error)
+    return tell(outcome, folders)
+
+
+def _run(folders: Folders, stop: StopRequest, started: float) -> Outcome:
+    with stop.at_once():
+        inputs = read_inputs(folders)
+    if inputs.hosts.ranks > 1 and not is_worker():
+        from training_container.launch import launch
+
+        return launch(inputs.hosts, stop)
+    with stop.at_once():
+        from training_container.job import run  # slow to import: torch comes with it
+
+    return Outcome.of(run(inputs, stop, started=started))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from spotune.contracts.checkpoint import (
     CHECKPOINT_PREFIX,
+    SHARD_MARK,
     STATE_NAME,
     Identity,
     RunState,
@@ -31,6 +32,7 @@ from spotune.contracts.checkpoint import (
 from spotune.contracts.training import MANIFEST_NAME, Manifest, ManifestFile
 from training_container.faults import TrainingFault
 from training_container.folders import replace_file, sync
+from training_container.sharding.world import ALONE, Exchange, World
 from training_container.writing import write_file
 
 _PARTIAL = ".partial-"
@@ -46,48 +48,69 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one run in one folder. `skipped` lists the folders that did not verify, with the reason."""
+    """The checkpoints of one run in one folder. `skipped` lists the folders that did not verify, with the reason.
 
-    def __init__(self, folder: Path, identity: Identity, *, job_id: str, keep: int) -> None:
+    Several ranks save together, each its own files; the first one knows what is there, and the others ask it.
+    """
+
+    def __init__(self, folder: Path, identity: Identity, *, job_id: str, keep: int, world: World = ALONE) -> None:
         self._folder = folder
         self._identity = identity
         self._job_id = job_id
         self._keep = keep
+        self._world = world
+        self._exchange = Exchange(world, "checkpoints")
         self.skipped: tuple[str, ...] = ()
         folder.mkdir(parents=True, exist_ok=True)
-        self._clear_leftovers()
+        if world.first_on_host:
+            self._clear_leftovers()
         self._verified = self._verify_all()
 
     def newest(self) -> Checkpoint | None:
         """The verified checkpoint that a run goes on from."""
         by_step = {found.manifest.step: found for found in self._verified}
-        state = newest_whole(map(state_of, reversed(self._verified)), by_step.__contains__)
-        return None if state is None else by_step[state.step]
+
+        def newest() -> Checkpoint | None:
+            state = newest_whole(map(state_of, reversed(self._verified)), by_step.__contains__)
+            return None if state is None else by_step[state.step]
+
+        return self._world.from_first(newest)
 
     def best(self) -> Checkpoint | None:
         """The one with the lowest held-out loss, of equals the earliest, as far as it still verifies."""
-        return next((found for found in self._by_loss() if _verifies(found.folder)), None)
+        return self._world.from_first(lambda: next((found for found in self._by_loss() if _serves(found)), None))
 
     def would_be_best(self, eval_loss: float) -> bool:
         """True where no checkpoint has a held-out loss as low as this."""
-        return all(eval_loss < loss_of(found) for found in self._by_loss())
+        return self._world.from_first(lambda: self._lowest(eval_loss))
 
     def save(self, state: RunState, files: Mapping[str, Any]) -> None:
         """Keep a checkpoint of `state` and of these files, see `write_file`.
+
+        All ranks call it, from any thread, each with its own files under names of its own.
 
         Raises:
             OSError: the disk is full; earlier checkpoints are intact.
         """
         partial = self._folder / f"{_PARTIAL}{state.step}"
-        partial.mkdir()
+        partial.mkdir(exist_ok=self._world.size > 1)
         try:
-            manifest = self._write(partial, state, files)
-            final = self._put_in_place(partial, state.step)
+            written = [write_file(partial / name, content) for name, content in sorted(files.items())]
+            parts = self._exchange.gather(written)
+            if self._world.first_on_host and not self._world.first:
+                self._put_in_place(partial, state.step)
+            self._exchange.gather(None)  # the manifest comes last of all, wherever the others' files lie
+            if self._world.first:
+                manifest = self._write_manifest(partial, state, [file for part in parts for file in part])
+                self._keep_track(Checkpoint(self._put_in_place(partial, state.step), manifest))
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
-        others = [found for found in self._verified if found.manifest.step != state.step]
-        self._verified = sorted([*others, Checkpoint(final, manifest)], key=lambda found: found.manifest.step)
+            if self._world.first_on_host:
+                shutil.rmtree(partial, ignore_errors=True)
         self._prune()
+
+    def here(self, checkpoint: Checkpoint) -> Path:
+        """The checkpoint's folder on this host, with what is there of it."""
+        return self._folder / checkpoint.folder.name
 
     def check_identity(self) -> None:
         """Refuse another run's checkpoints before anything slow begins.
@@ -96,8 +119,10 @@ class Checkpoints:
             TrainingFault: the newest one is another run's; the evidence lists the fields that differ.
         """
         newest = self.newest()
-        found = () if newest is None else differences(_state_file(newest).identity, self._identity)
-        if newest is None or not found:
+        if newest is None:
+            return
+        found = self._world.from_first(lambda: differences(_state_file(newest).identity, self._identity))
+        if not found:
             return
         raise TrainingFault(
             "checkpoint_of_another_config",
@@ -118,17 +143,31 @@ class Checkpoints:
                 leftover.rename(final)
 
     def _verify_all(self) -> list[Checkpoint]:
+        """What the first rank knows; the other hosts look at those files that lie with them alone."""
+        manifests = self._world.from_first(self._manifests)
+        on_host = {name: faults_in(self._folder / name, manifest) for name, manifest in manifests.items()}
+        everywhere = self._world.gather(on_host if self._world.first_on_host else None)
         found = []
-        for folder in self._folder.glob(f"{CHECKPOINT_PREFIX}*"):
-            try:
-                found.append(_verified(folder))
-            except ValueError as error:
-                self.skipped += (f"{folder.name}: {error}",)
+        for name, manifest in manifests.items() if self._world.first else ():
+            views = [view[name] for view in everywhere if view is not None]
+            wrong = [views[0][file] for file in views[0] if all(file in view for view in views)]
+            if wrong:
+                self.skipped += (f"{name}: {wrong[0]}",)
+            else:
+                found.append(Checkpoint(self._folder / name, manifest))
         return sorted(found, key=lambda checkpoint: checkpoint.manifest.step)
 
-    def _write(self, folder: Path, state: RunState, files: Mapping[str, Any]) -> Manifest:
+    def _manifests(self) -> dict[str, Manifest]:
+        found = {}
+        for folder in self._folder.glob(f"{CHECKPOINT_PREFIX}*"):
+            try:
+                found[folder.name] = _own_manifest(folder)
+            except ValueError as error:
+                self.skipped += (f"{folder.name}: {error}",)
+        return found
+
+    def _write_manifest(self, folder: Path, state: RunState, files: list[ManifestFile]) -> Manifest:
         document = StateFile(identity=self._identity, state=state)
-        contents = {**files, STATE_NAME: document.model_dump_json().encode()}
         eval_loss = state.eval_loss if state.evaluated_step == state.step else None
         manifest = Manifest(
             job_id=self._job_id,
@@ -138,15 +177,15 @@ class Checkpoints:
             created_at=time.time(),
             train_loss=state.train_loss,
             eval_loss=eval_loss,
-            best=eval_loss is not None and self.would_be_best(eval_loss),
-            files=tuple(write_file(folder / name, content) for name, content in sorted(contents.items())),
+            best=eval_loss is not None and self._lowest(eval_loss),
+            files=(*files, write_file(folder / STATE_NAME, document.model_dump_json().encode())),
         )
         replace_file(folder / MANIFEST_NAME, manifest.model_dump_json(indent=1).encode())
-        sync(folder)
         return manifest
 
     def _put_in_place(self, partial: Path, step: int) -> Path:
         """A kill between any two of these operations leaves a whole checkpoint of the step, old or new."""
+        sync(partial)
         final, replaced = (self._folder / f"{prefix}{step}" for prefix in (CHECKPOINT_PREFIX, _REPLACED))
         if final.exists():
             shutil.rmtree(replaced, ignore_errors=True)
@@ -156,13 +195,20 @@ class Checkpoints:
         shutil.rmtree(replaced, ignore_errors=True)
         return final
 
+    def _keep_track(self, saved: Checkpoint) -> None:
+        others = [found for found in self._verified if found.manifest.step != saved.manifest.step]
+        self._verified = sorted([*others, saved], key=lambda found: found.manifest.step)
+
     def _prune(self) -> None:
-        """Keep the newest ones and the best."""
+        """Keep the newest ones and the best; on every host what the first rank keeps."""
         kept = [*self._verified[-max(1, self._keep) :], *self._by_loss()[:1]]
-        for found in self._verified:
-            if found not in kept:
-                shutil.rmtree(found.folder)
+        dropped = self._exchange.from_first([found.folder.name for found in self._verified if found not in kept])
+        for name in dropped if self._world.first_on_host else ():
+            shutil.rmtree(self._folder / name, ignore_errors=not self._world.first)
         self._verified = [found for found in self._verified if found in kept]
+
+    def _lowest(self, eval_loss: float) -> bool:
+        return all(eval_loss < loss_of(found) for found in self._by_loss())
 
     def _by_loss(self) -> list[Checkpoint]:
         evaluated = [found for found in self._verified if found.manifest.eval_loss is not None]
@@ -186,10 +232,28 @@ def verified_manifest(folder: Path) -> Manifest:
     Raises:
         ValueError: it is not; says what is wrong.
     """
+    manifest = _read_manifest(folder)
+    for fault in faults_in(folder, manifest).values():
+        raise ValueError(fault)
+    return manifest
+
+
+def faults_in(folder: Path, manifest: Manifest) -> dict[str, str]:
+    """What is wrong with the files that the manifest names, by name; nothing of those that are as it says."""
+    found = {}
+    for expected in manifest.files:
+        try:
+            _check_file(folder, expected)
+        except ValueError as error:
+            found[expected.name] = str(error)
+        except OSError as error:
+            found[expected.name] = f"it cannot be read: {error}"
+    return found
+
+
+def _read_manifest(folder: Path) -> Manifest:
     try:
         manifest = Manifest.model_validate_json((folder / MANIFEST_NAME).read_bytes())
-        for expected in manifest.files:
-            _check_file(folder, expected)
     except FileNotFoundError:
         raise ValueError("it has no manifest, so it was never finished") from None
     except ValidationError as error:
@@ -201,15 +265,18 @@ def verified_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def _verified(folder: Path) -> Checkpoint:
-    found = Checkpoint(folder, verified_manifest(folder))
-    if folder.name != f"{CHECKPOINT_PREFIX}{found.manifest.step}":
-        raise ValueError(f"its manifest is of step {found.manifest.step}")
+def _own_manifest(folder: Path) -> Manifest:
+    """The manifest of a folder with the right name and a state that can be read."""
+    manifest = _read_manifest(folder)
+    if folder.name != f"{CHECKPOINT_PREFIX}{manifest.step}":
+        raise ValueError(f"its manifest is of step {manifest.step}")
     try:
-        state_of(found)
+        state_of(Checkpoint(folder, manifest))
     except ValidationError as error:
         raise ValueError(f"its {STATE_NAME} does not validate: {error.error_count()} faults") from error
-    return found
+    except OSError as error:
+        raise ValueError(f"its {STATE_NAME} cannot be read: {error}") from error
+    return manifest
 
 
 def _check_file(folder: Path, expected: ManifestFile) -> None:
@@ -224,16 +291,14 @@ def _check_file(folder: Path, expected: ManifestFile) -> None:
         raise ValueError(f"{expected.name} has another sha256 than its manifest says")
 
 
+def _serves(found: Checkpoint) -> bool:
+    """True where all that is not a rank's own part is still whole: what is published comes from it."""
+    wrong = faults_in(found.folder, found.manifest)
+    return all(SHARD_MARK in name for name in wrong)
+
+
 def _state_file(checkpoint: Checkpoint) -> StateFile:
     return StateFile.model_validate_json((checkpoint.folder / STATE_NAME).read_bytes())
-
-
-def _verifies(folder: Path) -> bool:
-    try:
-        verified_manifest(folder)
-    except ValueError:
-        return False
-    return True
 
 
 def _sha256(path: Path) -> str:

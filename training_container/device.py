@@ -7,14 +7,14 @@ import resource
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
 
 from spotune.contracts.plan import Precision
 from spotune.contracts.training import HardwareConfig
-from training_container.faults import TrainingFault, out_of_memory
+from training_container.faults import TooLarge, out_of_memory
 
 T = TypeVar("T")
 
@@ -32,6 +32,8 @@ class Machine:
     name: str
     precision: Precision
     warnings: tuple[str, ...] = ()
+    halvings: int = 0
+    """How often the processes of this job were started again because one of them ran out of memory."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -54,26 +56,28 @@ class Machine:
     def micro_batch(self, planned: int, tokens: int) -> int:
         """The planned number of sequences of `tokens` tokens a forward pass; fewer where this is a CPU."""
         if self.device.type == "cuda":
-            return planned
-        return max(1, min(planned, CPU_MICRO_BATCH_TOKENS // tokens))
+            return self.halved(planned)
+        return max(1, min(self.halved(planned), CPU_MICRO_BATCH_TOKENS // tokens))
+
+    def halved(self, lines: int) -> int:
+        """As many lines a forward pass as are left of these after all halvings."""
+        return max(1, lines >> self.halvings)
 
 
-def find_machine(hardware: HardwareConfig) -> Machine:
-    """The GPU if there is one, else the CPU, in the planned precision where the machine has it.
+def find_machine(hardware: HardwareConfig, *, number: int = 0, halvings: int = 0) -> Machine:
+    """The host's GPU of this number if it has any, else the CPU, in the planned precision where the machine has it."""
+    found = _found(hardware, number)
+    if not halvings:
+        return found
+    warning = f"A process ran out of memory: the planned micro-batch was halved {halvings} times for all of them."
+    return replace(found, halvings=halvings, warnings=(*found.warnings, warning))
 
-    Raises:
-        TrainingFault: several GPUs were planned to share the batch, which this container does not do.
-    """
+
+def _found(hardware: HardwareConfig, number: int) -> Machine:
     if not torch.cuda.is_available():
         name = str(torch.cpu.get_capabilities().get("cpu_name", "cpu"))
         return _with_precision(torch.device("cpu"), name, hardware, _cpu_precisions())
-    if hardware.sharding == "ddp" and torch.cuda.device_count() > 1:
-        raise TrainingFault(
-            "sharding_not_supported",
-            f"The plan shares the batch over {torch.cuda.device_count()} GPUs; this container trains on one.",
-            remedy="Plan with an instance type of one GPU.",
-        )
-    device = torch.device("cuda", 0)
+    device = torch.device("cuda", number)
     return _with_precision(device, torch.cuda.get_device_name(device), hardware, _gpu_precisions(device))
 
 
@@ -88,11 +92,12 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
         model.train()
 
 
-def fitting(size: int, work: Callable[[int], T]) -> tuple[T, int]:
+def fitting(size: int, work: Callable[[int], T], *, alone: bool = True) -> tuple[T, int]:
     """`work(size)`, begun again with half the size where the GPU's memory ends; returns its result and the size.
 
     Raises:
         TrainingFault: it does not fit with size 1.
+        TooLarge: it does not fit, and other ranks are in the middle of it, so that all have to begin again.
     """
     while True:
         try:
@@ -102,6 +107,8 @@ def fitting(size: int, work: Callable[[int], T]) -> tuple[T, int]:
         # Outside the handler: the exception holds the frames, and so the memory, of the work that failed.
         if size == 1:
             raise out_of_memory(reason)
+        if not alone:
+            raise TooLarge(reason)
         torch.cuda.empty_cache()
         size //= 2
 

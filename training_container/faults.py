@@ -52,6 +52,10 @@ class Stopped(BaseException):
     """
 
 
+class TooLarge(Exception):
+    """A forward or backward pass did not fit into one rank's memory; with half the micro-batch it may."""
+
+
 def out_of_memory(evidence: str) -> TrainingFault:
     """The fault of a step that does not fit even with the smallest micro-batch."""
     return TrainingFault(

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from spotune.contracts.training import CONFIG_VERSION, TrainingConfig
 from training_container.faults import TrainingFault
 from training_container.folders import Folders
+from training_container.hosts import Hosts, read_hosts
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Inputs:
 
     folders: Folders
     config: TrainingConfig
+    hosts: Hosts
     training: Path
     validation: Path | None
     model: Path
@@ -28,15 +30,14 @@ def read_inputs(folders: Folders) -> Inputs:
     """Read the config and find the channels.
 
     Raises:
-        TrainingFault: the config is of another version or does not validate, a channel is missing, or the plan asks
-            for more hosts or another sharding than this container carries out.
+        TrainingFault: the config is of another version or does not validate, a channel is missing, or the job has
+            several hosts and a plan for one process.
     """
     config = _read_config(folders.config)
-    _check_hosts(folders.resources)
-    _check_sharding(config)
     return Inputs(
         folders=folders,
         config=config,
+        hosts=read_hosts(folders.resources, config.hardware.sharding),
         training=_channel_file(folders, "training"),
         validation=_channel_file(folders, "validation") if folders.channel("validation").is_dir() else None,
         model=_model_folder(folders),
@@ -72,27 +73,6 @@ def _read_config(path: Path) -> TrainingConfig:
             evidence="; ".join(faults),
             remedy="Correct the fields named in the evidence.",
         ) from error
-
-
-def _check_hosts(path: Path) -> None:
-    if not path.exists():
-        return
-    hosts = json.loads(path.read_bytes()).get("hosts", [])
-    if len(hosts) > 1:
-        raise TrainingFault(
-            "hosts_not_supported",
-            f"The training job has {len(hosts)} hosts; this container trains on one.",
-            remedy="Plan with one instance.",
-        )
-
-
-def _check_sharding(config: TrainingConfig) -> None:
-    if config.hardware.sharding not in ("none", "ddp"):
-        raise TrainingFault(
-            "sharding_not_supported",
-            f"The plan asks for {config.hardware.sharding}; this container trains in one process.",
-            remedy="Plan with a GPU that holds the whole model (sharding none), or use qlora.",
-        )
 
 
 def _channel_file(folders: Folders, name: str) -> Path:

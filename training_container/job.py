@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from spotune.contracts.base import Contract
 from spotune.contracts.checkpoint import BASE_SCORES_NAME, Identity
-from spotune.contracts.training import ExitCode, SampleAnswer, TrainingReport
-from training_container.checkpoints import Checkpoints
+from spotune.contracts.training import ExitCode, SampleAnswer, TrainingConfig, TrainingReport
+from training_container.checkpoints import Checkpoint, Checkpoints
 from training_container.corpus import Corpus, load_corpus, load_tokenizer
 from training_container.device import Machine, find_machine
 from training_container.evaluation.comparison import Measurement, by_slice, compare, scores
@@ -22,12 +23,13 @@ from training_container.folders import read_if_whole, replace_file
 from training_container.inputs import Inputs
 from training_container.loading import load_base
 from training_container.methods import adapt, base_of
-from training_container.model import count_parameters
+from training_container.model import carried
 from training_container.progress import Clock, Reporter
 from training_container.publication import publish, versions
+from training_container.sharding import Engine, Setting, World, make_engine
 from training_container.stop import StopRequest
 from training_container.trackers.trackers import Trackers
-from training_container.trainer import EarlyEnd, Trainer
+from training_container.trainer import WEIGHTS_NAME, EarlyEnd, Trainer
 from training_container.watchdog import end_process
 
 SAMPLES = 5
@@ -57,7 +59,7 @@ class Run:
     inputs: Inputs
     machine: Machine
     corpus: Corpus
-    model: Any
+    engine: Engine
     evaluator: Evaluator
     checkpoints: Checkpoints
     reporter: Reporter
@@ -65,6 +67,11 @@ class Run:
     stop: StopRequest
     identity: Identity
     clock: Clock
+
+    @property
+    def world(self) -> World:
+        """All processes of the job."""
+        return self.engine.world
 
 
 def run(inputs: Inputs, stop: StopRequest, *, clock: Clock = time.monotonic, started: float | None = None) -> ExitCode:
@@ -74,10 +81,15 @@ def run(inputs: Inputs, stop: StopRequest, *, clock: Clock = time.monotonic, sta
         TrainingFault: it cannot be carried out.
     """
     with Trackers.of(inputs.config, inputs.folders) as trackers:
-        reporter = Reporter(inputs.folders, clock, clock() if started is None else started, trackers.log)
+        quiet = not World.from_environment().first
+        begun = clock() if started is None else started
+        reporter = Reporter(inputs.folders, clock, begun, trackers.log, quiet=quiet)
         try:
             with stop.at_once():
                 this = _prepare(inputs, stop, reporter, trackers, clock)
+            if this.world.size > 1:
+                stop.share(lambda asked: this.world.any(asked)[0])
+            with stop.at_once():
                 base = _base_scores(this)
                 trainer = _make_trainer(this, base.seconds)
             trackers.open(trainer.state.step)
@@ -92,16 +104,18 @@ def run(inputs: Inputs, stop: StopRequest, *, clock: Clock = time.monotonic, sta
 
 
 def _prepare(inputs: Inputs, stop: StopRequest, reporter: Reporter, trackers: Trackers, clock: Clock) -> Run:
-    """Load everything; the seed is set before the adapter's weights are drawn."""
+    """Load everything."""
     config = inputs.config
-    machine = find_machine(config.hardware)
+    world = World.join()
+    machine = find_machine(config.hardware, number=world.local_rank, halvings=world.halvings)
     tokenizer = load_tokenizer(inputs.model)
     corpus = load_corpus(inputs, tokenizer)
     identity = Identity.of(config, corpus.sha256)
-    checkpoints = Checkpoints(inputs.folders.checkpoints, identity, job_id=config.job_id, keep=config.checkpoint.keep)
+    checkpoints = Checkpoints(
+        inputs.folders.checkpoints, identity, job_id=config.job_id, keep=config.checkpoint.keep, world=world
+    )
     checkpoints.check_identity()
-    torch.manual_seed(config.seed)
-    model = adapt(load_base(inputs.model, config, machine), config)
+    model = _load_model(inputs, _loading_machine(config, machine))
     evaluator = Evaluator.of(
         corpus,
         tokenizer,
@@ -110,23 +124,38 @@ def _prepare(inputs: Inputs, stop: StopRequest, reporter: Reporter, trackers: Tr
         machine=machine,
         lines=machine.micro_batch(config.hardware.micro_batch_size, config.data.max_sequence_length),
         check=stop.check,
+        world=world,
     )
-    return Run(inputs, machine, corpus, model, evaluator, checkpoints, reporter, trackers, stop, identity, clock)
+    engine = make_engine(Setting(model, config, machine, world))
+    return Run(inputs, machine, corpus, engine, evaluator, checkpoints, reporter, trackers, stop, identity, clock)
+
+
+def _load_model(inputs: Inputs, machine: Machine) -> Any:
+    """The base model, made trainable. The seed is set before the adapter's weights are drawn."""
+    torch.manual_seed(inputs.config.seed)
+    return adapt(load_base(inputs.model, inputs.config, machine), inputs.config)
+
+
+def _loading_machine(config: TrainingConfig, machine: Machine) -> Machine:
+    """Weights that are to be spread wait in host memory: whole they may not fit on one GPU. Quantizing needs one."""
+    spread = config.hardware.sharding in ("zero3", "fsdp") and config.quantization == "none"
+    return replace(machine, device=torch.device("cpu")) if spread else machine
 
 
 def _base_scores(this: Run) -> BaseScores:
     """The base model's scores, from an earlier attempt where there was one."""
     path = this.inputs.folders.checkpoints / BASE_SCORES_NAME
     identity = f"{this.identity.sha256} {this.inputs.config.evaluation.model_dump_json()}"
-    known = read_if_whole(BaseScores, path)
+    known = this.world.from_first(lambda: read_if_whole(BaseScores, path))
     if known is not None and known.identity == identity:
         return known
     this.reporter.phase("evaluating_base")
     began = this.clock()
-    with base_of(this.model):
-        measured = this.evaluator.measure(this.model)
+    with base_of(this.engine.model):
+        measured = this.evaluator.measure(this.engine.model)
     made = BaseScores(identity=identity, measured=measured, seconds=this.clock() - began)
-    replace_file(path, made.model_dump_json(indent=1).encode())
+    if this.world.first:
+        replace_file(path, made.model_dump_json(indent=1).encode())
     return made
 
 
@@ -134,7 +163,7 @@ def _make_trainer(this: Run, scoring_seconds: float) -> Trainer:
     """A trainer that stands at the newest checkpoint, or at the beginning."""
     config = this.inputs.config
     trainer = Trainer(
-        this.model,
+        this.engine,
         this.corpus,
         config,
         machine=this.machine,
@@ -162,13 +191,29 @@ def _finish(this: Run, trainer: Trainer, base: BaseScores, early: EarlyEnd | Non
         raise RuntimeError("no checkpoint was evaluated, so there is nothing to publish")
     if best.manifest.step != trainer.state.step:
         trainer.load_weights(best)
-    tuned = _measure_in_time(this, trainer.measured(best.manifest.step) or this.evaluator.measure_loss(this.model))
+    measured = trainer.measured(best.manifest.step) or this.evaluator.measure_loss(this.engine.model)
+    tuned = _measure_in_time(this, measured)
     this.stop.check()
     this.reporter.phase("publishing")
     report = _report(this, trainer, base.measured, tuned).with_(best_step=best.manifest.step, stopped_early=early)
-    publish(this.model, this.inputs.folders.model, base=this.inputs.model, config=this.inputs.config, report=report)
+    if this.world.first:
+        folders, model = this.inputs.folders, _whole_model(this, best)
+        publish(model, folders.model, base=this.inputs.model, config=this.inputs.config, report=report)
+    this.world.barrier()
     this.reporter.phase("done")
     return report
+
+
+def _whole_model(this: Run, best: Checkpoint) -> Any:
+    """What is published: where no rank has all of it, loaded once more, into host memory, with the best weights."""
+    if this.engine.whole:
+        return this.engine.model
+    model = _load_model(this.inputs, replace(this.machine, device=torch.device("cpu")))
+    saved = load_file(best.folder / WEIGHTS_NAME)
+    with torch.no_grad():
+        for name, tensor in carried(model).items():
+            tensor.copy_(saved[name])
+    return model
 
 
 def _measure_in_time(this: Run, measured: Measurement) -> Measurement:
@@ -178,20 +223,20 @@ def _measure_in_time(this: Run, measured: Measurement) -> Measurement:
 
     def check() -> None:
         this.stop.check()
-        if this.reporter.elapsed > latest:
+        if this.world.any(this.reporter.elapsed > latest)[0]:
             raise _OutOfTime
 
     hurried = this.evaluator.checking(check)
     try:
-        measured = measured.with_(choices=hurried.choose(this.model))
-        return measured.with_(answers=hurried.answers(this.model))
+        measured = measured.with_(choices=hurried.choose(this.engine.model))
+        return measured.with_(answers=hurried.answers(this.engine.model))
     except _OutOfTime:
         return measured
 
 
 def _report(this: Run, trainer: Trainer, base: Measurement, tuned: Measurement) -> TrainingReport:
     config, corpus, state, history = this.inputs.config, this.corpus, trainer.state, this.reporter.history
-    trainable, total = count_parameters(this.model)
+    trainable, total = this.engine.counts
     samples = [
         SampleAnswer(prompt=asked.text, reference=asked.reference, base=before, tuned=after)
         for asked, before, after in zip(this.evaluator.questions, base.answers or (), tuned.answers or (), strict=False)

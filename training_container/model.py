@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 import torch
@@ -22,17 +23,21 @@ def carried(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {**trainable(model), **fixed}
 
 
-def check_gradients(model: torch.nn.Module) -> None:
-    """After the first backward pass: every trainable parameter has a gradient.
+def check_gradients(model: torch.nn.Module, reached: Container[str]) -> None:
+    """After the first backward pass: every trainable parameter was reached by it, by name.
 
     A kernel that repacks its weights can cut the graph silently; training would go on and learn nothing. Experts that
     no token of the step was routed to have none by right.
     """
     check_unpacked(model)
-    expected = {name: parameter for name, parameter in trainable(model).items() if "expert" not in name}
-    missing = [name for name, parameter in expected.items() if parameter.grad is None]
+    missing = [name for name in trainable(model) if "expert" not in name and name not in reached]
     if missing:
         raise RuntimeError(f"{len(missing)} trainable parameters have no gradient, the first: {missing[0]}")
+
+
+def with_gradient(model: torch.nn.Module) -> set[str]:
+    """Names of the trainable parameters that have a gradient."""
+    return {name for name, parameter in trainable(model).items() if parameter.grad is not None}
 
 
 def count_parameters(model: Any) -> tuple[int, int]:

@@ -40,16 +40,24 @@ class History(Contract):
 class Reporter:
     """Keeps the progress file and remembers what the processes before this one left behind.
 
-    `before` is the progress of the process before this one, None where this is the first.
+    `before` is the progress of the process before this one, None where this is the first. Of several processes that
+    train together all but the first are quiet: they know the same and write nothing.
     """
 
     def __init__(
-        self, folders: Folders, clock: Clock, started: float, listener: Listener = lambda step, values: None
+        self,
+        folders: Folders,
+        clock: Clock,
+        started: float,
+        listener: Listener = lambda step, values: None,
+        *,
+        quiet: bool = False,
     ) -> None:
         self._folders = folders
         self._clock = clock
         self._started = started
         self._listener = listener
+        self._quiet = quiet
         self._written_at = float("-inf")
         self.loading_seconds = 0.0
         self.before = read_if_whole(Progress, folders.progress)
@@ -73,15 +81,16 @@ class Reporter:
         """Change fields of the progress; the file follows when it is due."""
         self._progress = self._progress.with_(**changes)
         now = self._clock()
-        if now - self._written_at >= MIN_INTERVAL_SECONDS:
+        if not self._quiet and now - self._written_at >= MIN_INTERVAL_SECONDS:
             stamped = self._progress.with_(updated_at=time.time(), elapsed_seconds=round(self.elapsed, 3))
             replace_file(self._folders.progress, stamped.model_dump_json().encode())
             self._written_at = now
 
     def log(self, *, step: int, **values: float) -> None:
         """One JSON line on stdout, as METRIC_DEFINITIONS expects it."""
-        print(json.dumps({"step": step, **values}), flush=True)
-        self._listener(step, values)
+        if not self._quiet:
+            print(json.dumps({"step": step, **values}), flush=True)
+            self._listener(step, values)
 
     def resumed(self, step: int, train_seconds: float, skipped: tuple[str, ...]) -> None:
         """Note that this process goes on at `step`, and what the process before it had done beyond that.
@@ -111,7 +120,8 @@ class Reporter:
 
     def _write_history(self) -> None:
         path = self._folders.checkpoints / HISTORY_NAME
-        replace_file(path, self.history.model_dump_json(indent=1).encode())
+        if not self._quiet:
+            replace_file(path, self.history.model_dump_json(indent=1).encode())
 
     def _carried_over(self) -> dict[str, object]:
         if self.before is None:

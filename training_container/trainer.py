@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, cast
 
 import torch
 from safetensors.torch import load_file
@@ -12,36 +13,42 @@ from safetensors.torch import load_file
 from spotune.contracts.checkpoint import RunState
 from spotune.contracts.training import TrainingConfig
 from training_container.checkpoints import Checkpoint, Checkpoints, state_of
-from training_container.corpus import Batch, Corpus, DataOrder, Sequence, split, tokens_in
+from training_container.corpus import Batch, Corpus, DataOrder, Sequence, tokens_in
 from training_container.device import Machine, fitting
 from training_container.evaluation.comparison import Measurement
 from training_container.evaluation.evaluator import Evaluator
 from training_container.faults import Stopped, TrainingFault
-from training_container.model import carried, check_gradients, trainable
+from training_container.model import check_gradients
 from training_container.objectives import objective_of
 from training_container.progress import Clock, Reporter
 from training_container.saving import Saver
-from training_container.schedule import evaluation_steps, learning_rate, make_optimizer
+from training_container.schedule import evaluation_steps, learning_rate
+from training_container.sharding import Engine
+from training_container.sharding.engine import State
+from training_container.sharding.rounds import Round, rounds, share
 from training_container.stop import StopRequest
 from training_container.watchdog import Watchdog, step_hangs
 
 WEIGHTS_NAME = "weights.safetensors"
-OPTIMIZER_NAME = "optimizer.pt"
 EarlyEnd = Literal["time", "no_improvement"]
+RANK_SEEDS = 1 << 48
+"""Between the seeds of two ranks' dropout: more than any step's own."""
 MAX_OVERFLOWS = 20
 """fp16 steps in a row whose gradients overflowed before the run is called diverged."""
 
 
 class Trainer:
-    """Trains one model on one corpus, in one process.
+    """Trains one model on one corpus, on this rank of as many as the engine spans.
 
-    A step's data and dropout follow from seed and step; so weights, optimizer and `RunState` are all there is to
-    save, and a run that was killed and taken up again makes the same weights as one that was not.
+    All ranks see the same global batches and take their shares of each; whatever ends or interrupts the loop is agreed
+    by all before anybody acts on it. A step's data and dropout follow from seed, step and rank; so weights, optimizer
+    and `RunState` are all there is to save, and a run that was killed and taken up again makes the same weights as one
+    that was not.
     """
 
     def __init__(
         self,
-        model: Any,
+        engine: Engine,
         corpus: Corpus,
         config: TrainingConfig,
         *,
@@ -54,7 +61,6 @@ class Trainer:
         reserve_seconds: float,
         clock: Clock,
     ) -> None:
-        self.model = model
         self.state = RunState()
         self.order = DataOrder(
             corpus.training,
@@ -63,6 +69,8 @@ class Trainer:
             seed=config.seed,
             grouped=not config.data.packing,
         )
+        self._engine = engine
+        self._world = engine.world
         self._config = config
         self._machine = machine
         self._evaluator = evaluator
@@ -76,9 +84,6 @@ class Trainer:
         self._deadline = config.limits.max_runtime_seconds - reserve_seconds
         self._clock = clock
         self._micro_batch = evaluator.lines
-        self._parameters = trainable(model)
-        self._optimizer = make_optimizer(list(self._parameters.values()), config.optimization)
-        self._scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision == "fp16")
         self._evaluate_at = evaluation_steps(self.order, config.evaluation.evaluations_per_epoch)
         self._saver = Saver(checkpoints, clock, config.checkpoint.interval_seconds)
         self._measured: tuple[int, Measurement] | None = None
@@ -90,20 +95,33 @@ class Trainer:
         self._speed: float | None = None
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint."""
-        self.state = self._saved = state_of(checkpoint)
+        """Go on from a checkpoint.
+
+        Raises:
+            TrainingFault: the optimizer's state is spread over other ranks than these.
+        """
+        self.state = self._saved = self._world.from_first(lambda: state_of(checkpoint))
         self.load_weights(checkpoint)
-        optimizer = torch.load(checkpoint.folder / OPTIMIZER_NAME, map_location="cpu", weights_only=True)
-        self._optimizer.load_state_dict(optimizer)
-        if self.state.loss_scale:
-            self._scaler.load_state_dict(self.state.loss_scale)
+        self._engine.load_optimizer_state(self._optimizer_state(checkpoint), self.state.loss_scale)
 
     def load_weights(self, checkpoint: Checkpoint) -> None:
-        """Put a checkpoint's weights into the model."""
-        saved = load_file(checkpoint.folder / WEIGHTS_NAME)
-        with torch.no_grad():
-            for name, tensor in carried(self.model).items():
-                tensor.copy_(saved[name])
+        """Put a checkpoint's weights into the model. They may lie on the first rank's host alone."""
+        self._engine.load_weights(self._world.from_first(lambda: load_file(checkpoint.folder / WEIGHTS_NAME)))
+
+    def _optimizer_state(self, checkpoint: Checkpoint) -> State:
+        names = {file.name for file in checkpoint.manifest.files}
+        name = self._engine.optimizer_name
+        if name not in names:
+            raise TrainingFault(
+                "checkpoint_of_other_ranks",
+                f"{checkpoint.folder.name} cannot be resumed with {self._config.hardware.sharding}"
+                f" over {self._world.size} processes.",
+                evidence=f"it has {', '.join(sorted(names))}; needed is {name}",
+                remedy="Resume it with the sharding and the number of GPUs that wrote it.",
+            )
+        if not self._engine.sharded:
+            return self._world.from_first(lambda: _read_optimizer(checkpoint.folder / name))
+        return _read_optimizer(self._checkpoints.here(checkpoint) / name)
 
     def train(self) -> EarlyEnd | None:
         """Train to the end; returns why it ended early, if it did. The last state is saved and evaluated.
@@ -128,13 +146,13 @@ class Trainer:
         while True:
             self._stop.check()
             finished = self.state.step == self.order.total_steps
-            out_of_time = not finished and self._out_of_time()
+            out_of_time, save_due = self._world.any(not finished and self._out_of_time(), self._save_due())
             last = finished or out_of_time
             if last or self.state.step in self._evaluate_at:
                 self._evaluate(beside=not last)
             gives_up = not finished and self._gives_up()
             ends = last or gives_up
-            if ends or self._save_due():
+            if ends or save_due:
                 self._save(beside=not ends)
             if ends:
                 return "no_improvement" if gives_up else "time" if out_of_time else None
@@ -151,10 +169,17 @@ class Trainer:
         if self.state == self._saved:
             self._saver.wait()
             return
-        state = self.state.with_(loss_scale=self._scaler.state_dict(), peak_memory_bytes=self.peak_memory())
-        files = {WEIGHTS_NAME: carried(self.model), OPTIMIZER_NAME: self._optimizer.state_dict()}
-        self._saver.save(state, files, beside=beside)
+        state = self.state.with_(loss_scale=self._engine.loss_scale, peak_memory_bytes=self.peak_memory())
+        self._saver.save(state, self._files(), beside=beside)
         self._saved = self.state
+
+    def _files(self) -> dict[str, Any]:
+        """What this rank keeps: the first one the weights, and each its own part of the optimizer's state."""
+        weights = self._engine.weights()
+        files: dict[str, Any] = {WEIGHTS_NAME: weights} if self._world.first else {}
+        if self._world.first or self._engine.sharded:
+            files[self._engine.optimizer_name] = self._engine.optimizer_state()
+        return files
 
     def peak_memory(self) -> int:
         """Bytes at the highest point of all attempts."""
@@ -166,11 +191,11 @@ class Trainer:
         step = self.state.step
         sequences = self.order.at(step)
         rate = learning_rate(step, self.order.total_steps, self._config.optimization)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
         with self._stop.at_once():
-            loss, self._micro_batch = fitting(self._micro_batch, lambda size: self._gradients(sequences, size))
-        self._update(loss)
+            loss, self._micro_batch = fitting(
+                self._micro_batch, lambda size: self._gradients(sequences, size), alone=self._world.size == 1
+            )
+        self._update(loss, rate)
         self._step_seconds = seconds = self._clock() - began
         tokens = sum(tokens_in(sequence) for sequence in sequences)
         self.state = self.state.with_(
@@ -182,50 +207,48 @@ class Trainer:
         self._report(rate, tokens / seconds if seconds else 0.0)
 
     def _gradients(self, sequences: list[Sequence], micro_batch: int) -> float:
-        """Gradients of a global batch's mean loss, and that loss."""
-        # Seeded here, dropout follows from the step alone, also when a step is begun again.
-        torch.manual_seed(self._config.seed * 1_000_003 + self.state.step)
-        self._optimizer.zero_grad(set_to_none=True)
+        """Gradients of a global batch's mean loss, and that loss; this rank computes its share of both."""
+        # Seeded here, dropout follows from step and rank alone, also when a step is begun again.
+        torch.manual_seed(self._config.seed * 1_000_003 + self.state.step + self._world.rank * RANK_SEEDS)
+        self._engine.begin()
+        model = self._engine.wrapped
+        planned = list(rounds(sequences, micro_batch, self._world))
 
-        def batches() -> Iterator[Batch]:
-            for part in split(sequences, micro_batch):
-                yield self._objective.collate(part, self._pad).to(self._machine.device)
+        def batch_of(planned: Round[Sequence]) -> Batch:
+            return self._objective.collate(planned.items, self._pad).to(self._machine.device)
 
         with self._machine.autocast():
-            totals = self._objective.totals(self.model, sequences, batches)
-        loss = 0.0
-        for batch in batches():
-            with self._machine.autocast():
-                share = self._objective.loss(self.model, batch, totals)
-            torch.autograd.backward(self._scaler.scale(share))
-            loss += float(share.detach())
-        return loss
+            mine = share(sequences, self._world)
+            own = self._objective.totals(model, mine, lambda: (batch_of(one) for one in planned if one.counts))
+        totals = self._world.add(own)
+        total = torch.zeros((), device=self._machine.device)
+        for one in planned:
+            with self._engine.micro_batch(last=one.last):
+                with self._machine.autocast():
+                    loss = self._objective.loss(model, batch_of(one), totals) * one.counts
+                self._engine.backward(loss)
+            total += loss.detach()
+        return float(self._world.add(total.double().cpu()))
 
-    def _update(self, loss: float) -> None:
+    def _update(self, loss: float, rate: float) -> None:
         """Clip and apply the gradients.
 
         Raises:
             TrainingFault: loss or gradients are not finite.
         """
         if not self._checked_gradients:
-            check_gradients(self.model)
+            check_gradients(self._engine.model, self._engine.with_gradient())
             self._checked_gradients = True
-        self._scaler.unscale_(self._optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(
-            self._parameters.values(), self._config.optimization.max_gradient_norm, foreach=True
-        )
-        overflowed = not torch.isfinite(norm)
-        self._overflows = self._overflows + 1 if overflowed else 0
-        allowed = MAX_OVERFLOWS if self._scaler.is_enabled() else 0
+        norm = self._engine.step(rate)
+        self._overflows = 0 if math.isfinite(norm) else self._overflows + 1
+        allowed = MAX_OVERFLOWS if self._engine.overflows_allowed else 0
         if not math.isfinite(loss) or self._overflows > allowed:
             raise TrainingFault(
                 "loss_not_finite",
-                f"Training diverged at step {self.state.step + 1}: loss {loss}, gradient norm {float(norm)}.",
-                evidence=f"rate {self._optimizer.param_groups[0]['lr']:.3g}, last loss {self.state.train_loss}",
+                f"Training diverged at step {self.state.step + 1}: loss {loss}, gradient norm {norm}.",
+                evidence=f"rate {rate:.3g}, last loss {self.state.train_loss}",
                 remedy="Lower the learning rate; check the data for rows that are not text.",
             )
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
 
     def _evaluate(self, *, beside: bool) -> None:
         """The held-out loss of this very state, once; a new best one is saved at once."""
@@ -233,7 +256,7 @@ class Trainer:
             return
         self._reporter.phase("evaluating")
         with self._stop.at_once():
-            measured = self._evaluator.measure_loss(self.model)
+            measured = self._evaluator.measure_loss(self._engine.model)
         loss = measured.loss
         self._saver.wait()
         best = self._checkpoints.would_be_best(loss)
@@ -296,3 +319,7 @@ class Trainer:
             peak_memory_bytes=self.peak_memory(),
             train_seconds=round(state.train_seconds, 3),
         )
+
+
+def _read_optimizer(path: Path) -> State:
+    return cast(State, torch.load(path, map_location="cpu", weights_only=True))

@@ -12,8 +12,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from spotune.contracts.training import ExitCode
-from training_container.faults import TrainingFault, failure_of
-from training_container.folders import Folders, replace_file
+from training_container.faults import TrainingFault
+from training_container.folders import Folders
+from training_container.outcome import Outcome, tell
 
 TICK_SECONDS = 1.0
 FACTOR = 10
@@ -94,10 +95,8 @@ def step_hangs(step: int, seconds: float, evidence: str) -> TrainingFault:
 
 def end_process(fault: TrainingFault, folders: Folders) -> None:
     """Leave at once, from any thread: whatever hangs is not waited for."""
-    failure, code = failure_of(fault)
-    print(fault.evidence, failure.model_dump_json(), sep="\n", file=sys.stderr, flush=True)
-    replace_file(folders.failure, failure.model_dump_json().encode())
-    os._exit(code)
+    print(fault.evidence, file=sys.stderr, flush=True)
+    os._exit(tell(Outcome.of_error(fault), folders))
 
 
 def stacks() -> str:

@@ -17,6 +17,8 @@ STATE_NAME = "state.json"
 BASE_SCORES_NAME = "base_scores.json"
 HISTORY_NAME = "history.json"
 CHECKPOINT_PREFIX = "checkpoint-"
+SHARD_MARK = ".rank-"
+"""In the names of a checkpoint's files that are one process's own part; hosts carry theirs to S3 independently."""
 
 RESUME_FIELDS = frozenset(
     {"version", "seed", "model", "method", "adapter", "quantization", "objective", "data", "optimization"}

@@ -95,10 +95,6 @@ def two_hosts(root: Path) -> None:
     path.write_text(json.dumps({"current_host": "algo-1", "hosts": ["algo-1", "algo-2"]}))
 
 
-def sharded(root: Path) -> None:
-    set_config(root, lambda config: config["hardware"].update(sharding="zero3"))
-
-
 def unknown_target(root: Path) -> None:
     set_config(root, lambda config: config["adapter"].update(target_modules=["q_proj", "query_key_value"]))
 
@@ -176,7 +172,6 @@ def no_time(root: Path) -> None:
         (no_model, "model_missing", "channel model", "model_unavailable"),
         (two_files, "channel_ambiguous", "2 files", "internal"),
         (two_hosts, "hosts_not_supported", "2 hosts", "internal"),
-        (sharded, "sharding_not_supported", "zero3", "internal"),
         (unknown_target, "unknown_target_modules", "query_key_value", "settings_invalid"),
         (pickled_weights, "pickled_weights", "pickled", "model_unavailable"),
         (no_weights, "model_without_weights", "safetensors", "model_unavailable"),

@@ -10,6 +10,8 @@ import torch
 from tokenizers import Tokenizer
 
 from training_container.evaluation.questions import Question
+from training_container.sharding.rounds import rounds
+from training_container.sharding.world import ALONE, World
 
 ANSWER_MARGIN = 8
 """Tokens beyond the longest reference that an answer may have: a longer one can match no reference."""
@@ -17,7 +19,11 @@ ANSWER_MARGIN = 8
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """How answers are made. `check` runs before each token, and may raise to leave."""
+    """How answers are made. `check` runs before each token, and may raise to leave.
+
+    Several ranks share the prompts out and make their tokens in lockstep. They check between batches alone, since their
+    answers have different lengths.
+    """
 
     decoder: Tokenizer
     pad_token_id: int
@@ -25,16 +31,18 @@ class Answering:
     device: torch.device
     max_new_tokens: int
     check: Callable[[], None]
+    world: World = ALONE
 
     def all(self, model: Any, questions: tuple[Question, ...], lines: int) -> tuple[str, ...]:
         """Answers in the questions' order, made in batches of prompts of similar length, which need little padding."""
         found: dict[int, str] = {}
         order = sorted(range(len(questions)), key=lambda number: len(questions[number].ids))
-        for start in range(0, len(order), lines):
-            part = order[start : start + lines]
-            texts = self._batch(model, [questions[number].ids for number in part])
-            found.update(zip(part, texts, strict=True))
-        return tuple(found[number] for number in range(len(order)))
+        for one in rounds(order, lines, self.world):
+            self.check()
+            texts = self._batch(model, [questions[number].ids for number in one.items])
+            found.update(zip(one.items, texts, strict=True))
+        everyones = self.world.merge(found)
+        return tuple(everyones[number] for number in range(len(order)))
 
     def _batch(self, model: Any, prompts: list[list[int]]) -> list[str]:
         """Answers of one batch, padded on the left so that all prompts end at the same position."""
@@ -58,13 +66,15 @@ class Answering:
                 eos_token_id=self.eos_token_id,
                 pad_token_id=self.pad_token_id,
             ),
+            synced_gpus=self.world.size > 1,
             stopping_criteria=StoppingCriteriaList([self._go_on]),
         )
         return self.decoder.decode_batch(output[:, longest:].tolist(), skip_special_tokens=True)
 
     def _go_on(self, ids: torch.Tensor, scores: torch.Tensor, **_: object) -> torch.Tensor:
         """A stopping criterion that ends no answer, only leaves the whole generation where `check` raises."""
-        self.check()
+        if self.world.size == 1:
+            self.check()
         return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
 
 

@@ -6,20 +6,26 @@ import math
 from collections import abc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from tokenizers import Tokenizer
 
 from spotune.contracts.training import TrainingConfig
 from spotune.data.tokens import RowTokenizer
-from training_container.corpus import Batch, Corpus, Sequence, Sequences, collate, split
+from training_container.corpus import Batch, Corpus, Sequence, Sequences, collate
 from training_container.device import Machine, evaluating, fitting
 from training_container.evaluation.answering import Answering, longest_answer
 from training_container.evaluation.comparison import HeldOut, Measurement
 from training_container.evaluation.questions import Choice, Question, choices_of, questions_of
 from training_container.objectives import Objective, objective_of
 from training_container.objectives.supervised import Supervised, row_losses
+from training_container.sharding.rounds import rounds, share
+from training_container.sharding.world import ALONE, World
+
+T = TypeVar("T")
 
 GENERATION_BATCH = 20
 """Prompts answered at once. Answering is bound by reading the weights, which a batch shares."""
@@ -39,6 +45,7 @@ class Evaluator:
     machine: Machine
     lines: int
     check: Callable[[], None]
+    world: World = ALONE
 
     @classmethod
     def of(
@@ -51,6 +58,7 @@ class Evaluator:
         machine: Machine,
         lines: int,
         check: Callable[[], None],
+        world: World = ALONE,
     ) -> Evaluator:
         """An evaluator for the corpus; `lines` is the size of its batches for the loss."""
         asked = questions_of(corpus.examples, tokenizer)
@@ -63,10 +71,11 @@ class Evaluator:
             machine.device,
             longest_answer([each.reference for each in asked], decoder, config.evaluation.max_new_tokens),
             check,
+            world,
         )
         held = _held_out(corpus.evaluation, asked, choices)
         objective = objective_of(config.objective)
-        return cls(corpus, objective, asked, choices, held, tokenizer, answering, machine, lines, check)
+        return cls(corpus, objective, asked, choices, held, tokenizer, answering, machine, lines, check, world)
 
     def checking(self, check: Callable[[], None]) -> Evaluator:
         """The same with another `check`."""
@@ -80,23 +89,23 @@ class Evaluator:
         """The loss alone: its mean, and each row's, in the rows' order, where the objective tells them apart."""
         with evaluating(model), self.machine.autocast():
             if isinstance(self.objective, Supervised):
-                each, _ = fitting(self.lines, lambda lines: self._row_losses(model, self.corpus.evaluation, lines))
+                each = self._fitting(self.lines, lambda lines: self._row_losses(model, self.corpus.evaluation, lines))
                 loss = math.fsum(each) / sum(self.held_out.weights)
                 return Measurement(loss=loss, losses=tuple(each), answers=None, choices=None)
-            loss, _ = fitting(self.lines, lambda lines: self._loss(model, lines))
+            loss = self._fitting(self.lines, lambda lines: self._loss(model, lines))
         return Measurement(loss=loss, answers=None, choices=None)
 
     def answers(self, model: Any) -> tuple[str, ...]:
         """Greedy answers in the questions' order."""
         with evaluating(model), self.machine.autocast():
-            found, _ = fitting(GENERATION_BATCH, lambda lines: self.answering.all(model, self.questions, lines))
-        return found
+            lines = self.machine.halved(GENERATION_BATCH)
+            return self._fitting(lines, lambda lines: self.answering.all(model, self.questions, lines))
 
     def choose(self, model: Any) -> tuple[int, ...]:
         """Which answer is the likeliest, stop token included, for each row with choices."""
         candidates = tuple((row,) for choice in self.choices for row in choice.rows)
         with evaluating(model), self.machine.autocast():
-            losses, _ = fitting(self.lines, lambda lines: self._row_losses(model, candidates, lines))
+            losses = self._fitting(self.lines, lambda lines: self._row_losses(model, candidates, lines))
         chosen, start = [], 0
         for choice in self.choices:
             own = losses[start : start + len(choice.rows)]
@@ -104,25 +113,39 @@ class Evaluator:
             start += len(choice.rows)
         return tuple(chosen)
 
+    def _fitting(self, lines: int, work: Callable[[int], T]) -> T:
+        return fitting(lines, work, alone=self.world.size == 1)[0]
+
     def _row_losses(self, model: Any, sequences: abc.Sequence[Sequence], lines: int) -> list[float]:
-        """Each row's summed cross-entropy in nats, sequence by sequence."""
-        found: list[float] = []
-        for part in split(sequences, lines):
+        """Each row's summed cross-entropy in nats, sequence by sequence. Each rank computes its share."""
+        found: dict[int, list[float]] = {}
+        for one in rounds(range(len(sequences)), lines, self.world):
             self.check()
+            part = [sequences[number] for number in one.items]
             batch = collate(part, self.tokenizer.pad_token_id)
-            found += row_losses(model, batch.to(self.machine.device), part)
-        return found
+            losses = iter(row_losses(model, batch.to(self.machine.device), part))
+            found |= {number: list(islice(losses, len(rows))) for number, rows in zip(one.items, part, strict=True)}
+        everyones = self.world.merge(found)
+        return [loss for number in range(len(sequences)) for loss in everyones[number]]
 
     def _loss(self, model: Any, lines: int) -> float:
+        """The objective's mean; the ranks' shares are added up."""
         sequences = self.corpus.evaluation  # read batch by batch
 
-        def batches() -> Iterator[Batch]:
-            for part in split(sequences, lines):
-                self.check()
-                yield self.objective.collate(part, self.tokenizer.pad_token_id).to(self.machine.device)
+        def batches(*, all_rounds: bool) -> Iterator[tuple[Batch, bool]]:
+            for one in rounds(sequences, lines, self.world):
+                if one.counts or all_rounds:
+                    self.check()
+                    batch = self.objective.collate(one.items, self.tokenizer.pad_token_id)
+                    yield batch.to(self.machine.device), one.counts
 
-        totals = self.objective.totals(model, sequences, batches)
-        return sum(float(self.objective.loss(model, batch, totals)) for batch in batches())
+        mine = share(sequences, self.world)
+        own = self.objective.totals(model, mine, lambda: (batch for batch, _ in batches(all_rounds=False)))
+        totals = self.world.add(own)
+        found = [
+            float(self.objective.loss(model, batch, totals)) * counts for batch, counts in batches(all_rounds=True)
+        ]
+        return float(self.world.add(torch.tensor(sum(found), dtype=torch.float64)))
 
 
 def _held_out(sequences: Sequences, questions: tuple[Question, ...], choices: tuple[Choice, ...]) -> HeldOut:

@@ -1,0 +1,89 @@
+"""How a process of the job ends, told by itself or by whoever finds it dead."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from spotune.contracts.base import Contract
+from spotune.contracts.training import ExitCode, Failure
+from training_container.faults import TooLarge, failure_of, out_of_memory
+from training_container.folders import Folders, replace_file
+
+OUTCOME_VARIABLE = "SPOTUNE_OUTCOME"
+"""The file in which a process that the launcher started says how it ended."""
+
+
+class Outcome(Contract):
+    """How a process ended."""
+
+    code: ExitCode
+    failure: Failure | None = None
+    too_large: bool = False
+    """A forward or backward pass did not fit into its memory: with half the micro-batch it may."""
+    killed: bool = False
+    """It was ended by a signal, which it could not speak about."""
+    at: float
+    """Seconds since the epoch."""
+
+    @classmethod
+    def of(cls, code: ExitCode) -> Outcome:
+        """A process that came to its end."""
+        return cls(code=code, at=time.time())
+
+    @classmethod
+    def of_error(cls, error: Exception) -> Outcome:
+        """A process that an exception ended."""
+        too_large = isinstance(error, TooLarge)
+        failure, code = failure_of(out_of_memory(str(error)) if too_large else error)
+        return cls(code=code, failure=failure, too_large=too_large, at=time.time())
+
+    @classmethod
+    def of_dead(cls, rank: int, code: int) -> Outcome:
+        """A process that ended without a word; `code` is Popen's."""
+        return cls(code=ExitCode.INTERNAL, failure=_died(rank, code), killed=code < 0, at=time.time())
+
+    @classmethod
+    def of_lost(cls, host: str) -> Outcome:
+        """A host that does not answer any more."""
+        failure = Failure(
+            code="host_lost",
+            message=f"Host {host} does not answer any more; the other hosts cannot go on without it.",
+            remedy="Start the job again; it goes on from its last checkpoint.",
+        )
+        return cls(code=ExitCode.INTERNAL, failure=failure, killed=True, at=time.time())
+
+
+def cause(outcomes: Iterable[Outcome]) -> Outcome:
+    """What ended the job: of several failures the first one, since the others follow from it.
+
+    A process that a signal killed comes before those that could still speak: they speak of the connection to it.
+    """
+    found = list(outcomes)
+    failed = [outcome for outcome in found if outcome.failure is not None]
+    return min(failed, key=lambda outcome: (not outcome.killed, outcome.at)) if failed else found[0]
+
+
+def tell(outcome: Outcome, folders: Folders) -> ExitCode:
+    """Say how this process ended: to the launcher that started it, else to SageMaker; returns its exit code."""
+    if outcome.failure is not None:
+        print(outcome.failure.model_dump_json(), file=sys.stderr, flush=True)
+    if path := os.environ.get(OUTCOME_VARIABLE):
+        replace_file(Path(path), outcome.model_dump_json().encode())
+    elif outcome.failure is not None:
+        replace_file(folders.failure, outcome.failure.model_dump_json().encode())
+    return outcome.code
+
+
+def _died(rank: int, code: int) -> Failure:
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    return Failure(
+        code="process_died",
+        message=f"The process of rank {rank} {how} without a word; the others cannot go on without it.",
+        evidence="SIGKILL that nobody sent is the system's, where the host's memory ends" if code == -9 else "",
+        remedy="Start the job again; it goes on from its last checkpoint. If it dies again, allow more host memory.",
+    )
