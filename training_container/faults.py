@@ -66,6 +66,27 @@ def out_of_memory(evidence: str) -> TrainingFault:
     )
 
 
+def process_died(rank: int, how: str) -> TrainingFault:
+    """The fault of a process of several that ended without a word, such as by the system where memory ended."""
+    return TrainingFault(
+        "process_died",
+        f"The process of rank {rank} {how} without a word; the others cannot go on without it.",
+        evidence="a SIGKILL that nobody sent is the system's, where the host's memory ends",
+        remedy="It is tried again from its last checkpoint. If it dies again, allow an instance with more memory.",
+        exit_code=ExitCode.INTERNAL,
+    )
+
+
+def host_lost(host: str) -> TrainingFault:
+    """The fault of a host that does not answer any more."""
+    return TrainingFault(
+        "host_lost",
+        f"Host {host} does not answer any more; the other hosts cannot go on without it.",
+        remedy="It is tried again from its last checkpoint.",
+        exit_code=ExitCode.INTERNAL,
+    )
+
+
 def failure_of(error: BaseException) -> tuple[Failure, ExitCode]:
     """The typed failure and the exit code that an exception stands for."""
     fault = error if isinstance(error, TrainingFault) else _as_fault(error)

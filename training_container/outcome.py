@@ -11,7 +11,7 @@ from pathlib import Path
 
 from spotune.contracts.base import Contract
 from spotune.contracts.training import ExitCode, Failure
-from training_container.faults import TooLarge, failure_of, out_of_memory
+from training_container.faults import TooLarge, failure_of, host_lost, out_of_memory, process_died
 from training_container.folders import Folders, replace_file
 
 OUTCOME_VARIABLE = "SPOTUNE_OUTCOME"
@@ -45,17 +45,13 @@ class Outcome(Contract):
     @classmethod
     def of_dead(cls, rank: int, code: int) -> Outcome:
         """A process that ended without a word; `code` is Popen's."""
-        return cls(code=ExitCode.INTERNAL, failure=_died(rank, code), killed=code < 0, at=time.time())
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return cls.of_error(process_died(rank, how)).with_(killed=code < 0)
 
     @classmethod
     def of_lost(cls, host: str) -> Outcome:
         """A host that does not answer any more."""
-        failure = Failure(
-            code="host_lost",
-            message=f"Host {host} does not answer any more; the other hosts cannot go on without it.",
-            remedy="Start the job again; it goes on from its last checkpoint.",
-        )
-        return cls(code=ExitCode.INTERNAL, failure=failure, killed=True, at=time.time())
+        return cls.of_error(host_lost(host)).with_(killed=True)
 
 
 def cause(outcomes: Iterable[Outcome]) -> Outcome:
@@ -77,13 +73,3 @@ def tell(outcome: Outcome, folders: Folders) -> ExitCode:
     elif outcome.failure is not None:
         replace_file(folders.failure, outcome.failure.model_dump_json().encode())
     return outcome.code
-
-
-def _died(rank: int, code: int) -> Failure:
-    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    return Failure(
-        code="process_died",
-        message=f"The process of rank {rank} {how} without a word; the others cannot go on without it.",
-        evidence="SIGKILL that nobody sent is the system's, where the host's memory ends" if code == -9 else "",
-        remedy="Start the job again; it goes on from its last checkpoint. If it dies again, allow more host memory.",
-    )
