@@ -151,17 +151,17 @@ class Checkpoints:
         for name, manifest in manifests.items() if self._world.first else ():
             views = [view[name] for view in everywhere if view is not None]
             wrong = [views[0][file] for file in views[0] if all(file in view for view in views)]
-            if wrong:
-                self.skipped += (f"{name}: {wrong[0]}",)
-            else:
-                found.append(Checkpoint(self._folder / name, manifest))
+            try:
+                found.append(_sound(Checkpoint(self._folder / name, manifest), wrong))
+            except ValueError as error:
+                self.skipped += (f"{name}: {error}",)
         return sorted(found, key=lambda checkpoint: checkpoint.manifest.step)
 
     def _manifests(self) -> dict[str, Manifest]:
         found = {}
         for folder in self._folder.glob(f"{CHECKPOINT_PREFIX}*"):
             try:
-                found[folder.name] = _own_manifest(folder)
+                found[folder.name] = _read_manifest(folder)
             except ValueError as error:
                 self.skipped += (f"{folder.name}: {error}",)
         return found
@@ -265,18 +265,16 @@ def _read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def _own_manifest(folder: Path) -> Manifest:
-    """The manifest of a folder with the right name and a state that can be read."""
-    manifest = _read_manifest(folder)
-    if folder.name != f"{CHECKPOINT_PREFIX}{manifest.step}":
-        raise ValueError(f"its manifest is of step {manifest.step}")
+def _sound(found: Checkpoint, wrong: list[str]) -> Checkpoint:
+    if wrong:
+        raise ValueError(wrong[0])
+    if found.folder.name != f"{CHECKPOINT_PREFIX}{found.manifest.step}":
+        raise ValueError(f"its manifest is of step {found.manifest.step}")
     try:
-        state_of(Checkpoint(folder, manifest))
+        state_of(found)
     except ValidationError as error:
         raise ValueError(f"its {STATE_NAME} does not validate: {error.error_count()} faults") from error
-    except OSError as error:
-        raise ValueError(f"its {STATE_NAME} cannot be read: {error}") from error
-    return manifest
+    return found
 
 
 def _check_file(folder: Path, expected: ManifestFile) -> None:
