@@ -25,6 +25,9 @@ EPOCHS = 60
 """Long enough to be stopped on the way."""
 
 
+TRACKERS = [{"type": "tensorboard"}, {"type": "wandb", "wandb": {"project": "p"}}]
+
+
 @pytest.fixture(scope="module")
 def straight(trainable: StackState) -> Any:
     """A job that ran to its end undisturbed."""
@@ -96,7 +99,7 @@ def adapter_sha256(stack: StackState, job: Any) -> str:
 
 
 def test_a_job_trains_for_real_and_its_money_is_settled(trainable: StackState, sdk: openai.OpenAI) -> None:
-    job = finished(sdk, submit(sdk, epochs=4))
+    job = finished(sdk, submit(sdk, epochs=4, integrations=TRACKERS))
     seen = details(job)
     assert job.status == "succeeded", (job.error, seen["error"])
     report = TrainingReport.model_validate(seen["report"])
@@ -107,6 +110,10 @@ def test_a_job_trains_for_real_and_its_money_is_settled(trainable: StackState, s
     assert seen["money"]["reserved"] == 0
     assert seen["money"]["billed"] == -(-attempt["on_demand_price"] * attempt["billable_seconds"] // 3600)
     assert len(adapter_sha256(trainable, job)) == 64
+    assert report.warnings == ()
+    published = [key.rpartition("/model/trackers/")[2] for key in keys_below(trainable, job.id)]
+    assert [name for name in published if name.startswith("tensorboard/events.out.tfevents.")]
+    assert [name for name in published if name.startswith("wandb/wandb/offline-run-") and name.endswith(".wandb")]
     messages = [event.message for event in sdk.fine_tuning.jobs.list_events(job.id, limit=100).data]
     assert messages[-1] == "Job created."
     assert any("Model registered" in message for message in messages)
@@ -126,7 +133,7 @@ def test_an_interruption_at_any_step_changes_no_bit_of_the_weights(
 ) -> None:
     step = random.randint(1, 300)
     print(f"interrupting once a checkpoint of step {step} or later is in S3")
-    interrupted_id = submit(sdk, EPOCHS)
+    interrupted_id = submit(sdk, EPOCHS, integrations=TRACKERS)
     name = f"{interrupted_id}-1"
     wait_for_checkpoint(sdk, interrupted_id, step)
     door = f"{trainable.double_url}/_double/interrupt"
@@ -137,6 +144,8 @@ def test_an_interruption_at_any_step_changes_no_bit_of_the_weights(
     assert details(interrupted)["attempts"][0]["interruptions"] == 1
     assert len(details(interrupted)["report"]["resumes"]) == 1
     assert details(straight)["report"]["resumes"] == []
+    files = [key for key in keys_below(trainable, interrupted_id) if "/model/trackers/tensorboard/events" in key]
+    assert len(files) == 2, "what the first process wrote came back with its checkpoints"
     assert adapter_sha256(trainable, interrupted) == adapter_sha256(trainable, straight)
 
 
