@@ -13,6 +13,7 @@ from spotune.contracts.lines import EVERYBODY, is_quota_line
 from spotune.contracts.money import month_of
 from spotune.local.double.job import Job
 from spotune.store.records import decode
+from tests.faults.fairness import Fairness
 from tests.faults.world import AWAY, HOME, JOBS_AT_A_TIME, JOBS_PER_TENANT, MONTHLY_LIMIT, World
 
 _RANK: dict[State, int] = {
@@ -41,6 +42,7 @@ class Watcher:
         self._seen: dict[str, JobRecord] = {}
         self._decoded: dict[str, tuple[bytes, JobRecord]] = {}
         self.violations: list[str] = []
+        self._fairness = Fairness()
 
     def look(self) -> None:
         """Compare with what was seen before."""
@@ -53,6 +55,7 @@ class Watcher:
         for tenant in {job.tenant for job in self._seen.values()}:
             self._money_within_the_limit(tenant)
         self._lines_are_the_sums_of_their_jobs()
+        self.violations += self._fairness.look(self.jobs())
 
     def look_at_the_end(self) -> None:
         """After everything has had its time without faults."""

@@ -27,6 +27,7 @@ import spotune.service.copies as copies
 import spotune.service.launch as launch
 import spotune.service.resumption as resumption
 import spotune.service.submit as submit
+import spotune.service.turns as turns
 import spotune.store.memory as memory
 import tests.faults.simulation as simulation
 from spotune.aws.base import NameTaken, TrainingJobRefused
@@ -221,6 +222,11 @@ def _never_leave_the_line() -> None:
     memory.MemoryStore._moved_line = moved  # type: ignore[method-assign]
 
 
+def _call_who_came_last() -> None:
+    right = turns.in_turn
+    turns.in_turn = lambda line, active: reversed(list(right(line, active)))  # type: ignore[attr-defined]
+
+
 def _pay_from_another_ledger() -> None:
     right = memory.MemoryStore._moved_ledger
 
@@ -325,6 +331,7 @@ MUTANTS: dict[str, Patch] = {
     "let more run than may": _let_more_run_than_may,
     "count those who have left a line": _never_leave_the_line,
     "book a micro-dollar too much": _pay_from_another_ledger,
+    "call who came last": _call_who_came_last,
     "resume what has ended": _resume_what_has_ended,
     "take a notification off the outbox unsent": _tell_nobody,
     "believe a refusal while the training job lives": _believe_a_refusal_while_the_training_job_lives,
