@@ -175,6 +175,7 @@ def _make_trainer(this: Run, scoring_seconds: float) -> Trainer:
         reserve_seconds=max(config.limits.publication_reserve_seconds, RESERVE_FACTOR * scoring_seconds),
         clock=this.clock,
     )
+    trainer.probe()
     newest = this.checkpoints.newest()
     if newest is not None:
         trainer.resume(newest)
@@ -275,5 +276,5 @@ def _report(this: Run, trainer: Trainer, base: Measurement, tuned: Measurement) 
         samples=tuple(samples[:SAMPLES]),
         data_sha256=corpus.sha256,
         versions=versions(),
-        warnings=(*corpus.warnings, *this.machine.warnings, *unscored, *this.trackers.settle()),
+        warnings=(*corpus.warnings, *this.machine.warnings, *trainer.warnings, *unscored, *this.trackers.settle()),
     )

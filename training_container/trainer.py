@@ -17,12 +17,13 @@ from training_container.corpus import Batch, Corpus, DataOrder, Sequence, tokens
 from training_container.device import Machine, fitting
 from training_container.evaluation.comparison import Measurement
 from training_container.evaluation.evaluator import Evaluator
-from training_container.faults import Stopped, TrainingFault
+from training_container.faults import Stopped, TooLarge, TrainingFault, out_of_memory
+from training_container.memory import idle_step, probed
 from training_container.model import check_gradients
 from training_container.objectives import objective_of
 from training_container.progress import Clock, Reporter
 from training_container.saving import Saver
-from training_container.schedule import evaluation_steps, learning_rate
+from training_container.schedule import evaluation_steps, learning_rate, make_optimizer
 from training_container.sharding import Engine
 from training_container.sharding.engine import State
 from training_container.sharding.rounds import Round, rounds, share
@@ -101,6 +102,8 @@ class Trainer:
             TrainingFault: the optimizer's state is spread over other ranks than these.
         """
         self.state = self._saved = self._world.from_first(lambda: state_of(checkpoint))
+        if self.state.micro_batch and self.state.micro_batch_on == self._machine.name:
+            self._micro_batch = min(self._micro_batch, self.state.micro_batch)
         self.load_weights(checkpoint)
         self._engine.load_optimizer_state(self._optimizer_state(checkpoint), self.state.loss_scale)
 
@@ -122,6 +125,30 @@ class Trainer:
         if not self._engine.sharded:
             return self._world.from_first(lambda: _read_optimizer(checkpoint.folder / name))
         return _read_optimizer(self._checkpoints.here(checkpoint) / name)
+
+    def probe(self) -> None:
+        """Take a step with the longest sequences that changes nothing, before anything is resumed or trained.
+
+        What does not fit fails in the first minute, or goes on with a smaller micro-batch. Ranks that compute together
+        find out in their first step, and all begin again.
+
+        Raises:
+            TrainingFault: a single sequence does not fit into memory.
+        """
+        if not probed(self._machine.device) or self._world.size > 1:
+            return
+        self._reporter.phase("training")
+        _, size = fitting(self._micro_batch, self._try_step)
+        self._engine.begin()
+        self._fit(size)
+
+    def _try_step(self, micro_batch: int) -> None:
+        """As a step of a run that is under way: with gradients of another micro-batch, and the optimizer's state."""
+        sequences = self.order.longest(min(2 * micro_batch, self._config.optimization.global_batch_size))
+        optimizer = make_optimizer(list(self._engine.parameters.values()), self._config.optimization)
+        self._gradients(sequences, micro_batch)
+        idle_step(optimizer)
+        self._gradients(sequences, micro_batch)
 
     def train(self) -> EarlyEnd | None:
         """Train to the end; returns why it ended early, if it did. The last state is saved and evaluated.
@@ -157,8 +184,13 @@ class Trainer:
             if ends:
                 return "no_improvement" if gives_up else "time" if out_of_time else None
             self._saver.keep_up(self._step_seconds)
-            with self._watchdog.step():
-                self._step()
+            try:
+                with self._watchdog.step():
+                    self._step()
+                continue
+            except torch.OutOfMemoryError as error:
+                reason = str(error)
+            self._go_back(reason)  # outside the handler, which holds the step's memory
 
     def measured(self, step: int) -> Measurement | None:
         """The held-out loss at the best step, where this process was there."""
@@ -169,7 +201,12 @@ class Trainer:
         if self.state == self._saved:
             self._saver.wait()
             return
-        state = self.state.with_(loss_scale=self._engine.loss_scale, peak_memory_bytes=self.peak_memory())
+        state = self.state.with_(
+            loss_scale=self._engine.loss_scale,
+            peak_memory_bytes=self.peak_memory(),
+            micro_batch=self._micro_batch,
+            micro_batch_on=self._machine.name,
+        )
         self._saver.save(state, self._files(), beside=beside)
         self._saved = self.state
 
@@ -180,6 +217,14 @@ class Trainer:
         if self._world.first or self._engine.sharded:
             files[self._engine.optimizer_name] = self._engine.optimizer_state()
         return files
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was otherwise than planned."""
+        planned = self._evaluator.lines
+        if self._micro_batch == planned:
+            return ()
+        return (f"Memory ended at the micro-batch of {planned} sequences; {self._micro_batch} were computed at once.",)
 
     def peak_memory(self) -> int:
         """Bytes at the highest point of all attempts."""
@@ -192,9 +237,10 @@ class Trainer:
         sequences = self.order.at(step)
         rate = learning_rate(step, self.order.total_steps, self._config.optimization)
         with self._stop.at_once():
-            loss, self._micro_batch = fitting(
+            loss, size = fitting(
                 self._micro_batch, lambda size: self._gradients(sequences, size), alone=self._world.size == 1
             )
+        self._fit(size)
         self._update(loss, rate)
         self._step_seconds = seconds = self._clock() - began
         tokens = sum(tokens_in(sequence) for sequence in sequences)
@@ -249,6 +295,29 @@ class Trainer:
                 evidence=f"rate {rate:.3g}, last loss {self.state.train_loss}",
                 remedy="Lower the learning rate; check the data for rows that are not text.",
             )
+
+    def _fit(self, micro_batch: int) -> None:
+        """Go on with this micro-batch; the accumulation keeps the global batch."""
+        if micro_batch != self._micro_batch:
+            self._micro_batch = micro_batch
+            self._reporter.log(step=self.state.step, micro_batch=micro_batch)
+
+    def _go_back(self, reason: str) -> None:
+        """Memory ended in the optimizer's step, and weights may be half new: go on from the last checkpoint.
+
+        Raises:
+            TrainingFault: there is none, or no smaller micro-batch.
+            TooLarge: other ranks have taken the step, so that all have to begin again.
+        """
+        if self._world.size > 1:
+            raise TooLarge(reason)
+        self._saver.wait()
+        newest = self._checkpoints.newest()
+        if newest is None or self._micro_batch == 1:
+            raise out_of_memory(reason)
+        torch.cuda.empty_cache()
+        self.resume(newest)
+        self._fit(self._micro_batch // 2)
 
     def _evaluate(self, *, beside: bool) -> None:
         """The held-out loss of this very state, once; a new best one is saved at once."""

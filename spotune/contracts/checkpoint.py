@@ -43,6 +43,10 @@ class RunState(Contract):
     """Since then."""
     train_loss: float | None = None
     peak_memory_bytes: int = 0
+    micro_batch: int = 0
+    """That fitted into the memory of `micro_batch_on`; 0 where it is not known."""
+    micro_batch_on: str = ""
+    """The machine's device, by name."""
     loss_scale: dict[str, float] = {}
     """Of fp16's gradient scaler; empty in other precisions."""
 

@@ -33,6 +33,11 @@ class DataOrder:
         start = index * self._global_batch
         return [self._sequences[int(number)] for number in self._epoch(epoch)[start : start + self._global_batch]]
 
+    def longest(self, count: int) -> list[Sequence]:
+        """The longest sequences of all."""
+        numbers = np.argsort(-self._sequences.lengths, kind="stable")[:count]
+        return [self._sequences[int(number)] for number in numbers]
+
     def _epoch(self, epoch: int) -> Numbers:
         if self._order[0] != epoch:
             generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
