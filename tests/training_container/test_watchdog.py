@@ -79,7 +79,8 @@ def test_a_process_that_hangs_ends_with_a_failure_that_is_tried_again(root: Root
     folder = root(checkpoint={"interval_seconds": 3600})
     assert train(folder, looks=False, prepare=hang_in_step_three) == ExitCode.INTERNAL
     failure = failure_of(folder)
-    assert (failure.code, failure.message) == ("step_hangs", "Step 3 did not end within 50 s.")
+    assert failure.code == "step_hangs"
+    assert failure.message.startswith("Step 3 did not end within ")
     assert re.search(r"test_watchdog.py:\d+ hangs > threading.py:\d+ wait", failure.evidence)
     assert explained(container_failed(failure, ExitCode.INTERNAL)).cause == "internal"
     assert not (folder / "model" / "report.json").exists()
@@ -87,7 +88,7 @@ def test_a_process_that_hangs_ends_with_a_failure_that_is_tried_again(root: Root
 
 
 def hang_in_step_three() -> None:
-    """In the process that trains: the third step never ends, and a step has fifty ticks."""
+    """In the process that trains: the third step never ends, and a step has 100 ticks."""
     from training_container.trainer import Trainer
 
     steps = Trainer._step
@@ -99,4 +100,4 @@ def hang_in_step_three() -> None:
 
     Trainer._step = hangs  # type: ignore[method-assign]
     watchdog.TICK_SECONDS = 0.02
-    watchdog.FLOOR = 50
+    watchdog.FLOOR = 100
