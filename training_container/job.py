@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from spotune.contracts.base import Contract
 from spotune.contracts.checkpoint import BASE_SCORES_NAME, Identity
 from spotune.contracts.training import ExitCode, SampleAnswer, TrainingConfig, TrainingReport
+from training_container.attention import check_separation, choose_attention
 from training_container.checkpoints import Checkpoint, Checkpoints
 from training_container.corpus import Corpus, load_corpus, load_tokenizer
 from training_container.device import Machine, find_machine
@@ -115,7 +116,11 @@ def _prepare(inputs: Inputs, stop: StopRequest, reporter: Reporter, trackers: Tr
         inputs.folders.checkpoints, identity, job_id=config.job_id, keep=config.checkpoint.keep, world=world
     )
     checkpoints.check_identity()
-    model = _load_model(inputs, _loading_machine(config, machine))
+    loading = _loading_machine(config, machine)
+    model = _load_model(inputs, loading)
+    choose_attention(model, machine)
+    if config.data.packing and loading.device == machine.device:
+        check_separation(model, machine)
     evaluator = Evaluator.of(
         corpus,
         tokenizer,
