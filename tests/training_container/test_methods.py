@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -17,7 +19,7 @@ from tests.training_container.building import report_of
 from training_container.chat import Chat
 from training_container.corpus import load_corpus, load_tokenizer
 from training_container.corpus.batches import collate
-from training_container.device import evaluating, find_machine
+from training_container.device import Machine, evaluating, find_machine
 from training_container.faults import TrainingFault
 from training_container.folders import Folders
 from training_container.inputs import read_inputs
@@ -61,12 +63,13 @@ class StopAfter(StopRequest):
         super().check()
 
 
-def built(root: Path) -> tuple[Any, TrainingConfig, Any]:
+def built(root: Path, machine: Machine | None = None) -> tuple[Any, TrainingConfig, Any]:
     """A job's model as it is trained, its config, and a batch of its held-out rows."""
     inputs = read_inputs(Folders(root))
     tokenizer = load_tokenizer(inputs.model)
     torch.manual_seed(inputs.config.seed)
-    model = adapt(load_base(inputs.model, inputs.config, find_machine(inputs.config.hardware)), inputs.config)
+    machine = machine or find_machine(inputs.config.hardware)
+    model = adapt(load_base(inputs.model, inputs.config, machine), inputs.config)
     return model, inputs.config, collate(list(load_corpus(inputs, tokenizer).evaluation), tokenizer.pad_token_id)
 
 
@@ -172,6 +175,31 @@ def test_dora_over_int8_is_refused(root: Root, train: Train) -> None:
     assert fault_of(train, root(**changes("dora", "int8"))).code == "dora_over_int8"
 
 
+@pytest.mark.parametrize(
+    ("method", "quantization"), [*((method, "none") for method in get_args(Method)), ("lora", "nf4"), ("lora", "int8")]
+)
+def test_in_fp16_the_scaled_loss_gives_the_gradients_of_fp32(
+    root: Root, method: Method, quantization: Quantization
+) -> None:
+    adapter = None if method == "full" else {"rank": 4, "dropout": 0.0}
+    folder = root(**changes(method, quantization, adapter=adapter))
+    exact, _, batch = built(folder)
+    halves, _, _ = built(folder, Machine(torch.device("cpu"), "cpu", "fp16"))
+    loss_sum(exact, batch).backward()
+    scaler = torch.amp.GradScaler("cpu", init_scale=4096.0)
+    optimizer = torch.optim.SGD(trainable(halves).values())
+    with torch.autocast("cpu", dtype=torch.float16):
+        loss = loss_sum(halves, batch) / len(batch.targets)
+    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    scaler.unscale_(optimizer)  # refuses gradients in fp16
+    check_gradients(halves)
+    one, other = (
+        torch.cat([parameter.grad.flatten() for parameter in trainable(model).values() if parameter.grad is not None])
+        for model in (exact, halves)
+    )
+    assert torch.cosine_similarity(one, other, dim=0) > 0.99
+
+
 @pytest.mark.parametrize("method", ["full", "freeze"])
 @pytest.mark.parametrize("quantization", ["nf4", "fp4", "int8"])
 def test_weights_that_are_trained_are_not_quantized(
@@ -216,3 +244,17 @@ def test_virtual_tokens_are_not_packed(root: Root, train: Train, method: Method)
 def test_a_prefix_is_not_dropped_by_checkpointing(root: Root, train: Train) -> None:
     folder = root(**changes("prefix", hardware={"gradient_checkpointing": True}))
     assert fault_of(train, folder).code == "prefix_with_checkpointing"
+
+
+def test_a_tokenizer_without_a_pad_token_trains_the_same_weights(
+    root: Root, train: Train, model: Path, tmp_path: Path
+) -> None:
+    padded, bare = root("padded", **changes("prefix")), root("bare", **changes("prefix"))
+    without = Path(shutil.copytree(model, tmp_path / "without"))
+    (without / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>"}))
+    (bare / "input/data/model").unlink()
+    (bare / "input/data/model").symlink_to(without)
+    assert train(padded) == train(bare) == ExitCode.PUBLISHED
+    weights = [load_file(folder / "model" / "adapter_model.safetensors") for folder in (padded, bare)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert Chat(without, bare / "model").answer("What is 1?") is not None

@@ -46,17 +46,12 @@ def logits(model: Any, *lines: list[int], kept: torch.Tensor | None = None) -> t
     """As the trainer asks: padded on the right, without a mask."""
     longest = max(map(len, lines))
     ids = torch.tensor([line + [0] * (longest - len(line)) for line in lines])
-    positions = torch.arange(longest).expand(len(lines), -1)
     more = {} if kept is None else {"logits_to_keep": kept}
-    if "position" in model_positions(model):
-        more["position_ids"] = positions
+    if model.config.model_type != "mpt":  # which takes none
+        more["position_ids"] = torch.arange(longest).expand(len(lines), -1)
     with torch.no_grad():
         found: torch.Tensor = model(input_ids=ids, attention_mask=None, use_cache=False, **more).logits
     return found
-
-
-def model_positions(model: Any) -> str:
-    return "position" if model.config.model_type != "mpt" else "mask"
 
 
 def generated(model: Any, *prompts: list[int]) -> list[list[int]]:
