@@ -81,10 +81,10 @@ def run(inputs: Inputs, stop: StopRequest, *, clock: Clock = time.monotonic, sta
     Raises:
         TrainingFault: it cannot be carried out.
     """
-    with Trackers.of(inputs.config, inputs.folders) as trackers:
-        quiet = not World.from_environment().first
+    first = World.from_environment().first
+    with Trackers.of(inputs.config, inputs.folders, first=first) as trackers:
         begun = clock() if started is None else started
-        reporter = Reporter(inputs.folders, clock, begun, trackers.log, quiet=quiet)
+        reporter = Reporter(inputs.folders, clock, begun, trackers.log, quiet=not first)
         try:
             with stop.at_once():
                 this = _prepare(inputs, stop, reporter, trackers, clock)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
@@ -42,9 +41,8 @@ class Trackers:
         self._ended = False
 
     @classmethod
-    def of(cls, config: TrainingConfig, folders: Folders) -> Trackers:
-        """Those of the config; under torchrun, none but in the first process."""
-        first = os.environ.get("RANK", "0") == "0"
+    def of(cls, config: TrainingConfig, folders: Folders, *, first: bool = True) -> Trackers:
+        """Those of the config in the run's first process, none in the others."""
         return cls(config, folders, tuple(map(Sender, config.trackers)) if first else ())
 
     def __enter__(self) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -62,6 +63,7 @@ class WandbRun:
 
 
 def _begin(config: TrackerConfig, secret: str | None, facts: RunFacts) -> wandb.Run:
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     try:
         return wandb.init(
             mode="online" if secret else "offline",

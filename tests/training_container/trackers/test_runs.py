@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from spotune.contracts.training import TrainingConfig
 from tests.training_container.building import CONFIG
 from tests.training_container.trackers.conftest import Begin
 from tests.training_container.trackers.reading import events_in, offline_runs, scalars, wandb_history, wandb_records
 from tests.training_container.trackers.servers import MLflowServer
+from training_container.folders import Folders
 from training_container.trackers.tracker import Ending
 from training_container.trackers.trackers import Trackers
 
@@ -132,16 +134,10 @@ def test_a_published_job_hands_over_scores_report_and_card_and_its_own_files(
     assert (offline / "files" / "report.json").read_bytes() == (folder / "model" / "report.json").read_bytes()
 
 
-def test_only_the_first_process_of_a_run_has_trackers(
-    root: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from training_container.folders import Folders
-    from training_container.inputs import read_inputs
-
-    inputs = read_inputs(Folders(root(trackers=[{"type": "tensorboard"}])))
-    monkeypatch.setenv("RANK", "1")
-    other = Trackers.of(inputs.config, inputs.folders)
+def test_only_the_first_process_of_a_run_has_trackers(tmp_path: Path) -> None:
+    config = TrainingConfig.model_validate(CONFIG | {"trackers": [{"type": "tensorboard"}]})
+    other = Trackers.of(config, Folders(tmp_path), first=False)
     other.open(0)
     log(other, 1)
-    other.settle()
-    assert not (inputs.folders.checkpoints / "trackers").exists()
+    assert other.settle() == ()
+    assert list(tmp_path.iterdir()) == []
