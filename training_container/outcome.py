@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -68,8 +69,9 @@ def tell(outcome: Outcome, folders: Folders) -> ExitCode:
     """Say how this process ended: to the launcher that started it, else to SageMaker; returns its exit code."""
     if outcome.failure is not None:
         print(outcome.failure.model_dump_json(), file=sys.stderr, flush=True)
-    if path := os.environ.get(OUTCOME_VARIABLE):
-        replace_file(Path(path), outcome.model_dump_json().encode())
-    elif outcome.failure is not None:
-        replace_file(folders.failure, outcome.failure.model_dump_json().encode())
+    with contextlib.suppress(OSError):  # on a full disk the log and the exit code still say it
+        if path := os.environ.get(OUTCOME_VARIABLE):
+            replace_file(Path(path), outcome.model_dump_json().encode())
+        elif outcome.failure is not None:
+            replace_file(folders.failure, outcome.failure.model_dump_json().encode())
     return outcome.code

@@ -21,6 +21,8 @@ from tests.training_container.building import failure_of
 from tests.training_container.kills import train
 from training_container import faults
 from training_container.checkpoints import verified_manifest
+from training_container.folders import Folders
+from training_container.outcome import Outcome, tell
 from training_container.writing import write_file
 
 pytestmark = pytest.mark.torch
@@ -103,3 +105,12 @@ def test_a_library_that_says_in_its_own_words_that_the_disk_is_full_is_understoo
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert faults.failure_of(caught.value)[0].code == "disk_full"
     assert faults.failure_of(OSError(errno.EDQUOT, "Disk quota exceeded"))[0].code == "disk_full"
+
+
+def test_the_exit_code_says_it_even_where_the_failure_itself_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "output").write_bytes(b"")
+    full = Outcome.of_error(OSError(errno.ENOSPC, "No space left on device"))
+    assert tell(full, Folders(tmp_path)) == ExitCode.USER_ERROR
+    assert "disk_full" in capsys.readouterr().err
