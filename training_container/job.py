@@ -25,6 +25,8 @@ from training_container.inputs import Inputs
 from training_container.loading import load_base
 from training_container.methods import adapt, base_of
 from training_container.model import carried
+from training_container.objectives import objective_of
+from training_container.objectives.reference import Reference
 from training_container.progress import Clock, Reporter
 from training_container.publication import publish, versions
 from training_container.sharding import Engine, Setting, World, make_engine
@@ -91,6 +93,7 @@ def run(inputs: Inputs, stop: StopRequest, *, clock: Clock = time.monotonic, sta
             if this.world.size > 1:
                 stop.share(lambda asked: this.world.any(asked)[0])
             with stop.at_once():
+                _ask_reference(this)
                 base = _base_scores(this)
                 trainer = _make_trainer(this, base.seconds)
             trackers.open(trainer.state.step)
@@ -145,6 +148,27 @@ def _loading_machine(config: TrainingConfig, machine: Machine) -> Machine:
     """Weights that are to be spread wait in host memory: whole they may not fit on one GPU. Quantizing needs one."""
     spread = config.hardware.sharding in ("zero3", "fsdp") and config.quantization == "none"
     return replace(machine, device=torch.device("cpu")) if spread else machine
+
+
+def _ask_reference(this: Run) -> None:
+    """Give each row what the base model gives to it, where the objective is measured from there."""
+    if not objective_of(this.inputs.config.objective).uses_reference:
+        return
+    this.reporter.phase("evaluating_base")
+    reference = Reference(
+        this.inputs.folders.checkpoints,
+        this.identity.sha256,
+        this.machine,
+        this.world,
+        this.evaluator.lines,
+        this.evaluator.tokenizer.pad_token_id,
+        this.stop.check,
+        this.clock,
+        this.inputs.config.checkpoint.interval_seconds,
+    )
+    with base_of(this.engine.model):
+        this.corpus = reference.complete(this.engine.model, this.corpus)
+    this.evaluator = replace(this.evaluator, corpus=this.corpus)
 
 
 def _base_scores(this: Run) -> BaseScores:

@@ -70,8 +70,12 @@ def model_card(config: TrainingConfig, report: TrainingReport) -> str:
     what = "LoRA adapter" if adapter else "fine-tuned model"
     rows = [
         ("Held-out loss", f"{report.base.eval_loss:.4f}", f"{report.tuned.eval_loss:.4f}"),
-        ("Perplexity", f"{report.base.perplexity:.2f}", f"{report.tuned.perplexity:.2f}"),
     ]
+    if report.base.perplexity is not None and report.tuned.perplexity is not None:
+        rows.append(("Perplexity", f"{report.base.perplexity:.2f}", f"{report.tuned.perplexity:.2f}"))
+    if report.base.preference_accuracy is not None and report.tuned.preference_accuracy is not None:
+        before, after = report.base.preference_accuracy, report.tuned.preference_accuracy
+        rows.append(("Preference accuracy", f"{before:.1%}", f"{after:.1%}"))
     if report.base.exact_match is not None and report.tuned.exact_match is not None:
         rows.append(("Exact match", f"{report.base.exact_match:.1%}", f"{report.tuned.exact_match:.1%}"))
     lines = [

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from spotune.contracts.checkpoint import RunState
 from spotune.contracts.training import TrainingConfig
 from training_container.checkpoints import Checkpoint, Checkpoints, state_of
-from training_container.corpus import Batch, Corpus, DataOrder, Sequence, tokens_in
+from training_container.corpus import Corpus, DataOrder, Sequence, tokens_in
 from training_container.device import Machine, fitting
 from training_container.evaluation.comparison import Measurement
 from training_container.evaluation.evaluator import Evaluator
@@ -260,12 +260,12 @@ class Trainer:
         model = self._engine.wrapped
         planned = list(rounds(sequences, micro_batch, self._world))
 
-        def batch_of(planned: Round[Sequence]) -> Batch:
+        def batch_of(planned: Round[Sequence]) -> Any:
             return self._objective.collate(planned.items, self._pad).to(self._machine.device)
 
         with self._machine.autocast():
             mine = share(sequences, self._world)
-            own = self._objective.totals(model, mine, lambda: (batch_of(one) for one in planned if one.counts))
+            own = self._objective.totals(model, mine, lambda: ((batch_of(one), one.counts) for one in planned))
         totals = self._world.add(own)
         total = torch.zeros((), device=self._machine.device)
         for one in planned:

@@ -166,8 +166,11 @@ def scores(report: TrainingReport) -> RenderableType:
     listed = table("held-out rows", "base", "tuned")
     rows: list[tuple[str, Callable[[Scores], str]]] = [
         ("loss", lambda of: f"{of.eval_loss:.4f}"),
-        ("perplexity", lambda of: f"{of.perplexity:.2f}"),
+        ("perplexity", lambda of: "-" if of.perplexity is None else f"{of.perplexity:.2f}"),
     ]
+    if report.tuned.preference_accuracy is not None:
+        name = "preferred rightly"
+        rows.append((name, lambda of: "-" if of.preference_accuracy is None else f"{of.preference_accuracy:.0%}"))
     if report.generated_rows:
         name = f"exact match ({report.generated_rows} answered)"
         rows.append((name, lambda of: "" if of.exact_match is None else f"{of.exact_match:.0%}"))

@@ -6,15 +6,25 @@ from typing import Literal
 
 from spotune.contracts.base import Contract, Fraction
 
-Metric = Literal["eval_loss", "exact_match", "rouge_l", "json_valid", "json_keys", "multiple_choice"]
+Metric = Literal[
+    "eval_loss",
+    "exact_match",
+    "rouge_l",
+    "json_valid",
+    "json_keys",
+    "multiple_choice",
+    "preference_accuracy",
+    "preference_margin",
+]
 
 
 class Scores(Contract):
     """One model on the held-out rows. A share is None where no row was scored by it."""
 
     eval_loss: float
-    """Mean cross-entropy in nats over the rows' trained tokens."""
-    perplexity: float
+    """The objective's mean loss; of a supervised one, cross-entropy in nats over the rows' trained tokens."""
+    perplexity: float | None
+    """None where the loss is no cross-entropy."""
     exact_match: Fraction | None = None
     """Share of `generated_rows` whose answer equals the reference after trimming; None where none was generated."""
     rouge_l: Fraction | None = None
@@ -25,6 +35,12 @@ class Scores(Contract):
     """Of the same, the share that has the reference's keys at every depth."""
     multiple_choice: Fraction | None = None
     """Of the rows with `choices`, the share whose own answer is the likeliest of them."""
+    preference_accuracy: Fraction | None = None
+    """Of preferences, the share whose preferred answer is the likelier one. Under KTO, of labelled answers the share
+    that became likelier than for the base model where good, less likely where bad."""
+    preference_margin: float | None = None
+    """Mean of what the preferred answer is ahead by, in nats (under ORPO, nats a token). Under DPO, beta times what the
+    tuned model gained over the base is the reward margin."""
 
 
 class Comparison(Contract):

@@ -33,7 +33,6 @@ TRAINED_SHARDINGS: frozenset[Sharding] = frozenset({"none"})
 
 NOT_CARRIED_OUT: frozenset[str] = frozenset(
     {
-        "method.type",
         "outputs.merged",
         "outputs.gguf",
     }

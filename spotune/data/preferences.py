@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from spotune.data.chat import check_chat, fields_of, read_chat, read_turns
@@ -90,3 +90,25 @@ def _answered(
         fields = [*fields_of(prompt_field, context), *fields_of(answer_field, answers)]
         check_chat(messages, fields, tools, line, faults)
     return Example(line, "preference", messages=messages, tools=tools)
+
+
+def mismatched(examples: Sequence[Example]) -> Iterator[Example]:
+    """Each row with the answer of the next one that has another prompt, or its own where none has.
+
+    From these KTO estimates how far the model has moved from its reference altogether.
+    """
+    for index, example in enumerate(examples):
+        following = (*examples[index + 1 :], *examples[:index])
+        others = (other for other in following if bool(other.messages) == bool(example.messages))
+        other = next((other for other in others if _asked(other) != _asked(example)), example)
+        messages = (*example.messages[: _begin(example)], *other.messages[_begin(other) :])
+        yield replace(example, messages=messages, completion=other.completion)
+
+
+def _asked(example: Example) -> tuple[str, tuple[Message, ...]]:
+    return example.prompt, example.messages[: _begin(example)]
+
+
+def _begin(example: Example) -> int:
+    """Where the judged answer begins among the messages."""
+    return next((index for index, message in enumerate(example.messages) if message.trained), 0)

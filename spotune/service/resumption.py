@@ -15,6 +15,7 @@ from spotune.contracts.checkpoint import (
     BASE_SCORES_NAME,
     CHECKPOINT_PREFIX,
     HISTORY_NAME,
+    REFERENCE_NAME,
     STATE_NAME,
     Identity,
     Resumption,
@@ -39,7 +40,7 @@ Planning = Callable[[JobRequest, Done], Prepared]
 Sizes = dict[str, int]
 """Bytes of the objects in a folder, by URI."""
 
-_NOTES = (BASE_SCORES_NAME, HISTORY_NAME)
+_NOTES = (BASE_SCORES_NAME, HISTORY_NAME, REFERENCE_NAME)
 """What lies beside the checkpoints and a resume has a use for; a run goes on without them, too."""
 
 

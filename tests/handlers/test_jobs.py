@@ -502,3 +502,40 @@ def test_jobs_are_filtered_by_their_status(world: World, client: Client, file_id
         assert [job["id"] for job in found] == [one["id"]]
     refused = client.call("GET", JOBS, query="status=lost")
     assert (refused.status, refused.error["param"]) == (400, "status")
+
+
+def preferences(count: int) -> bytes:
+    """OpenAI's shape."""
+    rows = (
+        {
+            "input": {"messages": [{"role": "user", "content": f"the floor {number}?"}]},
+            "preferred_output": [{"role": "assistant", "content": "second"}],
+            "non_preferred_output": [{"role": "assistant", "content": "out of paper"}],
+        }
+        for number in range(count)
+    )
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+
+def test_preferences_are_trained_by_their_objective_and_refused_by_any_other(world: World, client: Client) -> None:
+    file_id = client.upload(preferences(40))
+    method = {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.2}}}
+    job = submitted(client, file_id, method=method)
+    assert world.run_queue() == 1
+    spec = world.training_jobs.specs[f"{job['id']}-1"]
+    config = json.loads(world.objects.read(spec.config_uri + "training.json"))
+    assert config["objective"] == {"type": "dpo", "beta": 0.2, "loss_on": "assistant"}
+    assert config["data"]["packing"] is False
+    for other in ({}, {"method": {"type": "kto"}}):
+        refused = client.call("POST", JOBS, body_for(file_id, **other))
+        assert refused.status == 400
+        assert "wrong_objective" in json.dumps(refused.body)
+
+
+def test_what_loss_on_says_reaches_the_container(world: World, client: Client, file_id: str) -> None:
+    for loss_on in ("assistant", "all"):
+        job = submitted(client, file_id, training={"loss_on": loss_on})
+        world.run_queue()
+        spec = world.training_jobs.specs[f"{job['id']}-1"]
+        config = json.loads(world.objects.read(spec.config_uri + "training.json"))
+        assert config["objective"]["loss_on"] == loss_on

@@ -88,7 +88,7 @@ def make_root(folder: Path, model: Path, count: int = 30, **groups: Any) -> Path
     root = Folders(folder)
     config = dict(CONFIG)
     for name, change in groups.items():
-        config[name] = {**CONFIG[name], **change} if isinstance(change, dict) else change
+        config[name] = {**CONFIG.get(name, {}), **change} if isinstance(change, dict) else change
     root.config.parent.mkdir(parents=True)
     root.config.write_text(json.dumps(config))
     write_rows(root.channel("training") / "train.jsonl", rows(count))

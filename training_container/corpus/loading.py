@@ -16,7 +16,7 @@ from spotune.data.rows import Example
 from spotune.data.split import held_out
 from spotune.data.tokens import RowTokenizer
 from training_container.corpus.cache import cache_folder, cache_key, cached
-from training_container.corpus.encoding import chunks, encode_file
+from training_container.corpus.encoding import ROWS, chunks, encode_file
 from training_container.corpus.sequences import Numbers, Sequences, one_each, packed
 from training_container.corpus.store import TokenStore
 from training_container.corpus.tokenizer import tokenizer_files
@@ -59,16 +59,19 @@ class _Side:
     path: Path
     store: TokenStore
     chosen: NDArray[np.bool_]
+    together: int
+    """Rows of an example."""
 
     @property
     def rows(self) -> Numbers:
-        """Numbers of the rows that carry loss."""
-        return np.flatnonzero(self.chosen & (self.store.lengths > 0))
+        """Numbers of the rows of examples of which every row carries loss."""
+        whole = (self.chosen & (self.store.lengths > 0)).reshape(-1, self.together).all(axis=1)
+        return np.flatnonzero(np.repeat(whole, self.together))
 
     @property
-    def read(self) -> int:
-        """All rows, those without loss too."""
-        return int(self.chosen.sum())
+    def examples(self) -> NDArray[np.bool_]:
+        """Which examples of the file belong to it."""
+        return self.chosen[:: self.together]
 
 
 def load_corpus(inputs: Inputs, tokenizer: RowTokenizer) -> Corpus:
@@ -81,15 +84,15 @@ def load_corpus(inputs: Inputs, tokenizer: RowTokenizer) -> Corpus:
     training, evaluation = _sides(inputs, tokenizer)
     for side, kind in ((training, "trainable"), (evaluation, "held-out")):
         if not len(side.rows):
-            raise _no_rows(kind, side.read, config.data.max_sequence_length)
+            raise _no_rows(kind, int(side.examples.sum()), config.data.max_sequence_length)
     return Corpus(
         training=_sequences(training, config),
         evaluation=_sequences(evaluation, config),
         examples=_to_generate(evaluation, config),
         choices=_to_choose(evaluation),
-        train_rows=len(training.rows),
-        eval_rows=len(evaluation.rows),
-        trained_tokens=int(training.store.targets[training.rows].sum()),
+        train_rows=len(training.rows) // training.together,
+        eval_rows=len(evaluation.rows) // evaluation.together,
+        trained_tokens=int(training.store.targets[_learned(training, config)].sum()),
         sha256=_digest(inputs.training, inputs.validation),
         warnings=_warnings(training, evaluation),
     )
@@ -98,12 +101,14 @@ def load_corpus(inputs: Inputs, tokenizer: RowTokenizer) -> Corpus:
 def _sides(inputs: Inputs, tokenizer: RowTokenizer) -> tuple[_Side, _Side]:
     """Training and held-out rows, from two files or by content hash from one."""
     store = _store(inputs.training, inputs, tokenizer)
+    together = ROWS[inputs.config.objective.type]
     if inputs.validation is not None:
         other = _store(inputs.validation, inputs, tokenizer)
         everything = np.ones(len(store), np.bool_), np.ones(len(other), np.bool_)
-        return _Side(inputs.training, store, everything[0]), _Side(inputs.validation, other, everything[1])
+        training = _Side(inputs.training, store, everything[0], together)
+        return training, _Side(inputs.validation, other, everything[1], together)
     chosen = _held_out(store, inputs.config.data.eval_fraction, inputs.config.seed)
-    return _Side(inputs.training, store, ~chosen), _Side(inputs.training, store, chosen)
+    return _Side(inputs.training, store, ~chosen, together), _Side(inputs.training, store, chosen, together)
 
 
 def _store(path: Path, inputs: Inputs, tokenizer: RowTokenizer) -> TokenStore:
@@ -128,23 +133,28 @@ def _held_out(store: TokenStore, fraction: float, seed: int) -> NDArray[np.bool_
 
 
 def _sequences(side: _Side, config: TrainingConfig) -> Sequences:
-    if not config.data.packing:
-        return one_each(side.store, side.rows)
+    if not config.data.packing or side.together > 1:
+        return one_each(side.store, side.rows, side.together)
     return packed(side.store, side.rows, config.data.max_sequence_length, config.seed)
+
+
+def _learned(side: _Side, config: TrainingConfig) -> Numbers:
+    """Rows that gradients come from: of a labelled answer's two the first."""
+    return side.rows[:: side.together] if config.objective.type == "kto" else side.rows
 
 
 def _to_generate(side: _Side, config: TrainingConfig) -> tuple[Example, ...]:
     """The first held-out examples that ask something; plain text does not. No more of the file is read than that."""
     examples = read_examples(chunks(side.path), FaultList())
     asking = takewhile(lambda example: example.format != "text", examples)  # a file has one format
-    return tuple(islice(compress(asking, side.chosen), config.evaluation.generation_examples))
+    return tuple(islice(compress(asking, side.examples), config.evaluation.generation_examples))
 
 
 def _to_choose(side: _Side) -> tuple[Example, ...]:
     """The first held-out examples that have choices; the file is not read where it has none."""
     if not side.store.has_choices:
         return ()
-    held = compress(read_examples(chunks(side.path), FaultList()), side.chosen)
+    held = compress(read_examples(chunks(side.path), FaultList()), side.examples)
     return tuple(islice((example for example in held if example.choices), MAX_CHOICE_ROWS))
 
 
@@ -158,9 +168,13 @@ def _digest(*paths: Path | None) -> str:
 
 
 def _warnings(training: _Side, evaluation: _Side) -> tuple[str, ...]:
-    dropped = (("training", training.read - len(training.rows)), ("held-out", evaluation.read - len(evaluation.rows)))
+    dropped = (("training", _dropped(training)), ("held-out", _dropped(evaluation)))
     reason = "carry no loss after truncation and were left out."
     return tuple(f"{count} {kind} rows {reason}" for kind, count in dropped if count)
+
+
+def _dropped(side: _Side) -> int:
+    return int(side.examples.sum()) - len(side.rows) // side.together
 
 
 def _no_rows(kind: str, read: int, limit: int) -> TrainingFault:

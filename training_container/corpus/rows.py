@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+UNKNOWN = float("nan")
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -19,6 +21,10 @@ class Row:
     trained: torch.Tensor
     slice: str = ""
     """The part of the data that it counts to in the report; empty for none."""
+    desirable: bool = True
+    """Of a labelled answer: whether it is a good one."""
+    reference: float = UNKNOWN
+    """Log-probability, in nats, that the base model gives to the tokens with loss; where the objective asks for it."""
 
     def __len__(self) -> int:
         return len(self.ids)

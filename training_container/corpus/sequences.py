@@ -31,8 +31,8 @@ class Sequences(abc.Sequence[Sequence]):
             lengths: tokens of each sequence.
         """
         self.lengths = lengths
-        self._read = read
-        self._rows = rows
+        self.rows = rows
+        self.row = read
         self._begins = begins
 
     def __len__(self) -> int:
@@ -46,13 +46,19 @@ class Sequences(abc.Sequence[Sequence]):
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
         number = range(len(self))[index]
-        rows = self._rows[self._begins[number] : self._begins[number + 1]]
-        return tuple(self._read(int(row)) for row in rows)
+        rows = self.rows[self._begins[number] : self._begins[number + 1]]
+        return tuple(self.row(int(row)) for row in rows)
+
+    def changed(self, change: Callable[[int, Row], Row]) -> Sequences:
+        """The same sequences of rows that are changed, by number, when they are read."""
+        read = self.row
+        return Sequences(lambda number: change(number, read(number)), self.rows, self._begins, self.lengths)
 
 
-def one_each(store: TokenStore, rows: Numbers) -> Sequences:
-    """These rows, none beside another."""
-    return Sequences(store.row, rows, np.arange(len(rows) + 1), store.lengths[rows].astype(np.int64))
+def one_each(store: TokenStore, rows: Numbers, together: int = 1) -> Sequences:
+    """Each `together` of these rows as one sequence, none beside another."""
+    begins = np.arange(0, len(rows) + 1, together)
+    return Sequences(store.row, rows, begins, store.lengths[rows].astype(np.int64).reshape(-1, together).sum(axis=1))
 
 
 def packed(store: TokenStore, rows: Numbers, capacity: int, seed: int) -> Sequences:

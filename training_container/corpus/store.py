@@ -27,9 +27,10 @@ COLUMNS: dict[str, np.dtype] = {
     "targets": np.dtype("<i4"),
     "digests": np.dtype(f"V{DIGEST_BYTES}"),
     "slices": np.dtype("<i4"),
+    "desirable": np.dtype("?"),
 }
-"""`ids` and `trained` have an entry a token; the others one a row: its tokens, its tokens with loss, its content, and
-the number of its slice's name."""
+"""`ids` and `trained` have an entry a token; the others one a row: its tokens, its tokens with loss, its content,
+the number of its slice's name, and whether it is a good answer."""
 MAX_SLICES = 10_000
 """Different names that a file may have; further ones count as none."""
 
@@ -64,6 +65,7 @@ class Encoded:
     """Of the row's content: 16 bytes."""
     slice: str = ""
     choices: bool = False
+    desirable: bool = True
 
 
 class StoreWriter:
@@ -88,6 +90,7 @@ class StoreWriter:
         self._append("targets", np.array([row.trained.sum() for row in listed]))
         self._append("digests", np.array([row.digest for row in listed], dtype=COLUMNS["digests"]))
         self._append("slices", np.array([self._slice(row.slice) for row in listed]))
+        self._append("desirable", np.array([row.desirable for row in listed]))
         self._choices = self._choices or any(row.choices for row in listed)
 
     def close(self) -> None:
@@ -113,7 +116,7 @@ class StoreWriter:
 class TokenStore:
     """The rows of a store's folder, in the file's order.
 
-    Memory holds 20 bytes a row. Tokens are read from the file when a row is asked for, not mapped: mapped pages count
+    Memory holds 21 bytes a row. Tokens are read from the file when a row is asked for, not mapped: mapped pages count
     as this process's memory, and a mapped file that is cut short kills the process. Rows may be read by several
     threads, also after the folder was removed.
     """
@@ -130,6 +133,7 @@ class TokenStore:
         self.lengths = np.fromfile(folder / "lengths", COLUMNS["lengths"])
         self.targets = np.fromfile(folder / "targets", COLUMNS["targets"])
         """Tokens with loss of each row."""
+        self._desirable = np.fromfile(folder / "desirable", COLUMNS["desirable"])
         self._begins = np.concatenate([[0], np.cumsum(self.lengths, dtype=np.int64)])
         self._ids = (folder / "ids").open("rb", buffering=0)
         self._trained = (folder / "trained").open("rb", buffering=0)
@@ -144,7 +148,12 @@ class TokenStore:
         ids = bytearray(os.pread(self._ids.fileno(), 4 * length, 4 * begin))
         trained = bytearray(os.pread(self._trained.fileno(), length, begin))
         name = self._slice_names[self._slices[number]]
-        return Row(torch.frombuffer(ids, dtype=torch.int32), torch.frombuffer(trained, dtype=torch.bool), name)
+        return Row(
+            torch.frombuffer(ids, dtype=torch.int32),
+            torch.frombuffer(trained, dtype=torch.bool),
+            name,
+            bool(self._desirable[number]),
+        )
 
     def digests(self) -> Iterable[bytes]:
         """The digest of each row's content, in order."""

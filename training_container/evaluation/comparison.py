@@ -34,6 +34,8 @@ class Measurement(Contract):
     """The objective's mean over all rows."""
     losses: tuple[float, ...] | None = None
     """A row's summed loss, for each row, where the objective tells them apart."""
+    margins: tuple[float, ...] | None = None
+    """By how much a model prefers rightly, for each sequence of an objective that compares answers."""
     answers: tuple[str, ...] | None = ()
     """A greedy answer for each question."""
     choices: tuple[int, ...] | None = ()
@@ -53,6 +55,8 @@ class HeldOut:
     right: tuple[int, ...]
     """The index of a row's own answer, for each row with choices."""
     right_slices: tuple[str, ...]
+    compared_slices: tuple[str, ...] = ()
+    """The name of each sequence whose answers are compared."""
 
 
 class Value(NamedTuple):
@@ -70,7 +74,7 @@ def scores(held: HeldOut, measured: Measurement) -> Scores:
     """One model's scores over all rows."""
     found = values_of(held, measured)
     shares = {metric: _mean(values) for metric, values in found.items() if metric != "eval_loss" and values}
-    perplexity = math.exp(min(measured.loss, LARGEST_EXPONENT))
+    perplexity = None if measured.margins else math.exp(min(measured.loss, LARGEST_EXPONENT))
     return Scores(eval_loss=measured.loss, perplexity=perplexity, **shares)
 
 
@@ -96,6 +100,10 @@ def values_of(held: HeldOut, measured: Measurement) -> Values:
     if measured.losses is not None:
         rows = zip(measured.losses, held.weights, held.slices, strict=True)
         found["eval_loss"] = [Value(loss / weight, weight, name) for loss, weight, name in rows]
+    if measured.margins is not None:
+        compared = list(zip(measured.margins, held.compared_slices, strict=True))
+        found["preference_margin"] = [Value(margin, 1, name) for margin, name in compared]
+        found["preference_accuracy"] = [Value(float(margin > 0), 1, name) for margin, name in compared]
     if measured.answers is not None:
         pairs = list(zip(measured.answers, held.references, held.reference_slices, strict=True))
         for metric, score in ANSWER_METRICS.items():

@@ -15,12 +15,12 @@ from tokenizers import Tokenizer
 
 from spotune.contracts.training import TrainingConfig
 from spotune.data.tokens import RowTokenizer
-from training_container.corpus import Batch, Corpus, Sequence, Sequences, collate
+from training_container.corpus import Corpus, Sequence, Sequences, collate
 from training_container.device import Machine, evaluating, fitting
 from training_container.evaluation.answering import Answering, longest_answer
 from training_container.evaluation.comparison import HeldOut, Measurement
 from training_container.evaluation.questions import Choice, Question, choices_of, questions_of
-from training_container.objectives import Objective, objective_of
+from training_container.objectives import Preference, objective_of
 from training_container.objectives.supervised import Supervised, row_losses
 from training_container.sharding.rounds import rounds, share
 from training_container.sharding.world import ALONE, World
@@ -36,7 +36,7 @@ class Evaluator:
     """Measures a model on a corpus. `check` runs between batches and tokens, and may raise to leave."""
 
     corpus: Corpus
-    objective: Objective
+    objective: Supervised | Preference
     questions: tuple[Question, ...]
     choices: tuple[Choice, ...]
     held_out: HeldOut
@@ -92,8 +92,9 @@ class Evaluator:
                 each = self._fitting(self.lines, lambda lines: self._row_losses(model, self.corpus.evaluation, lines))
                 loss = math.fsum(each) / sum(self.held_out.weights)
                 return Measurement(loss=loss, losses=tuple(each), answers=None, choices=None)
-            loss = self._fitting(self.lines, lambda lines: self._loss(model, lines))
-        return Measurement(loss=loss, answers=None, choices=None)
+            objective = self.objective
+            loss, margins = self._fitting(self.lines, lambda lines: self._compared(objective, model, lines))
+        return Measurement(loss=loss, margins=margins, answers=None, choices=None)
 
     def answers(self, model: Any) -> tuple[str, ...]:
         """Greedy answers in the questions' order."""
@@ -128,24 +129,27 @@ class Evaluator:
         everyones = self.world.merge(found)
         return [loss for number in range(len(sequences)) for loss in everyones[number]]
 
-    def _loss(self, model: Any, lines: int) -> float:
-        """The objective's mean; the ranks' shares are added up."""
+    def _compared(self, objective: Preference, model: Any, lines: int) -> tuple[float, tuple[float, ...]]:
+        """The objective's mean, and the margin of each sequence. Each rank computes its share."""
         sequences = self.corpus.evaluation  # read batch by batch
+        planned = list(rounds(range(len(sequences)), lines, self.world))
 
-        def batches(*, all_rounds: bool) -> Iterator[tuple[Batch, bool]]:
-            for one in rounds(sequences, lines, self.world):
-                if one.counts or all_rounds:
-                    self.check()
-                    batch = self.objective.collate(one.items, self.tokenizer.pad_token_id)
-                    yield batch.to(self.machine.device), one.counts
+        def batches() -> Iterator[tuple[Any, bool]]:
+            for one in planned:
+                self.check()
+                part = [sequences[number] for number in one.items]
+                yield objective.collate(part, self.tokenizer.pad_token_id).to(self.machine.device), one.counts
 
-        mine = share(sequences, self.world)
-        own = self.objective.totals(model, mine, lambda: (batch for batch, _ in batches(all_rounds=False)))
-        totals = self.world.add(own)
-        found = [
-            float(self.objective.loss(model, batch, totals)) * counts for batch, counts in batches(all_rounds=True)
-        ]
-        return float(self.world.add(torch.tensor(sum(found), dtype=torch.float64)))
+        totals = self.world.add(objective.totals(model, share(sequences, self.world), batches))
+        total = 0.0
+        found: dict[int, float] = {}
+        for one, (batch, counts) in zip(planned, batches(), strict=True):
+            loss, margins = objective.measured(model, batch, totals)
+            total += float(loss) * counts
+            found |= dict(zip(one.items, margins.tolist(), strict=True)) if counts else {}
+        everyones = self.world.merge(found)
+        mean = float(self.world.add(torch.tensor(total, dtype=torch.float64)))
+        return mean, tuple(everyones[number] for number in range(len(sequences)))
 
 
 def _held_out(sequences: Sequences, questions: tuple[Question, ...], choices: tuple[Choice, ...]) -> HeldOut:
@@ -153,6 +157,7 @@ def _held_out(sequences: Sequences, questions: tuple[Question, ...], choices: tu
     return HeldOut(
         weights=tuple(int(row.trained.sum()) for row in rows),
         slices=tuple(row.slice for row in rows),
+        compared_slices=tuple(sequence[0].slice for sequence in sequences),
         references=tuple(question.reference for question in questions),
         reference_slices=tuple(question.slice for question in questions),
         right=tuple(choice.right for choice in choices),

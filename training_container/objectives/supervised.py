@@ -10,10 +10,13 @@ from torch.nn import functional
 
 from training_container.corpus import Batch, Sequence, collate, targets_in
 from training_container.objectives.base import Batches
+from training_container.objectives.coverage import check_targets
 
 
 class Supervised:
     """Mean cross-entropy of the trained tokens: each token of the global batch has the same weight."""
+
+    uses_reference = False
 
     def totals(self, model: Any, sequences: Iterable[Sequence], batches: Batches) -> torch.Tensor:
         """How many tokens are trained."""
@@ -21,7 +24,7 @@ class Supervised:
 
     def collate(self, sequences: list[Sequence], pad: int) -> Batch:
         """Packed rows, line by line."""
-        return collate(sequences, pad)
+        return check_targets(collate(sequences, pad))
 
     def loss(self, model: Any, batch: Batch, totals: torch.Tensor) -> torch.Tensor:
         """Summed cross-entropies over the trained tokens of the global batch."""
@@ -30,7 +33,7 @@ class Supervised:
 
 def row_losses(model: torch.nn.Module, batch: Batch, sequences: list[Sequence]) -> list[float]:
     """Each row's summed cross-entropy in nats, line by line; `sequences` are those that the batch was made of."""
-    logits = _target_logits(model, batch)
+    logits = target_logits(model, batch)
     losses = functional.cross_entropy(logits, batch.targets, reduction="none").double().cpu()
     targets = [int(row.trained.sum()) for sequence in sequences for row in sequence]
     return [float(part.sum()) for part in torch.split(losses, targets)]
@@ -43,10 +46,10 @@ def loss_sum(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
     cut into micro-batches. The vocabulary projection runs at `batch.kept` alone. No attention mask is passed: an
     all-ones mask would switch off the separation of packed rows by their positions.
     """
-    return functional.cross_entropy(_target_logits(model, batch), batch.targets, reduction="sum")
+    return functional.cross_entropy(target_logits(model, batch), batch.targets, reduction="sum")
 
 
-def _target_logits(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+def target_logits(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
     """Logits where a target follows, in fp32: (targets, vocabulary)."""
     output = model(
         input_ids=batch.ids,

@@ -58,3 +58,15 @@ def test_slices_have_their_own_rows_and_the_largest_are_kept() -> None:
     losses = Measurement(loss=1.0, losses=(1.0,) * len(many))
     slices, left_out = by_slice(held, losses, losses)
     assert (len(slices), left_out, slices[0].name, slices[0].rows) == (MAX_SLICES, 3, "slice 5", 2)
+
+
+def test_preferences_are_compared_pair_by_pair_and_have_no_perplexity() -> None:
+    held = HeldOut((3, 3, 3, 3), ("north", "", "", ""), (), (), (), (), ("north", ""))
+    base = Measurement(loss=0.7, margins=(-1.0, 2.0))
+    tuned = Measurement(loss=0.1, margins=(3.0, 4.0))
+    assert scores(held, tuned).perplexity is None
+    assert (scores(held, base).preference_accuracy, scores(held, tuned).preference_margin) == (0.5, 3.5)
+    found = {each.metric: each for each in compare(held, base, tuned)}
+    assert (found["preference_accuracy"].rows, found["preference_accuracy"].difference) == (2, 0.5)
+    [north], _ = by_slice(held, base, tuned)
+    assert (north.rows, {each.metric: each.tuned for each in north.comparisons}["preference_margin"]) == (1, 3.0)
