@@ -59,7 +59,7 @@ class Checkpoints:
         self._job_id = job_id
         self._keep = keep
         self._world = world
-        self._exchange = Exchange(world, "checkpoints")
+        self._exchange = Exchange(world, f"checkpoints/{job_id}")
         self.skipped: tuple[str, ...] = ()
         folder.mkdir(parents=True, exist_ok=True)
         if world.first_on_host:

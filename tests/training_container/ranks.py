@@ -1,0 +1,84 @@
+"""What two ranks do for test_sharding.py: `torchrun ranks.py OUT ROOT...` trains each root's job, one after another."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import traceback
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+import torch
+
+from training_container.folders import Folders
+from training_container.inputs import read_inputs
+from training_container.job import run
+from training_container.model import trainable
+from training_container.sharding import World, fsdp, make_engine, replicated, zero
+from training_container.sharding.engine import Setting
+from training_container.stop import StopRequest
+
+
+def main(out: Path, roots: list[Path]) -> None:
+    """Train all, then ask for wrappers that fall back in silence; what was raised lies in `out`."""
+    torch.set_num_threads(1)
+    for root in roots:
+        with (root / f"stdout-{World.from_environment().rank}").open("w") as file, contextlib.redirect_stdout(file):
+            try:
+                code: int | str = int(run(read_inputs(Folders(root)), StopRequest()))
+            except Exception:
+                code = traceback.format_exc()
+        (root / f"code-{World.from_environment().rank}").write_text(json.dumps(code))
+    if World.from_environment().first:
+        out.write_text(json.dumps({}))
+    fallen = {name: fallback(roots[0], name, module, change) for name, module, change in FALLBACKS}
+    if World.from_environment().first:
+        out.write_text(json.dumps(fallen))
+
+
+class Unwrapped(replicated.Replicated):
+    """DDP that was forgotten."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        self.wrapped = setting.model
+
+
+def another_stage(setting: Setting, stage: int) -> dict[str, Any]:
+    """DeepSpeed told to do less than was asked."""
+    return ORIGINAL_CONFIG(setting, stage - 1)
+
+
+ORIGINAL_CONFIG = zero.zero_config
+FALLBACKS: tuple[tuple[str, ModuleType, dict[str, Any]], ...] = (
+    ("ddp", sys.modules["training_container.sharding"], {"Replicated": Unwrapped}),
+    ("zero2", zero, {"zero_config": another_stage}),
+    ("fsdp", fsdp, {"fully_shard": lambda module, **_: module}),
+)
+
+
+def fallback(root: Path, sharding: str, module: ModuleType, change: dict[str, Any]) -> str:
+    """What is said where the wrapper of this sharding is another than was asked for."""
+    inputs = read_inputs(Folders(root))
+    config = inputs.config.with_(hardware=inputs.config.hardware.with_(sharding=sharding))
+    from training_container.device import find_machine
+    from training_container.loading import load_base
+    from training_container.methods import adapt
+
+    machine = find_machine(config.hardware)
+    model = adapt(load_base(inputs.model, config, machine), config)
+    assert trainable(model)
+    with mock.patch.multiple(module, **change):
+        try:
+            make_engine(Setting(model, config, replace(machine), World.from_environment()))
+        except RuntimeError as error:
+            return str(error)
+    return ""
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), [Path(name) for name in sys.argv[2:]])

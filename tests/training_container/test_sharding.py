@@ -1,0 +1,213 @@
+"""Two real processes train what one does, however the step is spread; and end together, with one reason."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from spotune.contracts.training import ExitCode
+from tests.training_container.building import ROOT, failure_of, make_root, report_of, wait_for_step
+from training_container.folders import Folders
+
+pytestmark = pytest.mark.torch
+
+DEADLINE = 400
+METHODS: dict[str, dict[str, Any]] = {
+    "lora": {"method": "lora", "adapter": {"dropout": 0.0}},
+    "full": {"method": "full", "adapter": None},
+    "qlora": {"method": "qlora", "quantization": "nf4", "adapter": {"dropout": 0.0}},
+}
+SHARDINGS = ("ddp", "zero1", "zero2", "zero3", "fsdp")
+CASES = [(sharding, method) for method in METHODS for sharding in SHARDINGS]
+STEPS = {"epochs": 7, "global_batch_size": 3, "learning_rate": 0.003}
+"""Three sequences a step over two ranks, one of which has none in the last round; 21 steps."""
+
+
+def environment(root: Path, **more: str) -> dict[str, str]:
+    return {
+        **os.environ,
+        "SPOTUNE_ML_ROOT": str(root),
+        "SPOTUNE_PROCESSES_PER_HOST": "2",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+        **more,
+    }
+
+
+def begin(root: Path, **more: str) -> subprocess.Popen[str]:
+    """The container, which starts two processes."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "training_container"],
+        env=environment(root, **more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=root,
+    )
+
+
+def ends(process: subprocess.Popen[str]) -> int:
+    process.communicate(timeout=DEADLINE)
+    return process.returncode
+
+
+def losses(printed: str) -> list[float]:
+    lines = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    return [line["train_loss"] for line in lines if "train_loss" in line]
+
+
+def published(root: Path) -> dict[str, torch.Tensor]:
+    (path,) = (root / "model").glob("*model.safetensors")
+    return load_file(path)
+
+
+@pytest.fixture(scope="module")
+def spread(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
+    """A folder of finished jobs, one for each case, all trained by the same two processes under torchrun."""
+    folder = tmp_path_factory.mktemp("spread")
+    roots = []
+    for sharding, method in CASES:
+        change = {**METHODS[method], "optimization": STEPS, "job_id": f"{sharding}-{method}"}
+        roots.append(make_root(folder / f"{sharding}-{method}", model, hardware={"sharding": sharding}, **change))
+    script = str(ROOT / "tests" / "training_container" / "ranks.py")
+    arguments = ["--standalone", "--nproc-per-node", "2", script, str(folder / "fallen.json"), *map(str, roots)]
+    command = [sys.executable, "-m", "torch.distributed.run", *arguments]
+    ended = subprocess.run(
+        command, env=environment(folder), capture_output=True, text=True, timeout=DEADLINE, check=False
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(
+    tmp_path_factory: pytest.TempPathFactory, model: Path
+) -> Callable[[str], tuple[list[float], dict[str, torch.Tensor]]]:
+    """The losses and weights of one process, by method."""
+    folder = tmp_path_factory.mktemp("alone")
+    known: dict[str, tuple[list[float], dict[str, torch.Tensor]]] = {}
+
+    def of(method: str) -> tuple[list[float], dict[str, torch.Tensor]]:
+        if method not in known:
+            root = make_root(folder / method, model, optimization=STEPS, **METHODS[method])
+            process = begin(root)
+            printed, _ = process.communicate(timeout=DEADLINE)
+            known[method] = losses(printed), published(root)
+        return known[method]
+
+    return of
+
+
+@pytest.mark.parametrize(("sharding", "method"), CASES)
+def test_two_processes_train_what_one_does(spread: Path, alone: Any, sharding: str, method: str) -> None:
+    root = spread / f"{sharding}-{method}"
+    assert [json.loads((root / f"code-{rank}").read_text()) for rank in (0, 1)] == [0, 0]
+    expected, weights = alone(method)
+    found = losses((root / "stdout-0").read_text())
+    assert len(found) == len(expected) >= 20
+    assert max(abs(one - other) for one, other in zip(found, expected, strict=True)) < 1e-3
+    ours = published(root)
+    assert ours.keys() == weights.keys()
+    assert all(torch.allclose(ours[name].float(), weights[name].float(), atol=1e-3) for name in weights)
+    assert not losses((root / "stdout-1").read_text())
+
+
+def test_a_wrapper_that_is_another_than_was_asked_for_is_an_error(spread: Path) -> None:
+    said = json.loads((spread / "fallen.json").read_text())
+    assert "wrapped as PeftModel" in said["ddp"]
+    assert "zero2 was asked for" in said["zero2"]
+    assert "no block of the model is sharded" in said["fsdp"]
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    """Process ids of the launcher's children, by rank."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return sorted(int(child) for child in children)
+
+
+def test_one_process_killed_ends_all_with_its_own_reason(tmp_path: Path, model: Path) -> None:
+    root = make_root(tmp_path / "ml", model, hardware={"sharding": "ddp"}, optimization={"epochs": 500})
+    process = begin(root)
+    wait_for_step(process, 1)
+    workers = workers_of(process)
+    os.kill(workers[1], signal.SIGKILL)
+    assert ends(process) == ExitCode.INTERNAL
+    failure = failure_of(root)
+    assert failure.code == "process_died"
+    assert "rank 1 was killed by SIGKILL" in failure.message
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+
+
+def test_a_launcher_that_is_killed_leaves_nobody_behind(tmp_path: Path, model: Path) -> None:
+    root = make_root(tmp_path / "ml", model, hardware={"sharding": "ddp"}, optimization={"epochs": 500})
+    process = begin(root)
+    wait_for_step(process, 1)
+    pipe = process.stdout
+    process.kill()
+    assert pipe is not None
+    pipe.read()  # ends when the last process that writes to it has ended
+
+
+def two_hosts(folder: Path, model: Path, port: int, **groups: Any) -> tuple[Path, Path]:
+    """Two hosts' folders of one job, each with its own checkpoints."""
+    roots = tuple(make_root(folder / name, model, **groups) for name in ("algo-1", "algo-2"))
+    for root in roots:
+        description = {"current_host": root.name, "hosts": ["algo-1", "algo-2"], "network_interface_name": "lo"}
+        Folders(root).resources.parent.mkdir(parents=True)
+        Folders(root).resources.write_text(json.dumps(description))
+    return roots[0], roots[1]
+
+
+def start_hosts(roots: tuple[Path, Path], port: int) -> list[subprocess.Popen[str]]:
+    more = {"SPOTUNE_PROCESSES_PER_HOST": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return [begin(root, **more) for root in roots]
+
+
+def synced(roots: tuple[Path, Path]) -> None:
+    """What S3 makes of both hosts' checkpoints, and gives both of them at the next start."""
+    for source, target in (roots, roots[::-1]):
+        for path in (source / "checkpoints").glob("checkpoint-*/*"):
+            place = target / path.relative_to(source)
+            place.parent.mkdir(exist_ok=True)
+            shutil.copy(path, place)
+
+
+def test_two_hosts_stop_together_and_go_on_from_what_both_carried_to_s3(
+    spread: Path, tmp_path: Path, model: Path
+) -> None:
+    groups = {**METHODS["lora"], "optimization": STEPS, "hardware": {"sharding": "zero2"}}
+    port = free_port()
+    roots = two_hosts(tmp_path, model, port, **groups)
+    hosts = start_hosts(roots, port)
+    wait_for_step(hosts[0], 4)
+    hosts[1].send_signal(signal.SIGTERM)  # at one host alone
+    assert [ends(host) for host in hosts] == [ExitCode.STOPPED, ExitCode.STOPPED]
+    parts = [{path.name for path in (root / "checkpoints").glob("checkpoint-*/*")} for root in roots]
+    assert parts[0] >= {"manifest.json", "weights.safetensors", "optimizer.zero2.rank-0-of-2.pt"}
+    assert parts[1] == {"optimizer.zero2.rank-1-of-2.pt"}
+    synced(roots)
+    assert [ends(host) for host in start_hosts(roots, port)] == [ExitCode.PUBLISHED, ExitCode.PUBLISHED]
+    whole = published(spread / "zero2-lora")
+    found = published(roots[0])
+    assert all(torch.equal(found[name], whole[name]) for name in whole)
+    assert not list((roots[1] / "model").glob("*"))
+    assert report_of(roots[0]).lost_steps == 0
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
