@@ -166,7 +166,8 @@ def check_zero(engine: Zero) -> None:
 
     wrapped = engine.wrapped
     if not isinstance(wrapped, DeepSpeedEngine) or wrapped.zero_optimization_stage() != engine.stage:
-        raise RuntimeError(f"zero{engine.stage} was asked for, but the model is wrapped as {type(wrapped).__name__}")
+        found = getattr(wrapped, "zero_optimization_stage", lambda: None)()
+        raise RuntimeError(f"zero{engine.stage} was asked for, but {type(wrapped).__name__} runs stage {found}")
     if wrapped.dp_world_size != engine.world.size:
         raise RuntimeError(f"zero{engine.stage} spans {wrapped.dp_world_size} ranks instead of {engine.world.size}")
     own, most = sum(part.numel() for part in engine._masters()), engine.counts[0] // engine.world.size
