@@ -120,11 +120,6 @@ class World:
         """Until all have come this far."""
         self.any(False)
 
-    def leave(self) -> None:
-        """Part from the others, after all have come this far."""
-        if self.size > 1 and distributed.is_initialized():
-            distributed.destroy_process_group()
-
 
 class Exchange:
     """What the ranks tell each other from a thread beside training: through the launcher's store, in no collective.
