@@ -25,7 +25,7 @@ from training_container.folders import Folders
 from training_container.inputs import read_inputs
 from training_container.loading import load_base
 from training_container.methods import METHODS, adapt, base_of, has_adapter, load_adapter, save_adapter
-from training_container.model import check_gradients, trainable
+from training_container.model import check_gradients, trainable, with_gradient
 from training_container.objectives.supervised import loss_sum
 from training_container.stop import StopRequest
 
@@ -154,7 +154,7 @@ def test_every_trained_tensor_has_a_gradient_after_an_evaluation_and_what_was_sa
         with evaluating(model):
             loss_sum(model, batch)
         loss_sum(model, batch).backward()
-    check_gradients(model)
+    check_gradients(model, with_gradient(model))
     assert all(parameter.dtype == torch.float32 for parameter in trainable(model).values())
     if has_adapter(method):
         with torch.no_grad():
@@ -192,7 +192,7 @@ def test_in_fp16_the_scaled_loss_gives_the_gradients_of_fp32(
         loss = loss_sum(halves, batch) / len(batch.targets)
     scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     scaler.unscale_(optimizer)  # refuses gradients in fp16
-    check_gradients(halves)
+    check_gradients(halves, with_gradient(halves))
     one, other = (
         torch.cat([parameter.grad.flatten() for parameter in trainable(model).values() if parameter.grad is not None])
         for model in (exact, halves)

@@ -16,7 +16,7 @@ from tests.training_container.building import CONFIG
 from tests.training_container.shapes import CONFIGS, TOKENS, shaped
 from training_container.faults import TrainingFault
 from training_container.methods import adapt
-from training_container.model import check_gradients, count_parameters
+from training_container.model import check_gradients, count_parameters, with_gradient
 
 pytestmark = pytest.mark.torch
 
@@ -114,7 +114,7 @@ def test_a_method_trains_as_many_parameters_as_the_planner_says_and_all_of_them(
     )
     assert count_parameters(model)[0] == planned.trainable_parameters
     model(input_ids=torch.arange(3, 12)[None], use_cache=False).logits.float().pow(2).mean().backward()
-    check_gradients(model)
+    check_gradients(model, with_gradient(model))
 
 
 def planner_facts(family: str) -> dict[str, Any]:
