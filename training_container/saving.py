@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
@@ -14,6 +16,8 @@ from training_container.progress import Clock
 
 WRITING_MARGIN = 1.25
 """The next checkpoint is expected to take at most this much longer to write than the last one did."""
+
+NICENESS = 10
 
 
 class Saver:
@@ -29,7 +33,7 @@ class Saver:
         self._clock = clock
         self._interval = interval
         self._memory = HostMemory()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint", initializer=_give_way)
         self._writing: Future[None] | None = None
         self._copied_at = self._whole_at = clock()
         self._seconds = 0.0
@@ -95,6 +99,12 @@ class Saver:
         self._checkpoints.save(state, files)
         self._whole_at = copied_at
         self._seconds = self._clock() - copied_at
+
+
+def _give_way() -> None:
+    """Where a CPU trains, this thread takes what training leaves. On Linux niceness is each thread's own."""
+    if sys.platform == "linux":
+        os.nice(NICENESS)
 
 
 class HostMemory:
