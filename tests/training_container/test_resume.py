@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +20,7 @@ from tests.training_container.building import report_of, start, wait_for_step
 from training_container.faults import TrainingFault
 from training_container.folders import Folders
 from training_container.stop import StopRequest
+from training_container.trainer import Trainer
 
 pytestmark = pytest.mark.torch
 
@@ -239,3 +242,31 @@ def test_damaged_notes_of_an_earlier_process_stop_nothing(root: Root, train: Tra
         (damaged / "checkpoints" / name).write_text('{"phase": "trai')
     assert train(damaged) == ExitCode.PUBLISHED
     assert_same(weights(damaged), weights(whole))
+
+
+def test_a_loss_that_is_not_finite_leaves_the_checkpoints_of_before_and_publishes_nothing(
+    root: Root, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, poisoned = root("whole"), root("poisoned")
+    train(whole)
+    gradients = Trainer._gradients
+
+    def not_finite(trainer: Trainer, *arguments: Any) -> float:
+        loss = gradients(trainer, *arguments)
+        if trainer.state.step < 5:
+            return loss
+        for parameter in trainer._engine.parameters.values():
+            parameter.grad.fill_(math.nan)
+        return math.nan
+
+    with monkeypatch.context() as harmed:
+        harmed.setattr(Trainer, "_gradients", not_finite)
+        with pytest.raises(TrainingFault) as caught:
+            train(poisoned)
+    assert caught.value.code == "loss_not_finite"
+    assert not (poisoned / "model").exists()
+    assert (poisoned / "checkpoints" / "checkpoint-5").is_dir()
+    assert not (poisoned / "checkpoints" / "checkpoint-6").exists()
+    assert train(poisoned) == ExitCode.PUBLISHED
+    assert report_of(poisoned).resumes[-1].step == 5
+    assert_same(weights(poisoned), weights(whole))
