@@ -98,6 +98,7 @@ def adapter_sha256(stack: StackState, job: Any) -> str:
     return hashlib.sha256(body["Body"].read()).hexdigest()
 
 
+@pytest.mark.proves(method="lora")
 def test_a_job_trains_for_real_and_its_money_is_settled(trainable: StackState, sdk: openai.OpenAI) -> None:
     job = finished(sdk, submit(sdk, epochs=4, integrations=TRACKERS))
     seen = details(job)

@@ -39,6 +39,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
     return folder
 
 
+@pytest.mark.proves(method="lora")
 def test_twenty_kills_at_random_moments_change_no_weight_and_cost_at_most_an_interval_each(
     root: Root, whole: Path
 ) -> None:
