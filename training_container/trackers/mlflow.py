@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Sequence
 from itertools import islice
 
+import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
@@ -39,6 +41,7 @@ class MLflowRun:
         if config.server is None:
             raise TrackerUnusable("the config names no tracking server")
         os.environ.update(PATIENCE | _credentials(secret))
+        _settle_plugin(config.server)
         self._client = MlflowClient(tracking_uri=config.server)
         experiment = self._experiment(config.project or "spotune")
         found = self._find(experiment, facts)
@@ -103,6 +106,13 @@ class MLflowRun:
 
     def _last_step(self, metric: str) -> int:
         return max((point.step for point in self._client.get_metric_history(self._id, metric)), default=-1)
+
+
+def _settle_plugin(server: str) -> None:
+    """SageMaker's plugin takes the server that it routes to from this global; for other servers it warns each call."""
+    mlflow.set_tracking_uri(server)
+    if not server.startswith("arn:"):
+        logging.getLogger("mlflow.tracking.request_header.registry").setLevel(logging.ERROR)
 
 
 def _credentials(secret: str | None) -> dict[str, str]:

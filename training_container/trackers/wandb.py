@@ -14,7 +14,7 @@ import wandb
 from spotune.contracts.training import TrackerConfig
 from training_container.trackers.tracker import Ending, Point, RunFacts
 
-INIT_SECONDS = 30.0
+INIT_SECONDS = 15.0
 FINISH_SECONDS = 20.0
 POINTS_NAME = "points.jsonl"
 EXIT_CODES = {"published": 0, "stopped": 3, "failed": 1}

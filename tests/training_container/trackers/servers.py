@@ -22,6 +22,7 @@ class MLflowServer:
     def __init__(self, folder: Path) -> None:
         self.store = FileStore(str(folder), folder.as_uri())
         self.tokens: set[str] = set()
+        self.routed: set[str] = set()
         self.port = 0
         self.start()
 
@@ -70,6 +71,7 @@ class MLflowServer:
 
             def _answer(self, asked: dict[str, Any]) -> None:
                 server.tokens.add(self.headers.get("Authorization", ""))
+                server.routed.add(self.headers.get("x-mlflow-sm-tracking-server-arn", ""))
                 call = urlsplit(self.path).path.rpartition("/mlflow/")[2]
                 answer = CALLS[call](server.store, asked)
                 self.send_response(200 if answer is not None else 404)

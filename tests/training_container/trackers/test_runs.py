@@ -110,6 +110,22 @@ def test_a_retry_is_a_run_of_its_own_that_names_the_earlier_job(begin: Begin, se
     assert server.run("ftjob-2").data.tags["spotune.retry_of"] == "ftjob-1"
 
 
+def test_sagemakers_managed_mlflow_gets_signed_calls_that_name_the_server(
+    begin: Begin, server: MLflowServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arn = "arn:aws:sagemaker:eu-west-1:123456789012:mlflow-tracking-server/team"
+    monkeypatch.setenv("SAGEMAKER_MLFLOW_CUSTOM_ENDPOINT", server.address)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    log(trackers := begin({"type": "mlflow", "server": arn}), 1, 2)
+    assert trackers.settle() == ()
+    trackers.end(ENDING, 20)
+    assert [step for step, _ in server.history("train_loss")] == [1, 2]
+    assert server.routed == {arn}
+    (scope,) = {token.partition(",")[0].partition("/")[2].split("/", 1)[1] for token in server.tokens}
+    assert scope == "eu-west-1/sagemaker-mlflow/aws4_request"
+
+
 def test_a_published_job_hands_over_scores_report_and_card_and_its_own_files(
     root: Callable[..., Path], train: Callable[..., Any], server: MLflowServer
 ) -> None:
