@@ -17,7 +17,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from spotune.contracts.checkpoint import REFERENCE_NAME
 from spotune.contracts.training import ExitCode, ObjectiveConfig
 from spotune.data.rows import Example, Message
-from tests.training_container.building import report_of, write_rows
+from tests.training_container.building import report_of, start, write_rows
 from training_container.corpus import Row, Sequence, load_corpus, load_tokenizer, split
 from training_container.faults import Stopped, TrainingFault
 from training_container.folders import Folders
@@ -368,3 +368,23 @@ def test_only_what_loss_on_says_is_learned(root: Root, model: Path) -> None:
     assert learned["last_turn"] == "Two<|im_end|>"
     whole = tokenizer.render(Example(1, "chat", tuple(Message(r, t) for r, t in zip(roles, turns, strict=True)))).text
     assert learned["all"] == whole.removeprefix("<|im_start|>").rstrip()
+
+
+@pytest.mark.proves(objective="kto", sharding="ddp")
+def test_two_processes_train_the_weights_of_one_though_shares_are_uneven(
+    root: Root, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change: dict[str, Any] = {
+        "adapter": {"dropout": 0.0},
+        "optimization": {"epochs": 1, "learning_rate": 0.01, "global_batch_size": 3},
+    }
+    alone = make(root, "kto", "alone", **change)
+    assert train(alone) == ExitCode.PUBLISHED
+    spread = make(root, "kto", "spread", hardware={"sharding": "ddp"}, **change)
+    monkeypatch.setenv("SPOTUNE_PROCESSES_PER_HOST", "2")
+    assert start(spread).wait(300) == ExitCode.PUBLISHED
+    expected, found = weights(alone), weights(spread)
+    assert all(torch.allclose(expected[name], found[name], atol=1e-5) for name in expected)
+    assert report_of(spread).tuned.preference_margin == pytest.approx(
+        report_of(alone).tuned.preference_margin, abs=1e-4
+    )
