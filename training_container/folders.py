@@ -54,6 +54,11 @@ class Folders:
         return self.root / "model"
 
     @property
+    def scratch(self) -> Path:
+        """Where an output is made and read back before it is moved to `model`; carried nowhere."""
+        return self.root / "scratch"
+
+    @property
     def failure(self) -> Path:
         """The typed failure, where there is one."""
         return self.root / "output" / "failure"

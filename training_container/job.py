@@ -23,12 +23,14 @@ from training_container.faults import Stopped
 from training_container.folders import read_if_whole, replace_file
 from training_container.inputs import Inputs
 from training_container.loading import load_base
-from training_container.methods import adapt, base_of
+from training_container.methods import adapt, base_of, has_adapter
 from training_container.model import carried
 from training_container.objectives import objective_of
 from training_container.objectives.reference import Reference
 from training_container.progress import Clock, Reporter
-from training_container.publication import publish, versions
+from training_container.publication.folder import publish, versions
+from training_container.publication.outputs import Extras, check_outputs, forget
+from training_container.publication.probe import Probe
 from training_container.sharding import Engine, Setting, World, make_engine
 from training_container.stop import StopRequest
 from training_container.trackers.trackers import Trackers
@@ -91,7 +93,7 @@ def run(inputs: Inputs, stop: StopRequest, *, clock: Clock = time.monotonic, sta
             with stop.at_once():
                 this = _prepare(inputs, stop, reporter, trackers, clock)
             if this.world.size > 1:
-                stop.share(lambda asked: this.world.any(asked)[0])
+                stop.share(partial(_asked_anywhere, this.world))
             with stop.at_once():
                 _ask_reference(this)
                 base = _base_scores(this)
@@ -99,17 +101,28 @@ def run(inputs: Inputs, stop: StopRequest, *, clock: Clock = time.monotonic, sta
             trackers.open(trainer.state.step)
             early = trainer.train()
             with stop.at_once():
-                report = _finish(this, trainer, base, early)
+                report, probe = _finish(this, trainer, base, early)
         except Stopped:
             reporter.phase("stopped")
             return ExitCode.STOPPED
+        stop.part()
+        del trainer, this  # the model is loaded again, and there is memory for one
+        forget()
+        if probe is not None:
+            report = Extras(inputs, probe, reporter, stop, reporter.loading_seconds).add_to(report)
+        reporter.phase("done")
         trackers.publish(report)
         return ExitCode.PUBLISHED
+
+
+def _asked_anywhere(world: World, asked: bool) -> bool:
+    return world.any(asked)[0]
 
 
 def _prepare(inputs: Inputs, stop: StopRequest, reporter: Reporter, trackers: Trackers, clock: Clock) -> Run:
     """Load everything."""
     config = inputs.config
+    check_outputs(inputs)
     world = World.join()
     machine = find_machine(config.hardware, number=world.local_rank, halvings=world.halvings)
     tokenizer = load_tokenizer(inputs.model)
@@ -213,8 +226,11 @@ def _make_trainer(this: Run, scoring_seconds: float) -> Trainer:
     return trainer
 
 
-def _finish(this: Run, trainer: Trainer, base: BaseScores, early: EarlyEnd | None) -> TrainingReport:
-    """Score the best weights and publish them; returns what the report says."""
+def _finish(
+    this: Run, trainer: Trainer, base: BaseScores, early: EarlyEnd | None
+) -> tuple[TrainingReport, Probe | None]:
+    """Score the best weights and publish them; returns the report and, in the first process, what tells them from
+    others."""
     this.reporter.phase("evaluating")
     best = this.checkpoints.best()
     if best is None:
@@ -226,12 +242,20 @@ def _finish(this: Run, trainer: Trainer, base: BaseScores, early: EarlyEnd | Non
     this.stop.check()
     this.reporter.phase("publishing")
     report = _report(this, trainer, base.measured, tuned).with_(best_step=best.manifest.step, stopped_early=early)
-    if this.world.first:
-        folders, model = this.inputs.folders, _whole_model(this, best)
-        publish(model, folders.model, base=this.inputs.model, config=this.inputs.config, report=report)
+    probe = _publish(this, best, report) if this.world.first else None
     this.world.barrier()
-    this.reporter.phase("done")
-    return report
+    return report, probe
+
+
+def _publish(this: Run, best: Checkpoint, report: TrainingReport) -> Probe:
+    """Write the model folder; what it holds is told from others by the probe."""
+    config, machine = this.inputs.config, this.machine
+    if not this.engine.whole:
+        machine = replace(machine, device=torch.device("cpu"))
+    model, pad = _whole_model(this, best), this.evaluator.tokenizer.pad_token_id
+    probe = Probe.of(model, this.corpus.evaluation, pad, machine, adapter=has_adapter(config.method))
+    publish(model, this.inputs.folders.model, base=this.inputs.model, config=config, report=report)
+    return probe
 
 
 def _whole_model(this: Run, best: Checkpoint) -> Any:

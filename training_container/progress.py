@@ -11,6 +11,7 @@ from spotune.contracts.base import Contract
 from spotune.contracts.checkpoint import HISTORY_NAME
 from spotune.contracts.training import Progress, Resume
 from training_container.folders import Folders, read_if_whole, replace_file
+from training_container.metrics import MetricsLog
 
 MIN_INTERVAL_SECONDS = 1.0
 """progress.json is written at most this often between changes of phase."""
@@ -60,6 +61,7 @@ class Reporter:
         self._quiet = quiet
         self._written_at = float("-inf")
         self.loading_seconds = 0.0
+        self.metrics = MetricsLog(folders.checkpoints)
         self.before = read_if_whole(Progress, folders.progress)
         self.history = self._open_history()
         self._progress = Progress(phase="loading")
@@ -90,6 +92,7 @@ class Reporter:
         """One JSON line on stdout, as METRIC_DEFINITIONS expects it."""
         if not self._quiet:
             print(json.dumps({"step": step, **values}), flush=True)
+            self.metrics.append({"step": step, **values})
             self._listener(step, values)
 
     def resumed(self, step: int, train_seconds: float, skipped: tuple[str, ...]) -> None:
@@ -97,6 +100,8 @@ class Reporter:
 
         A retry's first process goes on from another job's checkpoint: there is none before it in this folder.
         """
+        if not self._quiet:
+            self.metrics.cut(step)
         if self.before is None and not step:
             return
         history, before = self.history, self.before or Progress(phase="loading")

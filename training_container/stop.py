@@ -37,6 +37,10 @@ class StopRequest:
         """
         self._on_any = on_any
 
+    def part(self) -> None:
+        """From now on this process stops by itself again: it does what the others do not wait for."""
+        self._on_any = None
+
     def check(self) -> None:
         """Leave the current work. Where ranks stop together, all of them look as often as this one does.
 

@@ -31,12 +31,7 @@ TRAINED_METHODS: frozenset[Method] = frozenset(get_args(Method))
 TRAINED_SHARDINGS: frozenset[Sharding] = frozenset({"none"})
 """How the container spreads a step at present: one process on one GPU."""
 
-NOT_CARRIED_OUT: frozenset[str] = frozenset(
-    {
-        "outputs.merged",
-        "outputs.gguf",
-    }
-)
+NOT_CARRIED_OUT: frozenset[str] = frozenset()
 """Fields of a request that the container has no use for yet: given a value of their own, they are refused by name."""
 
 _NUMBER = r"([-+0-9.eE]+)"
@@ -245,6 +240,18 @@ class SampleAnswer(Contract):
     tuned: str
 
 
+class PublishedOutput(Contract):
+    """One thing in the model folder that was read back."""
+
+    name: Literal["adapter", "model", "merged", "gguf"]
+    path: str
+    """Relative to the model folder."""
+    bytes: int
+    difference: float | None
+    """Of its logits on held-out rows from the trained model's, as a share of those; of GGUF and merged weights from the
+    adapter's over the 16-bit base model. None where there was no time to load it again: its files were compared."""
+
+
 class Resume(Contract):
     """One continuation after an interruption."""
 
@@ -295,6 +302,7 @@ class TrainingReport(Contract):
     samples: tuple[SampleAnswer, ...] = ()
     data_sha256: str
     versions: dict[str, str]
+    outputs: tuple[PublishedOutput, ...] = ()
     warnings: tuple[str, ...] = ()
 
 

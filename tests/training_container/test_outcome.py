@@ -25,7 +25,7 @@ from training_container.loading import load_base
 from training_container.methods import adapt
 from training_container.model import check_gradients, with_gradient
 from training_container.objectives.supervised import loss_sum
-from training_container.publication import check_published
+from training_container.publication.folder import check_published
 
 pytestmark = pytest.mark.torch
 
@@ -96,7 +96,8 @@ def test_the_model_folder_has_adapter_tokenizer_card_and_report(root: Root, trai
     train(folder)
     names = {path.name for path in (folder / "model").iterdir()}
     expected = {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "chat_template.jinja"}
-    assert expected | {"README.md", "report.json", "tokenizer_config.json"} == names
+    pictures = {"training.svg", "training.png"}
+    assert expected | pictures | {"README.md", "report.json", "tokenizer_config.json"} == names
     assert json.loads((folder / "model/adapter_config.json").read_text())["base_model_name_or_path"] == "tiny/llama"
     assert (folder / "model/README.md").read_text().startswith("---\nbase_model: tiny/llama\n")
 

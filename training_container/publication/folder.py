@@ -1,4 +1,4 @@
-"""What comes out: weights, tokenizer, report and model card, read back before they count as published."""
+"""The model folder: weights, tokenizer, card and report, complete before anything optional is begun."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 from spotune.contracts.training import REPORT_NAME, TrainingConfig, TrainingReport
 from training_container.folders import replace_file
 from training_container.methods import has_adapter, save_adapter
+from training_container.publication.card import CARD_NAME, model_card
+from training_container.publication.plot import PICTURE_NAME
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
-CARD_NAME = "README.md"
 
 
 def publish(model: Any, folder: Path, *, base: Path, config: TrainingConfig, report: TrainingReport) -> None:
@@ -25,14 +26,25 @@ def publish(model: Any, folder: Path, *, base: Path, config: TrainingConfig, rep
         RuntimeError: what was written is not what was trained.
         OSError: the disk is full.
     """
-    _empty(folder)
+    empty(folder)
     weights = _save_weights(model, folder, base, config)
     check_published(folder, weights)
+    copy_tokenizer(base, folder)
+    describe(folder, config, report)
+
+
+def describe(folder: Path, config: TrainingConfig, report: TrainingReport) -> None:
+    """Write the card and, last, the report."""
+    picture = PICTURE_NAME if (folder / PICTURE_NAME).exists() else None
+    replace_file(folder / CARD_NAME, model_card(config, report, picture=picture).encode())
+    replace_file(folder / REPORT_NAME, report.model_dump_json(indent=1).encode())
+
+
+def copy_tokenizer(base: Path, folder: Path) -> None:
+    """Put the base model's tokenizer and chat template beside the weights."""
     for name in TOKENIZER_FILES:
         if (base / name).exists():
             shutil.copyfile(base / name, folder / name)
-    replace_file(folder / CARD_NAME, model_card(config, report).encode())
-    replace_file(folder / REPORT_NAME, report.model_dump_json(indent=1).encode())
 
 
 def check_published(folder: Path, weights: dict[str, torch.Tensor]) -> None:
@@ -64,51 +76,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def model_card(config: TrainingConfig, report: TrainingReport) -> str:
-    """The model card, with the front matter that the hub reads."""
-    adapter = config.adapter
-    what = "LoRA adapter" if adapter else "fine-tuned model"
-    rows = [
-        ("Held-out loss", f"{report.base.eval_loss:.4f}", f"{report.tuned.eval_loss:.4f}"),
-    ]
-    if report.base.perplexity is not None and report.tuned.perplexity is not None:
-        rows.append(("Perplexity", f"{report.base.perplexity:.2f}", f"{report.tuned.perplexity:.2f}"))
-    if report.base.preference_accuracy is not None and report.tuned.preference_accuracy is not None:
-        before, after = report.base.preference_accuracy, report.tuned.preference_accuracy
-        rows.append(("Preference accuracy", f"{before:.1%}", f"{after:.1%}"))
-    if report.base.exact_match is not None and report.tuned.exact_match is not None:
-        rows.append(("Exact match", f"{report.base.exact_match:.1%}", f"{report.tuned.exact_match:.1%}"))
-    lines = [
-        "---",
-        f"base_model: {config.model.name}",
-        f"library_name: {'peft' if adapter else 'transformers'}",
-        "pipeline_tag: text-generation",
-        f"tags: [spotune, {config.method}]",
-        "---",
-        "",
-        f"# {config.job_id}",
-        "",
-        f"A {what} for `{config.model.name}`, trained by Spotune.",
-        "",
-        "| held-out rows | base | tuned |",
-        "|---|---|---|",
-        *(f"| {name} | {base} | {tuned} |" for name, base, tuned in rows),
-        "",
-        f"Scored on {report.eval_rows} held-out rows, exact match on {report.generated_rows} of them.",
-        "",
-        f"- Method: {config.method}" + (f", rank {adapter.rank}, alpha {adapter.alpha:g}" if adapter else ""),
-        f"- Data: {report.train_rows} rows, SHA-256 `{report.data_sha256}`",
-        f"- Steps: {report.steps} of {report.total_steps}, best at {report.best_step}; {report.epochs:g} epochs",
-        f"- Learning rate {config.optimization.learning_rate:g}, global batch {config.optimization.global_batch_size},"
-        f" sequences of {config.data.max_sequence_length} tokens, seed {config.seed}",
-        f"- Computed in {report.precision} on {report.device}",
-        f"- Versions: {', '.join(f'{name} {version}' for name, version in report.versions.items())}",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _empty(folder: Path) -> None:
+def empty(folder: Path) -> None:
     """Leave nothing of an attempt that was cut short while it published."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():
