@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -11,6 +11,7 @@ from rich.text import Text
 
 from spotune.cli import words
 from spotune.cli.outcome import compare
+from spotune.cli.scores import score_lines
 from spotune.contracts.api import JobObject, PlanObject
 from spotune.contracts.base import dollars
 from spotune.contracts.dataset import DatasetReport, Fault
@@ -18,7 +19,6 @@ from spotune.contracts.history import FinishedRun
 from spotune.contracts.job import Attempt, ResolvedSetting
 from spotune.contracts.plan import Candidate, Plan, Rung
 from spotune.contracts.receipt import Receipt
-from spotune.contracts.scores import Scores
 from spotune.contracts.training import TrainingReport
 
 Row = tuple[str, str]
@@ -162,20 +162,10 @@ def settings(resolved: Sequence[ResolvedSetting]) -> RenderableType:
 
 
 def scores(report: TrainingReport) -> RenderableType:
-    """Base against tuned on the held-out rows."""
-    listed = table("held-out rows", "base", "tuned")
-    rows: list[tuple[str, Callable[[Scores], str]]] = [
-        ("loss", lambda of: f"{of.eval_loss:.4f}"),
-        ("perplexity", lambda of: "-" if of.perplexity is None else f"{of.perplexity:.2f}"),
-    ]
-    if report.tuned.preference_accuracy is not None:
-        name = "preferred rightly"
-        rows.append((name, lambda of: "-" if of.preference_accuracy is None else f"{of.preference_accuracy:.0%}"))
-    if report.generated_rows:
-        name = f"exact match ({report.generated_rows} answered)"
-        rows.append((name, lambda of: "" if of.exact_match is None else f"{of.exact_match:.0%}"))
-    for name, read in rows:
-        add_row(listed, name, read(report.base), read(report.tuned))
+    """Base against tuned on the held-out rows, each difference with its interval."""
+    listed = table("held-out rows", "base", "tuned", "difference, 95 %")
+    for line in score_lines(report):
+        add_row(listed, *line)
     return titled("Result", listed)
 
 

@@ -1,0 +1,64 @@
+"""Base against tuned in words: a line for each metric, then for each slice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from spotune.contracts.scores import Comparison, Metric, Scores
+from spotune.contracts.training import TrainingReport
+
+NAMES: dict[Metric, str] = {
+    "eval_loss": "loss",
+    "exact_match": "exact match",
+    "rouge_l": "ROUGE-L",
+    "json_valid": "valid JSON",
+    "json_keys": "the reference's keys",
+    "multiple_choice": "multiple choice",
+    "preference_accuracy": "preferred rightly",
+    "preference_margin": "preference margin",
+}
+IN_NATS: frozenset[Metric] = frozenset({"eval_loss", "preference_margin"})
+
+
+class ScoreLine(NamedTuple):
+    """One metric. `difference` is tuned - base with its 95 % interval; empty where rows were not told apart."""
+
+    name: str
+    base: str
+    tuned: str
+    difference: str
+
+
+def score_lines(report: TrainingReport) -> Iterator[ScoreLine]:
+    """All rows, then each slice."""
+    compared = {each.metric for each in report.comparisons}
+    yield from _compared(report.comparisons, "")
+    for metric, name in NAMES.items():
+        base, tuned = getattr(report.base, metric), getattr(report.tuned, metric)
+        if metric not in compared and not base is tuned is None:
+            yield ScoreLine(name, _show(metric, base), _show(metric, tuned), "")
+    if report.tuned.perplexity is not None:
+        yield ScoreLine("perplexity", _perplexity(report.base), _perplexity(report.tuned), "")
+    for part in report.slices:
+        yield from _compared(part.comparisons, f"{part.name}: ")
+    if report.slices_left_out:
+        yield ScoreLine(f"{report.slices_left_out} smaller slices are not shown", "", "", "")
+
+
+def _compared(comparisons: Sequence[Comparison], before: str) -> Iterator[ScoreLine]:
+    for each in comparisons:
+        signed = "{:+.4f}".format if each.metric in IN_NATS else "{:+.1%}".format
+        interval = f"{signed(each.difference)} ({signed(each.low)} to {signed(each.high)})"
+        name = f"{before}{NAMES[each.metric]} ({each.rows} rows)"
+        yield ScoreLine(name, _show(each.metric, each.base), _show(each.metric, each.tuned), interval)
+
+
+def _show(metric: Metric, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if metric in IN_NATS else f"{value:.1%}"
+
+
+def _perplexity(of: Scores) -> str:
+    return "-" if of.perplexity is None else f"{of.perplexity:.2f}"
