@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from spotune.contracts.checkpoint import RunState
 from spotune.contracts.training import TrainingConfig
 from training_container.checkpoints import Checkpoint, Checkpoints, state_of
-from training_container.corpus import Corpus, DataOrder, Sequence, tokens_in
+from training_container.corpus import Corpus, DataOrder, Loader, Sequence, tokens_in
 from training_container.device import Machine, fitting
 from training_container.evaluation.comparison import Measurement
 from training_container.evaluation.evaluator import Evaluator
@@ -72,6 +72,7 @@ class Trainer:
         )
         self._engine = engine
         self._world = engine.world
+        self._loader = Loader(self.order)
         self._config = config
         self._machine = machine
         self._evaluator = evaluator
@@ -234,7 +235,7 @@ class Trainer:
         """One optimizer step over one global batch."""
         began = self._clock()
         step = self.state.step
-        sequences = self.order.at(step)
+        sequences = self._loader.at(step)
         rate = learning_rate(step, self.order.total_steps, self._config.optimization)
         with self._stop.at_once():
             loss, size = fitting(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spotune.data.formats import FaultList, read_examples
-from spotune.data.rows import content_hash
+from spotune.data.rows import Example, content_hash
 from spotune.data.split import held_out
+from spotune.data.tokens import RowTokenizer
 from tests.training_container.building import chat, rows, sequences_of, write_rows
-from training_container.corpus import Corpus, DataOrder, Row, load_corpus, load_tokenizer, tokens_in
+from training_container.corpus import Corpus, DataOrder, Loader, Row, Sequences, load_corpus, load_tokenizer, tokens_in
 from training_container.corpus import encoding as encoding_module
 from training_container.corpus import sequences as sequences_module
 from training_container.faults import TrainingFault
@@ -50,9 +52,9 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     blocks: list[int] = []
     real = encoding_module._encode
 
-    def counted(tokenizer, block, rendered, limit):  # type: ignore[no-untyped-def]
+    def counted(tokenizer: RowTokenizer, block: list[Example], *rest: Any) -> Any:
         blocks.append(len(block))
-        return real(tokenizer, block, rendered, limit)
+        return real(tokenizer, block, *rest)
 
     monkeypatch.setattr(encoding_module, "_encode", counted)
     return blocks
@@ -243,6 +245,27 @@ def test_an_epoch_takes_every_sequence_once_and_a_step_number_is_a_position(
     assert list(map(first_id, another.at(last))) == list(map(first_id, taken[last]))
 
 
+def test_the_loader_gives_what_the_order_says_ahead_or_not() -> None:
+    sequences = sequences_of((row_of(number, 3),) for number in range(20))
+    order = DataOrder(sequences, global_batch=3, epochs=2, seed=1, grouped=False)
+    loader = Loader(order)
+    for step in (0, 1, 2, 9, 10, 4, 4, 5, 13):
+        assert list(map(first_id, loader.at(step))) == list(map(first_id, order.at(step)))
+
+
+def test_a_token_file_that_cannot_be_read_any_more_fails_the_step_that_needs_it() -> None:
+    def gone(number: int) -> Row:
+        if number > 2:
+            raise OSError("the disk is gone")
+        return row_of(number, 3)
+
+    order = DataOrder(
+        Sequences(gone, np.arange(6), np.arange(7), np.full(6, 3)), global_batch=6, epochs=1, seed=1, grouped=False
+    )
+    with pytest.raises(OSError, match="gone"):
+        Loader(order).at(0)
+
+
 def row_of(number: int, length: int) -> Row:
     return Row(torch.full((length,), number, dtype=torch.int32), torch.ones(length, dtype=torch.bool))
 
@@ -262,3 +285,11 @@ def test_batches_of_rows_that_are_not_packed_pad_little() -> None:
 
     assert padding(grouped=False) > 0.3
     assert padding(grouped=True) < 0.08
+
+
+def test_a_file_shorter_than_a_batch_is_trained_on_and_named(root: Root) -> None:
+    folder = root(data={"packing": False}, optimization={"global_batch_size": 64, "epochs": 1})
+    corpus = corpus_of(folder)
+    order = DataOrder(corpus.training, global_batch=64, epochs=1, seed=1, grouped=True)
+    assert len(order.at(0)) == corpus.train_rows
+    assert f"{corpus.train_rows} sequences are fewer than a batch of 64" in corpus.warnings[0]

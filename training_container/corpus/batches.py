@@ -17,19 +17,23 @@ class Batch:
 
     Shapes: `ids` and `positions` (lines, length). Positions start again at 0 with each row, which is how attention
     is kept inside a row; padding is all zeros, so each padding token is a row of its own. `kept` (k,) are the
-    positions at which any line has a target, `chosen` (lines, k) which of them count, `targets` (n,) the tokens to
-    predict there, line by line.
+    positions at which any line has a target, `chosen` (lines, k) which of them count, `places` (n,) the same as numbers
+    over all lines' kept positions side by side, `targets` (n,) the tokens to predict there, line by line.
     """
 
     ids: torch.Tensor
     positions: torch.Tensor
     kept: torch.Tensor
     chosen: torch.Tensor
+    places: torch.Tensor
     targets: torch.Tensor
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on another device."""
-        return Batch(*(getattr(self, name).to(device, non_blocking=True) for name in self.__slots__))
+        """The same batch on another device. The host does not wait for the copy to a GPU."""
+        tensors = [getattr(self, name) for name in self.__slots__]
+        if device.type == "cuda":
+            tensors = [tensor.pin_memory() for tensor in tensors]
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in tensors))
 
 
 def collate(sequences: list[Sequence], pad: int) -> Batch:
@@ -48,7 +52,9 @@ def collate(sequences: list[Sequence], pad: int) -> Batch:
             predicts[line, start : end - 1] = row.trained[1:]
             start = end
     kept = predicts.any(dim=0).nonzero().squeeze(1)
-    return Batch(ids, positions, kept, predicts[:, kept], ids.roll(-1, dims=1)[predicts])
+    chosen = predicts[:, kept]
+    places = chosen.flatten().nonzero().squeeze(1)
+    return Batch(ids, positions, kept, chosen, places, ids.roll(-1, dims=1)[predicts])
 
 
 def split(sequences: abc.Sequence[Sequence], size: int) -> Iterator[list[Sequence]]:

@@ -85,8 +85,9 @@ def load_corpus(inputs: Inputs, tokenizer: RowTokenizer) -> Corpus:
     for side, kind in ((training, "trainable"), (evaluation, "held-out")):
         if not len(side.rows):
             raise _no_rows(kind, int(side.examples.sum()), config.data.max_sequence_length)
+    sequences = _sequences(training, config)
     return Corpus(
-        training=_sequences(training, config),
+        training=sequences,
         evaluation=_sequences(evaluation, config),
         examples=_to_generate(evaluation, config),
         choices=_to_choose(evaluation),
@@ -94,7 +95,7 @@ def load_corpus(inputs: Inputs, tokenizer: RowTokenizer) -> Corpus:
         eval_rows=len(evaluation.rows) // evaluation.together,
         trained_tokens=int(training.store.targets[_learned(training, config)].sum()),
         sha256=_digest(inputs.training, inputs.validation),
-        warnings=_warnings(training, evaluation),
+        warnings=(*_short(len(sequences), config.optimization.global_batch_size), *_warnings(training, evaluation)),
     )
 
 
@@ -165,6 +166,12 @@ def _digest(*paths: Path | None) -> str:
             for chunk in chunks(path):
                 digest.update(chunk)
     return digest.hexdigest()
+
+
+def _short(sequences: int, batch: int) -> tuple[str, ...]:
+    if sequences >= batch:
+        return ()
+    return (f"{sequences} sequences are fewer than a batch of {batch}: each step takes all of them.",)
 
 
 def _warnings(training: _Side, evaluation: _Side) -> tuple[str, ...]:
