@@ -28,8 +28,8 @@ HOME_REGION_VARIABLE = "SPOTUNE_HOME_REGION"
 TRAINED_METHODS: frozenset[Method] = frozenset(get_args(Method))
 """What the container trains at present; the planner refuses the other methods by name."""
 
-TRAINED_SHARDINGS: frozenset[Sharding] = frozenset({"none"})
-"""How the container spreads a step at present: one process on one GPU."""
+TRAINED_SHARDINGS: frozenset[Sharding] = frozenset({"none", "ddp", "zero1", "zero2", "zero3", "fsdp"})
+"""How the container spreads a step over GPUs and hosts; `training_container/sharding` has an engine for each."""
 
 NOT_CARRIED_OUT: frozenset[str] = frozenset()
 """Fields of a request that the container has no use for yet: given a value of their own, they are refused by name."""

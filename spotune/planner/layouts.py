@@ -13,7 +13,7 @@ from spotune.planner.catalog import InstanceSpec
 from spotune.planner.corrections import UNCORRECTED, Corrector
 from spotune.planner.memory import Memory, estimate_memory, host_bytes
 from spotune.planner.throughput import Speed, estimate_speed
-from spotune.planner.workload import REPLICATED, Layout, Workload
+from spotune.planner.workload import REPLICATED, UNSHARED, Layout, Workload
 
 HOST_COUNTS = (1, 2, 4, 8)
 SLOWEST_NETWORK = 12.5e9
@@ -50,7 +50,7 @@ class Trainer:
     """Fields of a request that it does not carry out yet."""
 
 
-PRESENT_TRAINER = Trainer(shardings=TRAINED_SHARDINGS, offload=False, hosts=1)
+PRESENT_TRAINER = Trainer(shardings=TRAINED_SHARDINGS, offload=True, hosts=max(HOST_COUNTS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,12 @@ class Fit:
     @property
     def fits(self) -> bool:
         """By the 95 % value; what is offloaded fits into the machine's memory."""
-        return self.memory.fits and (not self.layout.offload or host_bytes(self.work, self.layout) <= self.host_room)
+        return self.memory.fits and self.host_fits
+
+    @property
+    def host_fits(self) -> bool:
+        """What is offloaded fits into the machine's memory."""
+        return not self.layout.offload or host_bytes(self.work, self.layout) <= self.host_room
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +125,7 @@ class Layouts:
             for work in self.works
             for spread in self._spreads(work)
         )
-        return min(fits, key=lambda fit: fit.memory.p95)
+        return min(fits, key=lambda fit: (not fit.host_fits, fit.memory.p95))
 
     def _fastest(self, work: Workload) -> Timed | None:
         """More sharding, and offloading, are looked at only while room is what holds the step back."""
@@ -136,9 +141,12 @@ class Layouts:
 
     def _spreads(self, work: Workload) -> Iterator[tuple[Sharding, bool]]:
         shares_states = work.optimizer_open or work.optimizer == SHARED_OPTIMIZER
+        shares_states = shares_states and work.method not in UNSHARED
         for sharding, offload in SPREADS:
             if sharding not in REPLICATED and not shares_states:
                 continue
+            if (sharding, offload) == ("zero3", True) and work.quantization != "none":
+                continue  # bitsandbytes' weights do not travel between host and GPU
             single = self.machines.gpus == 1
             pointless = single and sharding != "none" and not offload
             impossible = (not single and sharding == "none") or sharding not in self.trainer.shardings

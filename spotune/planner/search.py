@@ -152,6 +152,7 @@ def describe_miss(machines: Machines, nearest: Fit) -> str:
     """How far the layout that needs the least is from fitting, in words."""
     layout, gpu = nearest.layout, machines.spec.gpu
     spread = "" if layout.sharding == "none" else f" with {layout.sharding} over {layout.gpus} GPUs"
+    spread += " and offloading" if layout.offload else ""
     return (
         f"{nearest.work.method}{spread} needs up to {nearest.memory.p95 / _GIB:.1f} GiB at micro-batch "
         f"{layout.micro_batch}; {gpu.name} has {gpu.usable_memory / _GIB:.1f}"

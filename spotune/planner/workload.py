@@ -21,6 +21,8 @@ CHECKPOINTING = (False, True)
 """What is tried where the request leaves it open."""
 UNCHECKPOINTED = frozenset[Method]({"prefix"})
 """It lies in attention's memory, which gradient checkpointing drops."""
+UNSHARED = frozenset[Method]({"prefix", "prompt"})
+"""What they train lies outside of the model's blocks, by which weights are shared out."""
 COMPARED: dict[Objective, int] = {"supervised": 1, "dpo": 2, "orpo": 2, "kto": 1}
 """Sequences a row: a preference has two answers to one prompt."""
 REFERENCE_PASSES: dict[Objective, int] = {"supervised": 0, "dpo": 1, "orpo": 0, "kto": 3}

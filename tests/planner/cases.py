@@ -16,6 +16,7 @@ from spotune.planner.layouts import PRESENT_TRAINER, SPREADS, Trainer
 from spotune.planner.prepare import NO_CORRECTIONS
 from spotune.planner.workload import Workload
 
+ONE_GPU = Trainer(shardings=frozenset({"none"}), offload=False, hosts=1)
 SMALL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 LARGE = "meta-llama/Llama-3.1-8B-Instruct"
 NOW = PRICES_AS_OF

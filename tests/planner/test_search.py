@@ -10,7 +10,7 @@ from spotune.contracts.errors import PlanRefused, RequestRefused
 from spotune.contracts.history import Corrections, SpotHistory
 from spotune.contracts.market import Quotas
 from spotune.planner import load_catalog
-from tests.planner.cases import DOLLAR, EVERY_TRAINER, LARGE, SMALL, dataset, plan_for
+from tests.planner.cases import DOLLAR, EVERY_TRAINER, LARGE, ONE_GPU, SMALL, dataset, plan_for
 
 SEVENTY = "meta-llama/Llama-3.1-70B-Instruct"
 CORPUS = dataset(rows=20_000, mean=700, longest=2000)
@@ -27,7 +27,7 @@ def test_a_model_that_no_single_gpu_holds_is_sharded_over_several():
     assert chosen.sharding in ("fsdp", "zero2", "zero3")
     assert chosen.memory.p95 <= chosen.memory.usable
     with pytest.raises(PlanRefused) as refused:
-        plan_for(SEVENTY, training=CORPUS, cap=SPEND, adapter={"type": "full"})
+        plan_for(SEVENTY, training=CORPUS, cap=SPEND, adapter={"type": "full"}, trainer=ONE_GPU)
     assert refused.value.code == "model_does_not_fit"
 
 
@@ -240,9 +240,9 @@ def test_types_that_interruptions_keep_from_ending_are_rejected_by_name():
     )
     assert plan_for(corrections=rough).plan.chosen.market == "on_demand"
     with pytest.raises(PlanRefused, match="interrupted so often that a run would never end"):
-        plan_for(corrections=rough, constraints={"market": "spot"})
+        plan_for(corrections=rough, constraints={"market": "spot"}, trainer=ONE_GPU)
     with pytest.raises(PlanRefused, match="is sure to finish within"):
-        plan_for(corrections=rough, constraints={"finish_within_hours": 0.1})
+        plan_for(corrections=rough, constraints={"finish_within_hours": 0.1}, trainer=ONE_GPU)
 
 
 def test_a_type_that_only_another_region_has_is_rejected_for_its_price():
