@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from spotune.contracts.plan import MemoryEstimate, Precision
 from spotune.planner.calibration import Calibration, our_calibration
-from spotune.planner.workload import LORA_KIN, REFERENCE_PASSES, WHOLE, Layout, Workload, ia3_targets
+from spotune.planner.workload import LORA_KIN, WHOLE, Layout, Workload, ia3_targets
 
 BYTES: dict[Precision, int] = {"bf16": 2, "fp16": 2, "fp32": 4}
 FOUR_BIT_BYTES = 0.5 + 0.127 / 8
@@ -24,9 +24,6 @@ they leave the GPU only where it runs out."""
 
 FUSED_LOGIT_SHARE = 0.12
 """Of the logits, what a loss in chunks keeps at a time, with its chunk's gradients."""
-
-REFERENCE_LOGIT_BYTES = 2.0
-"""Of the reference model's logits, a token and vocabulary entry, in 16 bit beside those of the trained model."""
 
 CONTEXT_BYTES = 700 * 1024**2
 """CUDA context and cuBLAS work space, which the allocator does not count."""
@@ -113,7 +110,7 @@ def estimate_memory(work: Workload, layout: Layout, *, usable: int, calibration:
     saved = kept * blocks + block * factor * min(blocks, 1) if layout.checkpointing else block * factor * blocks
     activations = tokens * saved + fixed.unpacked
     fused = FUSED_LOGIT_SHARE if work.fused_cross_entropy else 1.0
-    logits = tokens * work.architecture.vocabulary * (stack.logits + _further_logits(work)) * fused
+    logits = tokens * work.architecture.vocabulary * (stack.logits + _softcap_logits(work)) * fused
     gradients = fixed.gradients
     if work.global_batch <= layout.micro_batch * layout.gpus:
         # Without accumulation, gradients come as activations go: only what exceeds them adds to the peak.
@@ -145,20 +142,15 @@ def weight_bytes(work: Workload) -> float:
     """The whole model: 16 bit where it is frozen, quantized in the blocks' linear layers, fp32 where it trains."""
     architecture, size = work.architecture, BYTES[work.precision]
     if work.method == "full":
-        return architecture.parameters * (4 if work.master_weights else size) + _reference_bytes(work)
+        return architecture.parameters * (4 if work.master_weights else size)
     if work.method == "freeze":
         trained = work.trainable_parameters * (4 if work.master_weights else size)
-        return trained + (architecture.parameters - work.trainable_parameters) * size + _reference_bytes(work)
+        return trained + (architecture.parameters - work.trainable_parameters) * size
     if work.quantization == "none":
         return architecture.parameters * size
     quantized = architecture.quantizable_parameters
     each = INT8_BYTES if work.quantization == "int8" else FOUR_BIT_BYTES
     return quantized * each + (architecture.parameters - quantized) * size
-
-
-def _reference_bytes(work: Workload) -> float:
-    """A model whose own weights train has no adapter to switch off: what it is held against is what they were."""
-    return work.trainable_parameters * 2.0 if REFERENCE_PASSES[work.objective] else 0.0
 
 
 def _longest_pass(work: Workload) -> int:
@@ -264,6 +256,5 @@ def _scores(work: Workload) -> float:
     return each * work.architecture.heads * work.sequence_length
 
 
-def _further_logits(work: Workload) -> float:
-    softcapped = 6.0 if work.architecture.softcapped else 0.0
-    return softcapped + (REFERENCE_LOGIT_BYTES if REFERENCE_PASSES[work.objective] else 0.0)
+def _softcap_logits(work: Workload) -> float:
+    return 6.0 if work.architecture.softcapped else 0.0

@@ -25,7 +25,7 @@ from spotune.planner.refusal import refuse
 from spotune.planner.search import Search, search
 from spotune.planner.settings import Settings, checkpointing_of, settle, workload
 from spotune.planner.statement import max_runtime, price_of_choices, state_plan, warn
-from spotune.planner.workload import REPLICATED
+from spotune.planner.workload import REFERENCE_PASSES, REPLICATED
 
 NO_CORRECTIONS = Corrections()
 NOTHING_THERE: Mapping[str, int] = {}
@@ -109,12 +109,13 @@ def _job(request: JobRequest, architecture: Architecture, settings: Settings, do
     volume, epochs = settings.volume, settings.epochs * (1 - done.share)
     evaluations = max(epochs * request.training.evaluations_per_epoch, 1)
     scorings = evaluations + (0 if done.base_scored else 1)
+    asked = 0 if done.share else volume.tokens * REFERENCE_PASSES[request.objective]
     save_interval = request.training.save_interval_seconds
     return Job(
         workloads=tuple(workload(request, architecture, settings, method) for method in settings.methods),
         checkpointing=settings.checkpointing,
         training_tokens=math.ceil(volume.tokens * epochs),
-        evaluation_tokens=math.ceil(volume.evaluation_tokens * scorings),
+        evaluation_tokens=math.ceil(volume.evaluation_tokens * scorings) + asked,
         generated_examples=(1 if done.base_scored else 2) * request.training.generation_examples,
         publication_seconds=publication_seconds(architecture, request.outputs),
         save_interval=None if save_interval == "auto" else save_interval,

@@ -9,7 +9,7 @@ from spotune.planner.calibration import Calibration, our_calibration
 from spotune.planner.catalog import Gpu
 from spotune.planner.memory import MOMENT_BYTES, weight_bytes
 from spotune.planner.span import Span
-from spotune.planner.workload import REFERENCE_PASSES, WHOLE, Layout, Workload
+from spotune.planner.workload import FURTHER_PASSES, WHOLE, Layout, Workload
 
 UNPACK_BYTES = {"none": 0, "nf4": 8, "fp4": 8, "int8": 6}
 """Memory traffic a quantized weight and pass: read, write in 16 bit, read again by the product."""
@@ -91,10 +91,10 @@ def estimate_speed(
 
 
 def _passes(work: Workload, checkpointing: bool, *, backward: int | None = None) -> float:
-    """Forward passes that a row's work comes to: forward, backward, recomputing, and those of the reference model."""
+    """Forward passes that a row's work comes to: forward, backward, recomputing, and KTO's other answers."""
     if backward is None:
         backward = WHOLE_BACKWARD if work.method in WHOLE else ADAPTER_BACKWARD
-    return 1 + (backward + checkpointing) * work.differentiated + REFERENCE_PASSES[work.objective]
+    return 1 + (backward + checkpointing) * work.differentiated + FURTHER_PASSES[work.objective]
 
 
 def _fullness(work: Workload, tokens: float) -> float:

@@ -25,9 +25,10 @@ UNSHARED = frozenset[Method]({"prefix", "prompt"})
 """What they train lies outside of the model's blocks, by which weights are shared out."""
 COMPARED: dict[Objective, int] = {"supervised": 1, "dpo": 2, "orpo": 2, "kto": 1}
 """Sequences a row: a preference has two answers to one prompt."""
-REFERENCE_PASSES: dict[Objective, int] = {"supervised": 0, "dpo": 1, "orpo": 0, "kto": 3}
-"""Forward passes without a gradient a sequence: of the reference model; of KTO also of both models over another
-prompt's answer, by which it estimates how far they are apart."""
+FURTHER_PASSES: dict[Objective, int] = {"supervised": 0, "dpo": 0, "orpo": 0, "kto": 1}
+"""Forward passes without a gradient a sequence and step: KTO's over another prompt's answer."""
+REFERENCE_PASSES: dict[Objective, int] = {"supervised": 0, "dpo": 1, "orpo": 0, "kto": 2}
+"""Forward passes of the base model a training sequence, once a run: what it gives to each answer is kept."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -115,18 +115,16 @@ def test_preferences_cost_what_their_answers_and_the_reference_cost():
         ).plan.chosen
 
     supervised, dpo, orpo = chosen("supervised"), chosen("dpo"), chosen("orpo")
-    assert dpo.tokens_per_second.mid < 0.9 * orpo.tokens_per_second.mid
     assert orpo.billed_hours.mid > 1.5 * supervised.billed_hours.mid
-    assert dpo.billed_hours.mid > 1.1 * orpo.billed_hours.mid
+    assert dpo.tokens_per_second == orpo.tokens_per_second
+    assert dpo.billed_hours.mid > 1.05 * orpo.billed_hours.mid, "the base model is asked once"
+    assert chosen("kto").tokens_per_second.mid < 0.9 * supervised.tokens_per_second.mid
 
 
-def test_a_reference_model_takes_memory_and_a_copy_of_weights_that_train():
-    def needed(objective, method):
-        work = replace(workload_of(LARGE, method), objective=objective)
+def test_a_preference_has_the_logits_of_both_answers_in_memory():
+    def needed(objective):
+        work = replace(workload_of(LARGE), objective=objective)
         return estimate_memory(work, Layout(micro_batch=1, checkpointing=True), usable=80 * 1024**3)
 
-    assert needed("orpo", "lora").logits == 2 * needed("supervised", "lora").logits
-    assert needed("dpo", "lora").logits > needed("orpo", "lora").logits
-    assert needed("dpo", "lora").weights == needed("orpo", "lora").weights
-    copy = needed("dpo", "full").weights - needed("orpo", "full").weights
-    assert copy == 2 * workload_of(LARGE, "full").trainable_parameters
+    assert needed("dpo").logits == needed("orpo").logits == 2 * needed("supervised").logits
+    assert needed("dpo").weights == needed("supervised").weights
