@@ -64,3 +64,16 @@ def test_it_creates_a_job_that_the_contract_accepts(server: Server, client: Open
 def test_it_prints_each_event_once_and_stops_at_the_end(client: OpenAI, capsys: pytest.CaptureFixture[str]) -> None:
     assert follow(client, "ftjob-1", every=0).status == "succeeded"
     assert capsys.readouterr().out.split("\n") == ["info  step 1", "info  step 2", ""]
+
+
+def test_dpo_is_asked_for_in_the_sdks_own_words(server: Server, client: OpenAI) -> None:
+    client.fine_tuning.jobs.create(
+        model="base",
+        training_file="file-1",
+        method={"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.1, "n_epochs": 2}}},
+        integrations=[{"type": "wandb", "wandb": {"project": "support", "tags": ["brief"]}}],
+    )
+    request = JobRequest.model_validate(server.created)
+    assert request.objective == "dpo"
+    assert request.chosen_hyperparameters.model_dump(include={"beta", "n_epochs"}) == {"beta": 0.1, "n_epochs": 2}
+    assert request.integrations is not None
