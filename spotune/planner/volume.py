@@ -17,7 +17,7 @@ PACKING_FILL = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Tokens a row."""
+    """Tokens a row: `mean` of both answers of a preference together, `p95` and `longest` of the longer one."""
 
     mean: float
     p95: int
@@ -73,17 +73,17 @@ def measure_volume(
     """The size of an epoch. Without a validation file, `eval_fraction` of the rows are held out.
 
     Args:
-        row_sequences: sequences a row; the reports' lengths are those of a row's longest one.
+        row_sequences: sequences a row.
     """
-    lengths = row_lengths(training)
-    mean = min(lengths.mean, sequence_length) * row_sequences
+    longest = sequence_length * row_sequences
+    mean = min(row_lengths(training).mean, longest)
     held_out = 0 if validation is not None else min(math.ceil(training.rows * eval_fraction), training.rows - 1)
     rows = training.rows - held_out
     tokens = math.ceil(rows * mean)
     sequences = min(rows, math.ceil(tokens / (sequence_length * PACKING_FILL))) if packing else rows
     evaluated = held_out * mean
     if validation is not None and validation.rows > 0:
-        evaluated = validation.rows * min(row_lengths(validation).mean, sequence_length) * row_sequences
+        evaluated = validation.rows * min(row_lengths(validation).mean, longest)
     return Volume(
         rows=rows,
         sequences=sequences,

@@ -101,7 +101,8 @@ def test_every_method_and_objective_has_a_learning_rate_preferences_a_lower_one(
 def test_preferences_cost_what_their_answers_and_the_reference_cost():
     def chosen(objective):
         hardware = {"constraints": {"instance_types": ["ml.g5.xlarge"], "market": "on_demand"}}
-        training = dataset(rows=3000, mean=800, longest=900)
+        both_answers = 2 if objective in ("dpo", "orpo") else 1
+        training = dataset(rows=3000, mean=both_answers * 800, longest=900)
         adapter = {"type": "qlora"}
         choice = {"packing": False, "max_sequence_length": 1024}
         return plan_for(

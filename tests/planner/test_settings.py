@@ -2,6 +2,7 @@ import pytest
 
 from spotune.contracts.dataset import DatasetReport
 from spotune.contracts.errors import DatasetRefused, RequestRefused
+from spotune.planner.volume import measure_volume
 from tests.planner.cases import LARGE, SMALL, dataset, plan_for
 
 
@@ -127,3 +128,12 @@ def test_a_validation_file_leaves_all_rows_for_training():
     held_out = plan_for()
     assert "400 training rows" in settings(apart)["n_epochs"].reason
     assert "360 training rows" in settings(held_out)["n_epochs"].reason
+
+
+def test_both_answers_of_a_preference_are_counted_once():
+    pairs = dataset(rows=100, mean=200, longest=150)  # the mean is of both answers, the longest of one
+    volume = measure_volume(pairs, pairs, sequence_length=160, packing=False, eval_fraction=0.1, row_sequences=2)
+    assert (volume.tokens, volume.evaluation_tokens) == (pairs.tokens.total, pairs.tokens.total)
+    assert volume.typical_length == 100
+    cut = measure_volume(pairs, pairs, sequence_length=64, packing=False, eval_fraction=0.1, row_sequences=2)
+    assert cut.tokens == 100 * 2 * 64
