@@ -20,7 +20,7 @@ CONFIG_NAME = "training.json"
 MANIFEST_NAME = "manifest.json"
 PROGRESS_NAME = "progress.json"
 REPORT_NAME = "report.json"
-CONFIG_VERSION = 2
+CONFIG_VERSION: Literal[2] = 2
 
 HOME_REGION_VARIABLE = "SPOTUNE_HOME_REGION"
 """Of the container's environment: where the installation keeps its secrets. Jobs may run in other regions."""
@@ -165,7 +165,8 @@ class TrackerConfig(Contract):
 class TrainingConfig(Contract):
     """`training.json`: everything the container is told, resolved; there is no `auto` but precision."""
 
-    version: Literal[2] = 2
+    version: Literal[1, 2] = CONFIG_VERSION
+    """1 in the records of earlier jobs, which have what later fields' defaults say; the container reads the last one."""
     job_id: str
     retry_of: str | None = None
     """The job that this one does again."""

@@ -19,7 +19,7 @@ from spotune.contracts.job import (
     WarnOfMonth,
 )
 from spotune.contracts.subject import know_job
-from spotune.contracts.training import CONFIG_NAME, HOME_REGION_VARIABLE, TrainingConfig
+from spotune.contracts.training import CONFIG_NAME, CONFIG_VERSION, HOME_REGION_VARIABLE, TrainingConfig
 from spotune.lifecycle.rungs import plan_of
 from spotune.service.changes import apply
 from spotune.service.copies import InputsChanged, inputs_in_region
@@ -153,12 +153,12 @@ def _adopt(here: Installation, job: JobRecord, name: str) -> None:
 
 
 def attempt_config(job: JobRecord, attempt: Attempt) -> TrainingConfig:
-    """The job's config, fitted to the attempt's machines, with its time cut to what the attempt may run."""
+    """The job's config in the container's version, fitted to the attempt's machines, its time cut to the attempt's."""
     if job.config is None:
         raise ValueError(f"job {job.id} was never prepared")
     limits = job.config.limits.with_(max_runtime_seconds=attempt.max_runtime)
     hardware = plan_of(job).rungs[attempt.rung].hardware or job.config.hardware
-    return job.config.with_(limits=limits, hardware=hardware, retry_of=job.retry_of)
+    return job.config.with_(version=CONFIG_VERSION, limits=limits, hardware=hardware, retry_of=job.retry_of)
 
 
 def _spec(

@@ -6,11 +6,13 @@ import json
 
 import pytest
 
+from spotune.contracts.job import JobRecord
 from spotune.contracts.plan import HardwareConfig, Rung
 from spotune.contracts.request import JobRequest
 from spotune.planner import statement
 from spotune.planner.ladder import build_ladder
 from spotune.service.installation import install
+from spotune.service.launch import attempt_config
 from spotune.service.observation import observe
 from spotune.service.submit import submit
 from tests import tiny_model
@@ -49,6 +51,20 @@ def test_an_attempt_on_another_rung_has_that_rungs_machines_and_the_same_global_
     assert one["optimization"] == two["optimization"]
     spec = here.training_jobs.specs[f"{job.id}-2"]
     assert (spec.instance_types, spec.instance_count) == (("ml.g5.12xlarge",), 2)
+
+
+def test_a_job_of_an_earlier_version_is_read_and_its_next_attempt_has_a_config_of_this_one(here: World) -> None:
+    file_id = client_of(here.here, "acme").upload(tiny_model.chat_rows(30))
+    job = submit(here.here, "acme", JobRequest(model=tiny_model.NAME, training_file=file_id), "one-key")
+    body = job.model_dump(mode="json")
+    body["config"]["version"] = 1
+    for name in ("retry_of", "quantization", "objective", "outputs", "trackers"):
+        del body["config"][name]
+    earlier = JobRecord.model_validate(body)
+    expected = attempt_config(job, job.attempts[0])
+    if job.config.method == "qlora":  # the container takes what no type is named for as nf4
+        expected = expected.with_(quantization="none")
+    assert attempt_config(earlier, job.attempts[0]) == expected
 
 
 def config_of(here: World, name: str) -> dict[str, dict[str, object]]:
