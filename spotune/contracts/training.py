@@ -166,7 +166,7 @@ class TrainingConfig(Contract):
     """`training.json`: everything the container is told, resolved; there is no `auto` but precision."""
 
     version: Literal[1, 2] = CONFIG_VERSION
-    """1 in the records of earlier jobs, which have what later fields' defaults say; the container reads the last one."""
+    """1 in records of earlier jobs, which have what later fields' defaults say; the container reads the last one."""
     job_id: str
     retry_of: str | None = None
     """The job that this one does again."""

@@ -5,8 +5,9 @@ Nothing that a request names is left out silently: what has no effect is refused
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from spotune.contracts import gguf
 from spotune.contracts.errors import RequestRefused
 from spotune.contracts.request import AdapterChoice, JobRequest, Method, OutputChoice, TrainingChoice
 from spotune.planner.architecture import Architecture
@@ -46,8 +47,25 @@ def check_combinations(request: JobRequest, trainer: Trainer) -> None:
     _check_checkpointing(request)
     _check_adapter_fields(request)
     _check_outputs(request)
+    _check_gate(request)
     _check_loss_on(request)
     _check_learning_rate(request)
+
+
+def check_convertible(request: JobRequest, architecture_config: Mapping[str, object]) -> None:
+    """Refuse GGUF of a model that the container does not write as such.
+
+    Raises:
+        RequestRefused: says what stands in the way.
+    """
+    found = gguf.obstacle(architecture_config) if request.outputs.gguf is not None else ""
+    if found:
+        raise RequestRefused(
+            f"The model cannot be written as GGUF: {found}.",
+            code="output_not_possible",
+            param="outputs.gguf",
+            remedy="Leave it out; llama.cpp's own script converts the merged weights (outputs.merged).",
+        )
 
 
 def check_against_model(request: JobRequest, architecture: Architecture) -> None:
@@ -151,6 +169,16 @@ def _check_outputs(request: JobRequest) -> None:
             code="output_not_possible",
             param="outputs.merged" if outputs.merged else "outputs.gguf",
             remedy="Leave outputs out, or take lora.",
+        )
+
+
+def _check_gate(request: JobRequest) -> None:
+    if request.gate.min_exact_match is not None and not request.training.generation_examples:
+        raise RequestRefused(
+            "gate.min_exact_match is given, but training.generation_examples is 0: no answer would be generated.",
+            code="conflicting_settings",
+            param="gate.min_exact_match",
+            remedy="Set training.generation_examples, or leave the condition out.",
         )
 
 

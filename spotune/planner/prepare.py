@@ -15,6 +15,7 @@ from spotune.contracts.market import MarketSnapshot
 from spotune.contracts.request import JobRequest
 from spotune.planner.architecture import Architecture, read_architecture
 from spotune.planner.catalog import load_catalog
+from spotune.planner.combinations import check_convertible
 from spotune.planner.configuration import configure, publication_seconds
 from spotune.planner.corrections import Corrector
 from spotune.planner.layouts import PRESENT_TRAINER, Trainer
@@ -80,6 +81,7 @@ def prepare(
     catalog = load_catalog()
     snapshots = markets or (catalog.market(),)
     architecture = read_architecture(architecture_config)
+    check_convertible(request, architecture_config)
     limits = read_limits(request.constraints, cap, catalog, snapshots)
     settings = settle(request, architecture, training, validation, trainer)
     files = training.bytes + (validation.bytes if validation is not None else 0)

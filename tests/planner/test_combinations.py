@@ -2,8 +2,9 @@ import pytest
 
 from spotune.contracts.errors import RequestRefused
 from spotune.contracts.training import NOT_CARRIED_OUT, TRAINED_METHODS
+from spotune.planner import known_config
 from spotune.planner.combinations import METHOD_FIELDS
-from tests.planner.cases import EVERY_TRAINER, plan_for
+from tests.planner.cases import EVERY_TRAINER, LARGE, plan_for
 
 ASKED_FOR = {
     "method.type": {"method": {"type": "dpo"}},
@@ -110,3 +111,28 @@ def test_dora_over_int8_and_a_prefix_under_checkpointing_are_refused():
     refused = refusal(adapter={"type": "prefix"}, choice={"gradient_checkpointing": True})
     assert refused.param == "training.gradient_checkpointing"
     assert not plan_for(adapter={"type": "prefix"}).config.hardware.gradient_checkpointing
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "word"),
+    [
+        ("google/gemma-2-2b-it", {}, "gemma2"),
+        (LARGE, {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "llama3"),
+        (LARGE, {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e6}}, "yarn"),
+        ("mistralai/Mistral-7B-v0.3", {"sliding_window": 4096}, "4096"),
+    ],
+)
+def test_gguf_of_a_model_that_is_not_written_as_such_is_refused_before_it_is_paid_for(model, changes, word):
+    config = {**known_config(model), **changes}
+    refused = refusal(model=model, config=config, outputs={"gguf": "f16"})
+    assert (refused.code, refused.param) == ("output_not_possible", "outputs.gguf")
+    assert word in str(refused)
+    assert plan_for(model, config=config, trainer=EVERY_TRAINER, outputs={"merged": True}).config.outputs.merged
+    plain = {**known_config(LARGE), "rope_scaling": None, "rope_parameters": {"rope_type": "default"}}
+    assert plan_for(LARGE, config=plain, trainer=EVERY_TRAINER, outputs={"gguf": "f16"}).config.outputs.gguf
+
+
+def test_a_gate_that_no_answer_could_pass_is_refused():
+    refused = refusal(gate={"min_exact_match": 0.5})
+    assert (refused.code, refused.param) == ("conflicting_settings", "gate.min_exact_match")
+    assert plan_for(gate={"min_exact_match": 0.5}, choice={"generation_examples": 5}).config

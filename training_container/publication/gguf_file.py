@@ -16,12 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from spotune.contracts.gguf import FAMILIES, obstacle
 from spotune.contracts.request import GGUFType
 from training_container.faults import TrainingFault
 from training_container.publication.gguf_vocabulary import Vocabulary, cut_of, read_vocabulary
 
-ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
-"""GGUF's word for each `model_type` that is written."""
 ROTATED_BY_HALVES = frozenset({"llama"})
 """Written with the two halves of each head's rows interleaved, as the original Llama had them."""
 BLOCK = 32
@@ -47,14 +46,11 @@ def check_convertible(folder: Path) -> None:
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
-    window = config.model_type == "mistral" and config.sliding_window
-    if config.model_type not in ARCHITECTURES or rope != "default" or window:
+    if found := obstacle(config.to_dict()):
         raise TrainingFault(
             "gguf_architecture_unknown",
-            f"A {config.model_type} model of this kind is not written as GGUF.",
-            evidence=f"positions {rope}{f', sliding window {window}' if window else ''};"
-            f" written are {', '.join(ARCHITECTURES)} with default positions",
+            "A model of this kind is not written as GGUF.",
+            evidence=found,
             remedy="Leave outputs.gguf out; llama.cpp's own script converts the merged weights (outputs.merged).",
         )
     cut_of(json.loads((folder / "tokenizer.json").read_bytes()))
@@ -70,7 +66,7 @@ def write_gguf(path: Path, model: Path, kind: GGUFType, name: str, check: Callab
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(model, local_files_only=True)
-    writer = GGUFWriter(path, ARCHITECTURES[config.model_type])
+    writer = GGUFWriter(path, FAMILIES[config.model_type])
     _describe(writer, config, name, kind)
     _add_vocabulary(writer, read_vocabulary(model, config.vocab_size))
     tensors = list(_tensors(model, config, kind))
@@ -153,7 +149,7 @@ def _tensors(model: Path, config: Any, kind: GGUFType) -> Iterator[Tensor]:
     from gguf import MODEL_ARCH_NAMES, TensorNameMap
     from safetensors import safe_open
 
-    word = ARCHITECTURES[config.model_type]
+    word = FAMILIES[config.model_type]
     architecture = next(each for each, written in MODEL_ARCH_NAMES.items() if written == word)
     names = TensorNameMap(architecture, config.num_hidden_layers)
     for path in sorted(model.glob("*.safetensors")):
@@ -179,7 +175,7 @@ def _kind_of(shape: tuple[int, ...], kind: GGUFType) -> Any:
 
 def _heads(key: str, config: Any) -> int:
     """Heads whose rows are written in another order; 0 for tensors that stay as they are."""
-    if ARCHITECTURES[config.model_type] not in ROTATED_BY_HALVES:
+    if FAMILIES[config.model_type] not in ROTATED_BY_HALVES:
         return 0
     if ".q_proj." in key:
         return int(config.num_attention_heads)
