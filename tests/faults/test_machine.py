@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from spotune.contracts.errors import SpotuneError
 from spotune.contracts.request import JobRequest
 from spotune.lifecycle.draft import Draft
+from spotune.local.double.machine import interruptible
 from spotune.service import control
 from spotune.service.installation import install
 from spotune.service.launch import run_command
@@ -150,9 +151,7 @@ class ControlPlane(RuleBasedStateMachine):
 
     @rule(at=st.integers(0, 9))
     def spot_takes_an_instance_back(self, at: int) -> None:
-        running = [
-            one.name for one in self.world.double.jobs() if one.live and one.secondary == "Training" and one.spot
-        ]
+        running = [one.name for one in self.world.double.jobs() if one.live and interruptible(one)]
         if running:
             self.world.double.interrupt(running[at % len(running)])
 
