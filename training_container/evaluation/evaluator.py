@@ -153,11 +153,13 @@ class Evaluator:
 
 
 def _held_out(sequences: Sequences, questions: tuple[Question, ...], choices: tuple[Choice, ...]) -> HeldOut:
-    rows = [row for sequence in sequences for row in sequence]
+    """Reads every held-out row once, and keeps none of their tokens."""
+    facts = [[(int(row.trained.sum()), row.slice) for row in sequence] for sequence in sequences]
+    rows = [fact for sequence in facts for fact in sequence]
     return HeldOut(
-        weights=tuple(int(row.trained.sum()) for row in rows),
-        slices=tuple(row.slice for row in rows),
-        compared_slices=tuple(sequence[0].slice for sequence in sequences),
+        weights=tuple(weight for weight, _ in rows),
+        slices=tuple(name for _, name in rows),
+        compared_slices=tuple(sequence[0][1] for sequence in facts),
         references=tuple(question.reference for question in questions),
         reference_slices=tuple(question.slice for question in questions),
         right=tuple(choice.right for choice in choices),
