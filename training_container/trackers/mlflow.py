@@ -7,11 +7,14 @@ import logging
 import os
 from collections.abc import Sequence
 from itertools import islice
+from urllib.parse import urlsplit
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from spotune.contracts.training import TrackerConfig
 from training_container.trackers.tracker import Ending, Point, RunFacts, TrackerUnusable
@@ -26,9 +29,10 @@ STATUS = {"published": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 PATIENCE = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_ALLOW_HTTP_REDIRECTS": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
-"""The sender tries again by itself."""
+"""The sender tries again by itself. A redirection would lead past the check of the server's address."""
 
 
 class MLflowRun:
@@ -42,6 +46,7 @@ class MLflowRun:
             raise TrackerUnusable("the config names no tracking server")
         os.environ.update(PATIENCE | _credentials(secret))
         _settle_plugin(config.server)
+        self._server = config.server
         self._client = MlflowClient(tracking_uri=config.server)
         experiment = self._experiment(config.project or "spotune")
         found = self._find(experiment, facts)
@@ -69,8 +74,10 @@ class MLflowRun:
         for name, value in ending.scores.items():
             self._client.log_metric(self._id, name, value)
         self._client.set_terminated(self._id, status=STATUS[ending.how])
-        for path in ending.files:
-            self._client.log_artifact(self._id, str(path))
+        if ending.files:
+            store = _artefacts(self._server, self._run.info.artifact_uri)
+            for path in ending.files:
+                store.log_artifact(str(path))
 
     def _experiment(self, name: str) -> str:
         """Its id; another run may make it at the same time."""
@@ -106,6 +113,24 @@ class MLflowRun:
 
     def _last_step(self, metric: str) -> int:
         return max((point.step for point in self._client.get_metric_history(self._id, metric)), default=-1)
+
+
+def _artefacts(server: str, address: str) -> ArtifactRepository:
+    """Where the run's files go: through the server, or into the bucket of SageMaker's managed one.
+
+    A server of a tenant's own may name any address. Written to with the training role, one in S3 could be another
+    tenant's results, and one of a file this machine's; so it is asked once, and taken at its word no further.
+
+    Raises:
+        TrackerUnusable: the address is neither.
+    """
+    parts = urlsplit(address)
+    through_the_server = parts.scheme == "mlflow-artifacts" and not parts.netloc
+    if not through_the_server and not (server.startswith("arn:") and parts.scheme == "s3"):
+        raise TrackerUnusable(
+            f"artefacts were not sent: the server keeps them at {address}, not behind itself (mlflow-artifacts:/)"
+        )
+    return get_artifact_repository(address, tracking_uri=server)
 
 
 def _settle_plugin(server: str) -> None:

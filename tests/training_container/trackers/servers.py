@@ -19,8 +19,9 @@ from mlflow.store.tracking.file_store import FileStore
 class MLflowServer:
     """The REST calls that a run needs, answered by MLflow's file store. `stop` and `start` keep port and runs."""
 
-    def __init__(self, folder: Path) -> None:
-        self.store = FileStore(str(folder), folder.as_uri())
+    def __init__(self, folder: Path, artefacts: str = "mlflow-artifacts:/") -> None:
+        self.store = FileStore(str(folder), artefacts)
+        self.folder = folder
         self.tokens: set[str] = set()
         self.routed: set[str] = set()
         self.port = 0
@@ -62,6 +63,15 @@ class MLflowServer:
             def do_GET(self) -> None:
                 query = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
                 self._answer(query)
+
+            def do_PUT(self) -> None:
+                name = urlsplit(self.path).path.removeprefix("/api/2.0/mlflow-artifacts/artifacts/")
+                path = server.folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(self.rfile.read(int(self.headers["Content-Length"])))
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(b"{}")
 
             def do_POST(self) -> None:
                 self._answer(json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}"))
@@ -173,6 +183,26 @@ def hanging() -> Iterator[str]:
         listener.shutdown(socket.SHUT_RDWR)
         for connection in held:
             connection.close()
+
+
+@contextmanager
+def redirecting(to: str) -> Iterator[str]:
+    """A server that sends every caller elsewhere."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", to + self.path)
+            self.end_headers()
+
+        def log_message(self, *values: object) -> None:
+            """Silence."""
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    yield f"http://127.0.0.1:{http.server_port}"
+    http.shutdown()
+    http.server_close()
 
 
 def nobody() -> str:

@@ -14,7 +14,7 @@ import pytest
 
 from spotune.contracts.training import ExitCode, TrackerConfig
 from tests.training_container.trackers.conftest import Begin
-from tests.training_container.trackers.servers import MLflowServer, hanging, nobody
+from tests.training_container.trackers.servers import MLflowServer, hanging, nobody, redirecting
 from training_container.trackers import trackers as limits
 from training_container.trackers.sending import Sender
 from training_container.trackers.tracker import Ending, Point, RunFacts
@@ -167,3 +167,30 @@ def test_a_tracker_whose_library_is_not_in_the_image_is_left_out_with_a_warning(
     trackers = begin(mlflow("http://127.0.0.1:9"))
     log(trackers, 1)
     assert any("the image has no mlflow" in warning for warning in trackers.settle())
+
+
+@pytest.mark.parametrize(
+    "address", ["s3://spotune-artifacts/other/jobs", "file:///tmp", "mlflow-artifacts://other:80/"]
+)
+def test_a_server_does_not_choose_where_the_training_role_writes(begin: Begin, tmp_path: Path, address: str) -> None:
+    report = tmp_path / "report.json"
+    report.write_text("{}")
+    server = MLflowServer(tmp_path / "mlflow", address)
+    trackers = begin({"type": "mlflow", "server": server.address})
+    assert trackers.settle() == ()
+    trackers.end(Ending("published", {}, (report,)), 20)
+    server.stop()
+    assert server.run().info.status == "FINISHED"
+    (said,) = trackers._senders[0].warnings
+    assert "artefacts were not sent" in said
+    assert address in said
+
+
+def test_a_redirection_is_not_followed(begin: Begin, server: MLflowServer, tmp_path: Path) -> None:
+    with redirecting(server.address) as address:
+        trackers = begin({"type": "mlflow", "server": address})
+        trackers.log(1, {"train_loss": 1.0})
+        (said, _) = trackers.settle()
+        trackers.end(PUBLISHED, 20)
+    assert "302" in said
+    assert server.tokens == set()

@@ -142,7 +142,7 @@ def test_a_published_job_hands_over_scores_report_and_card_and_its_own_files(
     assert [step for step, _ in server.history("train_loss")] == list(range(1, report["steps"] + 1))
     assert run.data.metrics["base/eval_loss"] == report["base"]["eval_loss"]
     assert run.data.metrics["tuned/eval_loss"] == report["tuned"]["eval_loss"]
-    artefacts = Path(run.info.artifact_uri.removeprefix("file://"))
+    artefacts = server.folder / run.info.artifact_uri.removeprefix("mlflow-artifacts:/")
     assert {path.name for path in artefacts.iterdir()} >= {"report.json", "README.md"}
     own = folder / "model" / "trackers"
     assert len(scalars(own / "tensorboard", "learning_rate")) == report["steps"]
