@@ -77,7 +77,7 @@ class MLflowRun:
         if ending.files:
             store = _artefacts(self._server, self._run.info.artifact_uri)
             for path in ending.files:
-                store.log_artifact(str(path))
+                store.log_artifact(str(path))  # type: ignore[no-untyped-call]
 
     def _experiment(self, name: str) -> str:
         """Its id; another run may make it at the same time."""
