@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 from spotune.aws.base import STAGE_VARIABLE, AwsRefused, NameTaken, ObjectMissing, TrainingJobRefused, TrainingJobSpec
 from spotune.contracts import layout
@@ -18,6 +19,7 @@ from spotune.contracts.job import (
     StopAttempt,
     WarnOfMonth,
 )
+from spotune.contracts.request import Method
 from spotune.contracts.subject import know_job
 from spotune.contracts.training import CONFIG_NAME, CONFIG_VERSION, HOME_REGION_VARIABLE, TrainingConfig
 from spotune.lifecycle.rungs import plan_of
@@ -30,6 +32,9 @@ from spotune.service.resumption import carry_over
 from spotune.service.submit import check_recorded
 
 logger = logging.getLogger(__name__)
+
+WHOLE = frozenset[Method]({"full", "freeze"})
+"""They train and publish weights of the model itself."""
 
 
 def run_command(here: Installation, job_id: str, entry_id: str) -> None:
@@ -164,8 +169,9 @@ def attempt_config(job: JobRecord, attempt: Attempt) -> TrainingConfig:
 def _spec(
     here: Installation, job: JobRecord, attempt: Attempt, folder: str, config: str, inputs: Inputs
 ) -> TrainingJobSpec:
-    rung = plan_of(job).rungs[attempt.rung]
-    online = job.config is not None and any(tracker.online for tracker in job.config.trackers)
+    rung, told = plan_of(job).rungs[attempt.rung], attempt_config(job, attempt)
+    online = any(tracker.online for tracker in told.trackers)
+    file_bytes = sum(report.bytes for report in (job.training, job.validation) if report is not None)
     return TrainingJobSpec(
         name=attempt.name,
         job_id=job.id,
@@ -176,7 +182,7 @@ def _spec(
         market=attempt.market,
         instance_types=rung.instance_types,
         instance_count=attempt.instance_count,
-        volume_gb=volume_gb(job.model.parameters),
+        volume_gb=volume_gb(told, job.model.parameters, file_bytes),
         max_runtime=attempt.max_runtime,
         max_wait=attempt.max_wait,
         config_uri=config,
@@ -190,6 +196,20 @@ def _spec(
     )
 
 
-def volume_gb(parameters: int) -> int:
-    """Disk for the image (30 GB), the 16-bit model, and three full checkpoints of weights and optimizer state."""
-    return 30 + -(-parameters * (2 + 3 * 12) // 10**9)
+def volume_gb(config: TrainingConfig, parameters: int, file_bytes: int) -> int:
+    """Disk for the image (30 GB), the 16-bit model, the files with their tokens, four checkpoints of what is trained
+    and its moments (the newest two, the best, and one that is being written), and what is published whole.
+
+    No more than that: a type with a disk of its own (125 GB in an ml.g4dn.xlarge) takes no request for a larger one.
+    """
+    trained = parameters * _trained_share(config)
+    published = 4 * (config.method in WHOLE) + 2 * config.outputs.merged + 6 * (config.outputs.gguf is not None)
+    needed = parameters * (2 + published) + trained * 4 * 12 + 4 * file_bytes
+    return 30 + math.ceil(needed / 10**9)
+
+
+def _trained_share(config: TrainingConfig) -> float:
+    """At most: an adapter of rank r has 2r/h of a square layer's weights, and no model here is narrower than 512."""
+    if config.adapter is None or config.method in WHOLE:
+        return 1.0
+    return min(config.adapter.rank / 256, 1.0)
