@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    modeling_flash_attention_utils,
+)
 
 from spotune.contracts.training import HardwareConfig
 from training_container import attention
@@ -89,6 +96,55 @@ def test_packed_rows_have_the_loss_and_the_gradients_that_each_has_alone(
     assert float(loss) == pytest.approx(expected[0], rel=1e-5)
     gradients = [parameter.grad for parameter in packed.parameters() if parameter.grad is not None]
     assert all(torch.allclose(one, other, atol=2e-5) for one, other in zip(gradients, expected[1], strict=True))
+
+
+def flash_on_a_cpu(lengths: list[list[int]]) -> Any:
+    """flash-attention's two functions by torch, exact; the lengths of the rows it is told of are noted."""
+
+    def causal(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None) -> torch.Tensor:
+        parts = (part.transpose(-3, -2) for part in (query, key, value))
+        attend = torch.nn.functional.scaled_dot_product_attention
+        return attend(*parts, is_causal=True, scale=scale, enable_gqa=True).transpose(-3, -2)
+
+    def whole_lines(query: Any, key: Any, value: Any, *, softmax_scale: float | None = None, **_: Any) -> torch.Tensor:
+        return causal(query, key, value, softmax_scale)
+
+    def rows(query: Any, key: Any, value: Any, *, cu_seqlens_q: Any, softmax_scale: Any = None, **_: Any) -> Any:
+        lengths.append(cu_seqlens_q.diff().tolist())
+        split = (part.split(lengths[-1]) for part in (query, key, value))
+        return torch.cat([causal(*row, softmax_scale) for row in zip(*split, strict=True)])
+
+    def options(softmax_scale: float | None = None, **_: Any) -> dict[str, Any]:
+        return {"softmax_scale": softmax_scale}
+
+    return lambda _: ((whole_lines, rows, None, None, None), (options, None))
+
+
+@pytest.mark.parametrize("make", [llama, qwen])
+def test_flash_attention_is_told_of_every_row_of_every_line(
+    model: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers' own path to flash-attention; only the kernel is another."""
+    alone = make(model)
+    alone.set_attn_implementation("eager")
+    expected = loss_and_gradients(alone, [(one,) for line in PACKED for one in line if len(one) > 1])
+    lengths: list[list[int]] = []
+    monkeypatch.setattr(modeling_flash_attention_utils, "lazy_import_flash_attention", flash_on_a_cpu(lengths))
+    flash = make(model)
+    flash.config._attn_implementation = "flash_attention_2"  # its setter wants the package
+    check_separation(flash, MACHINE)
+    lengths.clear()
+    loss = loss_sum(flash, collate(PACKED, pad=0))
+    loss.backward()
+    assert float(loss) == pytest.approx(expected[0], rel=1e-5)
+    gradients = [parameter.grad for parameter in flash.parameters() if parameter.grad is not None]
+    assert all(torch.allclose(one, other, atol=2e-5) for one, other in zip(gradients, expected[1], strict=True))
+    assert lengths == [[9, 1, 14, 3, 21, 6, 2, 16]] * flash.config.num_hidden_layers
+    lengths.clear()
+    assert float(loss_sum(flash, collate([line[:1] for line in PACKED], pad=0))) == pytest.approx(
+        sum(loss_and_gradients(alone, [line[:1]])[0] for line in PACKED), rel=1e-5
+    )
+    assert not lengths
 
 
 def test_generation_from_prompts_of_different_lengths_is_the_same_with_every_kernel(model: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from training_container.attention import row_bounds
 from training_container.corpus import Batch, Sequence, collate, targets_in
 from training_container.objectives.base import Batches
 from training_container.objectives.coverage import check_targets
@@ -57,6 +58,7 @@ def target_logits(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         attention_mask=None,
         use_cache=False,
         logits_to_keep=batch.kept,
+        **row_bounds(model, batch),
     )
     logits: torch.Tensor = output.logits
     if logits.shape[1] != len(batch.kept):  # an architecture that takes no positions answers with all of them
