@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 FAMILIES: dict[str, str] = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
 """GGUF's word for each `model_type` that is written."""
+QWENS_HEAD = 128
+"""Of every published Qwen3; transformers' reader, by which a file is checked, takes it for granted."""
 
 
 def obstacle(config: Mapping[str, object]) -> str:
@@ -19,9 +21,16 @@ def obstacle(config: Mapping[str, object]) -> str:
         return f"it is of the family {family}; written are {', '.join(FAMILIES)}"
     if (kind := _positions(config)) != "default":
         return f"its positions are {kind}; written are default ones"
-    if family == "mistral" and config.get("sliding_window"):
-        return f"it attends within a window of {config['sliding_window']}; written are models without one"
+    if window := _window(family, config):
+        return f"it attends within a window of {window}; written are models without one"
+    if family == "qwen3" and config.get("head_dim", QWENS_HEAD) != QWENS_HEAD:
+        return f"its heads have {config['head_dim']} values; written are Qwen3's own {QWENS_HEAD}"
     return ""
+
+
+def _window(family: str, config: Mapping[str, object]) -> object:
+    """Tokens that a layer looks back; falsy where it looks back to the beginning."""
+    return config.get("sliding_window") if family == "mistral" or config.get("use_sliding_window") else None
 
 
 def _positions(config: Mapping[str, object]) -> str:

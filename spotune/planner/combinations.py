@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from spotune.contracts import gguf
 from spotune.contracts.errors import RequestRefused
+from spotune.contracts.outputs import check_mergeable
 from spotune.contracts.request import AdapterChoice, JobRequest, Method, OutputChoice, TrainingChoice
 from spotune.planner.architecture import Architecture
 from spotune.planner.layouts import Trainer
@@ -31,8 +32,6 @@ METHOD_FIELDS: dict[Method, frozenset[str]] = {
 """Of `adapter`, what each method has use for."""
 UNQUANTIZED = frozenset[Method]({"full", "freeze"})
 """They train the weights that would be quantized."""
-UNMERGED = frozenset[Method]({"prefix", "prompt", "bottleneck"})
-"""What these add is no sum with a weight."""
 
 
 def check_combinations(request: JobRequest, trainer: Trainer) -> None:
@@ -46,7 +45,7 @@ def check_combinations(request: JobRequest, trainer: Trainer) -> None:
     _check_quantization(request)
     _check_checkpointing(request)
     _check_adapter_fields(request)
-    _check_outputs(request)
+    check_mergeable(request.adapter.type, merged=request.outputs.merged, gguf=request.outputs.gguf)
     _check_gate(request)
     _check_loss_on(request)
     _check_learning_rate(request)
@@ -159,17 +158,6 @@ def _check_adapter_fields(request: JobRequest) -> None:
                 param=f"adapter.{field}",
                 remedy=f"Leave it out; it uses {', '.join(sorted(used)) or 'none of them'}.",
             )
-
-
-def _check_outputs(request: JobRequest) -> None:
-    method, outputs = request.adapter.type, request.outputs
-    if method in UNMERGED and (outputs.merged or outputs.gguf is not None):
-        raise RequestRefused(
-            f"What {method} trains cannot be merged into the model's weights.",
-            code="output_not_possible",
-            param="outputs.merged" if outputs.merged else "outputs.gguf",
-            remedy="Leave outputs out, or take lora.",
-        )
 
 
 def _check_gate(request: JobRequest) -> None:

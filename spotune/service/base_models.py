@@ -10,6 +10,7 @@ from spotune.aws.base import ObjectMissing
 from spotune.contracts import layout
 from spotune.contracts.errors import NotFound
 from spotune.contracts.job import ModelReference
+from spotune.data.cutting import cut_of
 from spotune.data.tokens import RowTokenizer
 from spotune.service.installation import Installation
 
@@ -49,6 +50,15 @@ def base_models(here: Installation) -> tuple[ModelReference, ...]:
 def row_tokenizer(here: Installation, model: ModelReference) -> RowTokenizer:
     """The model's own tokenizer, kept in memory by folder and revision."""
     return _tokenizer(here, model.uri, model.revision)
+
+
+def check_cut(here: Installation, model: ModelReference) -> None:
+    """Refuse a model whose tokenizer is not written as GGUF.
+
+    Raises:
+        RequestRefused: as `cut_of`.
+    """
+    cut_of(json.loads(_read(here, model.uri, "tokenizer.json")))
 
 
 @lru_cache(maxsize=4)

@@ -18,7 +18,7 @@ from spotune.contracts.job import Inputs
 from spotune.contracts.layout import split_uri
 from spotune.contracts.request import JobRequest
 from spotune.data.checks import check_dataset
-from spotune.service.base_models import BaseModel, row_tokenizer
+from spotune.service.base_models import BaseModel, check_cut, row_tokenizer
 from spotune.service.copies import bytes_to_copy
 from spotune.service.files import file_of
 from spotune.service.history import current_corrections
@@ -101,6 +101,7 @@ def check_files(
         preview: read only the first `IN_REQUEST_BYTES` of each file and scale what they show.
 
     Raises:
+        RequestRefused: the model's tokenizer does not serve for the rows, or for an output that is asked for.
         DatasetRefused: a file has faults; all are in `details["reports"]`.
     """
     check = partial(
@@ -110,6 +111,8 @@ def check_files(
         objective=request.objective,
         loss_on=request.training.loss_on,
     )
+    if request.outputs.gguf is not None:
+        check_cut(here, model.reference)
     training = _check(here, training_uri, check, preview=preview)
     validation = _check(here, validation_uri, check, preview=preview) if validation_uri else None
     _refuse_faults(request, training, validation)

@@ -120,6 +120,12 @@ def test_dora_over_int8_and_a_prefix_under_checkpointing_are_refused():
         (LARGE, {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "llama3"),
         (LARGE, {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e6}}, "yarn"),
         ("mistralai/Mistral-7B-v0.3", {"sliding_window": 4096}, "4096"),
+        (
+            LARGE,
+            {"model_type": "qwen2", "rope_scaling": None, "use_sliding_window": True, "sliding_window": 512},
+            "512",
+        ),
+        (LARGE, {"model_type": "qwen3", "rope_scaling": None, "head_dim": 64}, "64"),
     ],
 )
 def test_gguf_of_a_model_that_is_not_written_as_such_is_refused_before_it_is_paid_for(model, changes, word):

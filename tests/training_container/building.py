@@ -48,11 +48,12 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def save_model(folder: Path) -> Path:
-    """A random Llama of 2 layers with a byte tokenizer and a chat template."""
+def save_model(folder: Path, merges: tuple[tuple[str, str], ...] = ()) -> Path:
+    """A random Llama of 2 layers with a tokenizer of bytes, and of merges where there are some, and a template."""
     torch.manual_seed(0)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({letter: number for number, letter in enumerate(alphabet)}, []))
+    tokens = [*alphabet, *(left + right for left, right in merges)]
+    tokenizer = Tokenizer(models.BPE({token: number for number, token in enumerate(tokens)}, list(merges)))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(list(SPECIAL))

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from spotune.contracts.gguf import FAMILIES, obstacle
 from spotune.contracts.request import GGUFType
+from spotune.data.cutting import cut_of
 from training_container.faults import TrainingFault
-from training_container.publication.gguf_vocabulary import Vocabulary, cut_of, read_vocabulary
+from training_container.publication.gguf_vocabulary import Vocabulary, read_vocabulary
 
 ROTATED_BY_HALVES = frozenset({"llama"})
 """Written with the two halves of each head's rows interleaved, as the original Llama had them."""
@@ -41,7 +42,8 @@ def check_convertible(folder: Path) -> None:
     """Refuse a base model that cannot be written as GGUF, before it is trained.
 
     Raises:
-        TrainingFault: its architecture, its positions or its tokenizer are not written.
+        TrainingFault: its architecture or its positions are not written.
+        RequestRefused: its tokenizer is not.
     """
     from transformers import AutoConfig
 

@@ -7,16 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spotune.data.cutting import cut_of
 from spotune.data.template import special_tokens
-from training_container.faults import TrainingFault
-
-_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-PATTERNS = {
-    _CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}" + _REST: "qwen2",
-    _CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}" + _REST: "llama-bpe",
-}
-"""llama.cpp's name of the way in which a text is cut before the merges, by the pattern that the tokenizer cuts with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +29,7 @@ def read_vocabulary(folder: Path, size: int) -> Vocabulary:
     """The vocabulary of a model folder; `size` is the number of rows of the embedding, which may be padded.
 
     Raises:
-        TrainingFault: it is of a kind that is not written.
+        RequestRefused: it is of a kind that is not written.
     """
     written = json.loads((folder / "tokenizer.json").read_bytes())
     config = json.loads((folder / "tokenizer_config.json").read_bytes())
@@ -47,35 +39,6 @@ def read_vocabulary(folder: Path, size: int) -> Vocabulary:
     bos, eos, pad = (ids.get(special_tokens(config).get(f"{name}_token", "")) for name in ("bos", "eos", "pad"))
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in written["model"]["merges"]]
     return Vocabulary(tokens, types, merges, cut, bos, eos, pad, _template(folder, config))
-
-
-def cut_of(written: dict[str, Any]) -> str:
-    """llama.cpp's name for what a tokenizer.json does before the merges.
-
-    Raises:
-        TrainingFault: llama.cpp is not known to cut texts in that way.
-    """
-    model, steps = written["model"], _steps(written.get("pre_tokenizer"))
-    kinds = [step["type"] for step in steps]
-    if model.get("type") == "BPE" and not model.get("byte_fallback"):
-        if kinds == ["ByteLevel"] and steps[0].get("use_regex", True):
-            return "gpt-2"
-        if kinds == ["Digits", "ByteLevel"] and steps[0].get("individual_digits") and steps[1].get("use_regex", True):
-            return "smollm"
-        if kinds == ["Split", "ByteLevel"] and steps[0]["pattern"].get("Regex") in PATTERNS:
-            return PATTERNS[steps[0]["pattern"]["Regex"]]
-    raise TrainingFault(
-        "gguf_tokenizer_unknown",
-        "The model's tokenizer is of a kind that is not written as GGUF.",
-        evidence=f"model {model.get('type')}, byte fallback {model.get('byte_fallback')}, cut by {', '.join(kinds)}",
-        remedy="Leave outputs.gguf out; llama.cpp's own script converts the merged weights (outputs.merged).",
-    )
-
-
-def _steps(step: dict[str, Any] | None) -> list[dict[str, Any]]:
-    if step is None:
-        return []
-    return step["pretokenizers"] if step["type"] == "Sequence" else [step]
 
 
 def _tokens(written: dict[str, Any], size: int) -> tuple[list[str], list[int]]:

@@ -7,15 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from spotune.contracts.request import Method
 from spotune.contracts.training import TrainingConfig
 from training_container.device import Machine
 from training_container.loading import load_base, read_facts
 from training_container.methods import load_adapter
 from training_container.publication.probe import QUANTIZED, ROUNDED, Probe
-
-UNMERGED: frozenset[Method] = frozenset({"prefix", "prompt", "bottleneck"})
-"""What these add is no sum with a weight."""
 
 
 def write_merged(
@@ -34,9 +30,10 @@ def write_merged(
     machine = sixteen_bit(base, probe.machine)
     model = load_adapter(load_base(base, unquantized(config), machine), adapter)
     quantized = config.method == "qlora" or config.quantization != "none"
-    probe.check(model, QUANTIZED if quantized else ROUNDED, "The adapter over the 16-bit base model")
     with model.disable_adapter():
         untouched = probe.ask(model)
+    bound = QUANTIZED if quantized else ROUNDED
+    probe.check(model, bound, "The adapter over the 16-bit base model", untouched)
     expected = probe.expecting(probe.ask(model), untouched)
     merge(model, check).save_pretrained(folder)
     return expected

@@ -14,10 +14,10 @@ from huggingface_hub import ModelCard
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from spotune.contracts.errors import RequestRefused
 from spotune.contracts.training import ExitCode
 from tests.training_container.building import report_of
 from training_container.device import Machine
-from training_container.faults import TrainingFault
 from training_container.publication import outputs
 from training_container.publication.gguf_file import load_gguf
 from training_container.publication.merged import merge
@@ -139,6 +139,43 @@ def test_a_full_disk_leaves_out_what_does_not_fit_and_keeps_the_adapter(
     assert not (folder / "scratch").exists()
 
 
+def test_a_library_that_gives_up_on_an_extra_costs_the_extra_alone(
+    root: Root, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def give_up(*arguments: Any) -> None:
+        raise RuntimeError("no name for this tensor")
+
+    folder = root(outputs={"gguf": "f16"})
+    monkeypatch.setattr(outputs, "write_gguf", give_up)
+    assert train(folder) == ExitCode.PUBLISHED
+    report = report_of(folder)
+    assert [each.name for each in report.outputs] == ["adapter"]
+    assert any(warning.endswith("left out: RuntimeError: no name for this tensor") for warning in report.warnings)
+    assert not (folder / "model/gguf").exists()
+
+
+def test_what_the_time_limit_leaves_no_room_for_is_left_out_before_it_is_begun(root: Root, train: Train) -> None:
+    """The clock jumps to 10 s before the limit when the model folder is complete."""
+    folder = root(outputs={"gguf": "f16"})
+    assert train(folder, clock=LateClock(folder / "model/README.md", 3590.0)) == ExitCode.PUBLISHED
+    report = report_of(folder)
+    assert [each.name for each in report.outputs] == ["adapter"]
+    assert "The GGUF file was left out: the time limit comes first." in report.warnings
+    assert (folder / "model/training.svg").exists()
+    assert not (folder / "scratch").exists()
+
+
+class LateClock:
+    """A second a look until a file is there, from then on always the same time."""
+
+    def __init__(self, sign: Path, late: float) -> None:
+        self._sign, self._late, self._looks = sign, late, 0.0
+
+    def __call__(self) -> float:
+        self._looks += 1.0
+        return self._late if self._sign.exists() else self._looks
+
+
 class StopWhilePublishing(StopRequest):
     """Asks when the card, and so the whole model folder, is there."""
 
@@ -164,7 +201,7 @@ def test_a_stop_after_the_adapter_is_there_publishes_it_and_leaves_the_extras_ou
 @pytest.mark.parametrize("method", ["prefix", "prompt", "bottleneck"])
 def test_what_cannot_be_merged_is_refused_before_anything_is_trained(root: Root, train: Train, method: str) -> None:
     folder = root(method=method, outputs={"merged": True})
-    with pytest.raises(TrainingFault, match="cannot be merged"):
+    with pytest.raises(RequestRefused, match="cannot be merged"):
         train(folder)
     assert not (folder / "checkpoints").exists() or not list((folder / "checkpoints").glob("checkpoint-*"))
 
