@@ -1,6 +1,6 @@
 """A few training steps with random weights on this machine: what they hold, and how fast they are.
 
-Weights and data are random, all else is real: the container's own loader, loss and optimizer, and PEFT's adapters.
+Weights and data are random, all else is real: the container's own loader, methods, loss and optimizer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from torch.nn.utils import clip_grad_norm_
 from spotune.contracts.plan import Optimizer
 from spotune.contracts.request import JobRequest, Method
 from spotune.contracts.training import (
-    TRAINED_METHODS,
     AdapterConfig,
     CheckpointConfig,
     DataConfig,
@@ -29,11 +28,11 @@ from spotune.contracts.training import (
 )
 from spotune.planner import known_config, read_architecture
 from spotune.planner.settings import choose_optimizer
+from spotune.planner.workload import UNPACKED
 from training_container.corpus import Batch, Row, collate
 from training_container.device import Machine, find_machine
 from training_container.loading import load_base
 from training_container.methods import adapt
-from training_container.methods.targets import target_modules
 from training_container.model import check_gradients, trainable, with_gradient
 from training_container.objectives.supervised import loss_sum
 from training_container.schedule import make_optimizer
@@ -140,7 +139,7 @@ def measure(point: Point, folder: Path, machine: Machine, meter: Meter) -> Measu
     config = _config(point)
     base = load_base(folder, config, machine)
     attention = base.config._attn_implementation
-    model = _adapted(base, point, config)
+    model = adapt(base, config)
     optimizer = make_optimizer(trainable(model).values(), config.optimization)
     batch = _batch(point, base.config.get_text_config().vocab_size).to(machine.device)
     meter.begin()
@@ -174,8 +173,10 @@ def _config(point: Point) -> TrainingConfig:
         seed=0,
         model=ModelSource(name=point.model),
         method=point.method,
-        adapter=ADAPTER if point.method in TRAINED_METHODS and point.method != "full" else None,
-        data=DataConfig(max_sequence_length=point.sequence_length, packing=True, eval_fraction=0.1),
+        adapter=None if point.method == "full" else ADAPTER,
+        data=DataConfig(
+            max_sequence_length=point.sequence_length, packing=point.method not in UNPACKED, eval_fraction=0.1
+        ),
         optimization=OptimizationConfig(
             epochs=1,
             global_batch_size=point.micro_batch,
@@ -192,29 +193,6 @@ def _config(point: Point) -> TrainingConfig:
 
 def _hardware(point: Point) -> dict[str, Any]:
     return {"micro_batch_size": point.micro_batch, "gradient_checkpointing": point.checkpointing}
-
-
-def _adapted(base: Any, point: Point, config: TrainingConfig) -> Any:
-    """By the container where it trains the method; else PEFT's adapter over the container's base."""
-    model = adapt(base, config)
-    if point.method in TRAINED_METHODS:
-        return model
-    from peft import IA3Config, LoraConfig, PrefixTuningConfig, get_peft_model
-
-    if point.method == "ia3":
-        adapter = IA3Config(task_type="CAUSAL_LM")
-    elif point.method == "prefix":
-        adapter = PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=point.rank)
-    else:
-        adapter = LoraConfig(
-            task_type="CAUSAL_LM",
-            r=ADAPTER.rank,
-            lora_alpha=ADAPTER.alpha,
-            target_modules=target_modules(model, ADAPTER),
-            use_dora=point.method == "dora",
-            use_rslora=point.method == "rslora",
-        )
-    return get_peft_model(model, adapter).train()
 
 
 def _batch(point: Point, vocabulary: int) -> Batch:
