@@ -117,6 +117,12 @@ def _check_supported(setting: Setting) -> None:
             f"{config.optimization.optimizer} cannot be spread by fsdp.",
             remedy="Plan with adamw, or with zero2 or zero3.",
         )
+    if config.quantization == "int8":
+        raise TrainingFault(
+            "quantization_not_sharded",
+            "Weights in int8 cannot be spread by fsdp: bitsandbytes loses their scales.",
+            remedy="Plan with nf4, or with ddp, zero2 or zero3.",
+        )
     if config.method in ("prefix", "prompt"):
         raise TrainingFault(
             "method_not_sharded",

@@ -68,7 +68,8 @@ class Single(Engine):
         """torch moves it to the parameters' device."""
         self._optimizer.load_state_dict(state)
         if loss_scale:
-            self._scaler.load_state_dict(loss_scale)
+            own = self._scaler.state_dict()  # of which some are whole numbers, and have to be
+            self._scaler.load_state_dict({name: type(value)(loss_scale[name]) for name, value in own.items()})
 
     def _clip(self) -> torch.Tensor:
         return torch.nn.utils.clip_grad_norm_(self.parameters.values(), self._max_norm, foreach=True)

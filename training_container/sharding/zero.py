@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import torch
 
 from spotune.contracts.training import HardwareConfig
+from training_container.device import Machine
+from training_container.model import carried
 from training_container.schedule import make_optimizer
 from training_container.sharding.engine import Engine, Setting, State
 
@@ -44,6 +48,9 @@ class Zero(Engine):
             dist_init_required=False,
         )
         self.wrapped = self._engine
+        self.carried = carried(setting.model)  # DeepSpeed puts other tensors in the place of buffers
+        # Around its own forward pass DeepSpeed switches a GPU's autocast off.
+        setting.model.forward = _under_autocast(setting.model.forward, setting.machine)
         self._reached: set[str] = set()
         self._hooks = [
             parameter.register_hook(partial(self._reach, name))  # type: ignore[no-untyped-call]
@@ -61,7 +68,12 @@ class Zero(Engine):
         return bool(self._engine.fp16_enabled())
 
     def begin(self) -> None:
-        """DeepSpeed forgets the gradients when it has taken its step."""
+        """DeepSpeed forgets the gradients when it has taken its step; those of one that was cut short here."""
+        self._optimizer.zero_grad()
+        if self.stage < 3:
+            self._optimizer.micro_step_id = -1  # of which `zero_grad` knows only under stage 3
+            self._optimizer.all_grad_tensors.clear()
+            self._optimizer.averaged_gradients.clear()
 
     def micro_batch(self, *, last: bool) -> AbstractContextManager[object]:
         """Says to DeepSpeed where the step ends."""
@@ -88,19 +100,19 @@ class Zero(Engine):
     def weights(self) -> dict[str, torch.Tensor]:
         """Under stage 3 gathered one by one, so that no more than one is whole on the GPU."""
         if self.whole:
-            return {name: parameter.detach() for name, parameter in self.parameters.items()}
+            return {name: tensor.detach() for name, tensor in self.carried.items()}
         found = {}
-        for name, parameter in self.parameters.items():
-            with _gathered(parameter):
+        for name, tensor in self.carried.items():
+            with _gathered(tensor):
                 if self.world.first:
-                    found[name] = parameter.detach().cpu().clone()
+                    found[name] = tensor.detach().cpu().clone()
         return found
 
     def load_weights(self, saved: dict[str, torch.Tensor]) -> None:
         """Into the model, of which DeepSpeed's fp32 copy comes with the optimizer's state."""
-        for name, parameter in self.parameters.items():
-            with nullcontext() if self.whole else _gathered(parameter, writer=0), torch.no_grad():
-                parameter.data.copy_(saved[name])
+        for name, tensor in self.carried.items():
+            with nullcontext() if self.whole else _gathered(tensor, writer=0), torch.no_grad():
+                tensor.data.copy_(saved[name])
 
     def optimizer_state(self) -> State:
         """This rank's part: AdamW's moments and the fp32 weights that belong to them."""
@@ -180,7 +192,11 @@ def check_zero(engine: Zero) -> None:
 
 
 def _deepspeed() -> Any:
-    """DeepSpeed without its talk, and on a CPU without the C++ it would compile for a minute to do what gloo does."""
+    """DeepSpeed without its talk, and on a CPU without the C++ it would compile for a minute to do what gloo does.
+
+    It asks for a launcher's variable, which a process that trains alone has none of.
+    """
+    os.environ.setdefault("LOCAL_RANK", "0")
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     import deepspeed
     from deepspeed.utils import logger
@@ -206,8 +222,18 @@ def _move_buffers(model: torch.nn.Module, device: torch.device) -> None:
                 module._buffers[name] = buffer.to(device)
 
 
-def _gathered(parameter: torch.nn.Parameter, writer: int | None = None) -> AbstractContextManager[object]:
+def _under_autocast(forward: Callable[..., Any], machine: Machine) -> Callable[..., Any]:
+    @wraps(forward)
+    def under(*arguments: Any, **named: Any) -> Any:
+        with machine.autocast():
+            return forward(*arguments, **named)
+
+    return under
+
+
+def _gathered(tensor: torch.Tensor, writer: int | None = None) -> AbstractContextManager[object]:
+    """Whole inside; what is no parameter is whole everywhere."""
     import deepspeed
 
-    found: AbstractContextManager[object] = deepspeed.zero.GatheredParameters([parameter], modifier_rank=writer)
+    found: AbstractContextManager[object] = deepspeed.zero.GatheredParameters([tensor], modifier_rank=writer)
     return found
