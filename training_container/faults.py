@@ -8,6 +8,9 @@ import traceback
 from spotune.contracts.errors import SpotuneError
 from spotune.contracts.training import ExitCode, Failure
 
+INTERNAL = "internal"
+"""Code of a failure that is no known fault."""
+
 FAILURE_CHARACTERS = 900
 """The whole JSON object stays below this, so that SageMaker's cut at 1,024 characters leaves it readable."""
 
@@ -94,7 +97,7 @@ def failure_of(error: BaseException) -> tuple[Failure, ExitCode]:
         failure = Failure(code=fault.code, message=fault.message, evidence=fault.evidence, remedy=fault.remedy)
         return _fitted(failure), fault.exit_code
     failure = Failure(
-        code="internal",
+        code=INTERNAL,
         message=f"The trainer itself failed: {type(error).__name__}: {error}",
         evidence="".join(traceback.format_exception(error)[-3:]).strip(),
         remedy="Start the job again; it goes on from its last checkpoint. If it fails again, report the evidence.",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from spotune.contracts.base import Contract
 from spotune.contracts.training import ExitCode, Failure
-from training_container.faults import TooLarge, failure_of, host_lost, out_of_memory, process_died
+from training_container.faults import INTERNAL, TooLarge, failure_of, host_lost, out_of_memory, process_died
 from training_container.folders import Folders, replace_file
 
 OUTCOME_VARIABLE = "SPOTUNE_OUTCOME"
@@ -58,11 +58,17 @@ class Outcome(Contract):
 def cause(outcomes: Iterable[Outcome]) -> Outcome:
     """What ended the job: of several failures the first one, since the others follow from it.
 
-    A process that a signal killed comes before those that could still speak: they speak of the connection to it.
+    One that knows its fault comes first: NCCL aborts the processes that have lost another. One that a signal killed
+    comes before those that know none: they speak of the connection to it.
     """
     found = list(outcomes)
     failed = [outcome for outcome in found if outcome.failure is not None]
-    return min(failed, key=lambda outcome: (not outcome.killed, outcome.at)) if failed else found[0]
+    return min(failed, key=_precedence) if failed else found[0]
+
+
+def _precedence(outcome: Outcome) -> tuple[bool, bool, float]:
+    knows = outcome.failure is not None and outcome.failure.code != INTERNAL
+    return not knows, outcome.killed, outcome.at
 
 
 def tell(outcome: Outcome, folders: Folders) -> ExitCode:

@@ -310,11 +310,13 @@ class Trainer:
             TrainingFault: there is none, or no smaller micro-batch.
             TooLarge: other ranks have taken the step, so that all have to begin again.
         """
+        if self._micro_batch == 1:
+            raise out_of_memory(reason)
         if self._world.size > 1:
             raise TooLarge(reason)
         self._saver.wait()
         newest = self._checkpoints.newest()
-        if newest is None or self._micro_batch == 1:
+        if newest is None:
             raise out_of_memory(reason)
         torch.cuda.empty_cache()
         self.resume(newest)

@@ -9,7 +9,7 @@ import pytest
 
 from spotune.contracts.training import ExitCode, Failure
 from training_container import launch as launching
-from training_container.faults import TrainingFault
+from training_container.faults import TooLarge, TrainingFault
 from training_container.hosts import Hosts, read_hosts
 from training_container.launch import launch
 from training_container.outcome import Outcome, cause
@@ -86,6 +86,11 @@ def test_a_process_that_a_signal_killed_comes_before_those_that_speak_of_it() ->
     assert cause([spoke, killed]) == killed
     later = spoke.with_(at=2.0)
     assert cause([later, spoke]) == spoke
+
+
+def test_a_process_that_knows_its_fault_comes_before_those_that_nccl_aborts_for_its_sake() -> None:
+    full = Outcome.of_error(TooLarge("CUDA out of memory"))
+    assert cause([Outcome.of_dead(0, -6), full]) == full
 
 
 def resources(folder: Path, **document: object) -> Path:

@@ -15,8 +15,9 @@ from tests.training_container.building import report_of
 from tests.training_container.test_resume import StopAtStep
 from training_container import job
 from training_container.evaluation.evaluator import Evaluator
-from training_container.faults import TrainingFault
+from training_container.faults import TooLarge, TrainingFault
 from training_container.sharding.replicated import Single
+from training_container.sharding.world import World
 from training_container.trainer import Trainer
 
 pytestmark = pytest.mark.torch
@@ -148,6 +149,18 @@ def test_without_a_checkpoint_it_is_out_of_memory(root: Root, train: Train, monk
         train(folder)
     assert caught.value.code == "out_of_memory"
     assert not list((folder / "checkpoints").glob("checkpoint-*"))
+
+
+def test_ranks_do_not_begin_again_where_there_is_no_smaller_micro_batch() -> None:
+    trainer = Trainer.__new__(Trainer)
+    trainer._world = World(rank=0, size=2)
+    trainer._micro_batch = 2
+    with pytest.raises(TooLarge):
+        trainer._go_back("CUDA out of memory")
+    trainer._micro_batch = 1
+    with pytest.raises(TrainingFault) as caught:
+        trainer._go_back("CUDA out of memory")
+    assert caught.value.code == "out_of_memory"
 
 
 def test_an_evaluation_that_does_not_fit_is_taken_in_smaller_batches(
