@@ -270,3 +270,23 @@ def test_a_loss_that_is_not_finite_leaves_the_checkpoints_of_before_and_publishe
     assert train(poisoned) == ExitCode.PUBLISHED
     assert report_of(poisoned).resumes[-1].step == 5
     assert_same(weights(poisoned), weights(whole))
+
+
+def test_weights_whose_held_out_loss_is_not_finite_are_neither_kept_nor_published(
+    root: Root, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poisoned = root("poisoned", optimization={"epochs": 1}, checkpoint={"interval_seconds": 3600})
+    update = Trainer._update
+
+    def ruins(trainer: Trainer, loss: float, rate: float) -> None:
+        update(trainer, loss, rate)
+        if trainer.state.step + 1 == trainer.order.total_steps:  # no training loss follows that would tell
+            with torch.no_grad():
+                next(iter(trainer._engine.parameters.values())).fill_(math.nan)
+
+    monkeypatch.setattr(Trainer, "_update", ruins)
+    with pytest.raises(TrainingFault) as caught:
+        train(poisoned)
+    assert caught.value.code == "eval_loss_not_finite"
+    assert not list((poisoned / "checkpoints").glob("checkpoint-*"))
+    assert not (poisoned / "model").exists()

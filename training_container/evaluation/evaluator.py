@@ -20,6 +20,7 @@ from training_container.device import Machine, evaluating, fitting
 from training_container.evaluation.answering import Answering, longest_answer
 from training_container.evaluation.comparison import HeldOut, Measurement
 from training_container.evaluation.questions import Choice, Question, choices_of, questions_of
+from training_container.faults import TrainingFault
 from training_container.objectives import Preference, objective_of
 from training_container.objectives.supervised import Supervised, row_losses
 from training_container.sharding.rounds import rounds, share
@@ -86,15 +87,21 @@ class Evaluator:
         return self.measure_loss(model).with_(answers=self.answers(model), choices=self.choose(model))
 
     def measure_loss(self, model: Any) -> Measurement:
-        """The loss alone: its mean, and each row's, in the rows' order, where the objective tells them apart."""
+        """The loss alone: its mean, and each row's, in the rows' order, where the objective tells them apart.
+
+        Raises:
+            TrainingFault: it is not finite.
+        """
         with evaluating(model), self.machine.autocast():
-            if isinstance(self.objective, Supervised):
-                each = self._fitting(self.lines, lambda lines: self._row_losses(model, self.corpus.evaluation, lines))
-                loss = math.fsum(each) / sum(self.held_out.weights)
-                return Measurement(loss=loss, losses=tuple(each), answers=None, choices=None)
-            objective = self.objective
-            loss, margins = self._fitting(self.lines, lambda lines: self._compared(objective, model, lines))
-        return Measurement(loss=loss, margins=margins, answers=None, choices=None)
+            measured = self._measured_loss(model)
+        if math.isfinite(measured.loss):
+            return measured
+        raise TrainingFault(
+            "eval_loss_not_finite",
+            f"The model's held-out loss is {measured.loss}.",
+            evidence=f"{len(self.corpus.evaluation)} sequences, in {self.machine.precision}",
+            remedy="Lower the learning rate. Where it is the base model: check its weights, or try another precision.",
+        )
 
     def answers(self, model: Any) -> tuple[str, ...]:
         """Greedy answers in the questions' order."""
@@ -113,6 +120,15 @@ class Evaluator:
             chosen.append(own.index(min(own)))
             start += len(choice.rows)
         return tuple(chosen)
+
+    def _measured_loss(self, model: Any) -> Measurement:
+        objective = self.objective
+        if isinstance(objective, Supervised):
+            each = self._fitting(self.lines, lambda lines: self._row_losses(model, self.corpus.evaluation, lines))
+            loss = math.fsum(each) / sum(self.held_out.weights)
+            return Measurement(loss=loss, losses=tuple(each), answers=None, choices=None)
+        loss, margins = self._fitting(self.lines, lambda lines: self._compared(objective, model, lines))
+        return Measurement(loss=loss, margins=margins, answers=None, choices=None)
 
     def _fitting(self, lines: int, work: Callable[[int], T]) -> T:
         return fitting(lines, work, alone=self.world.size == 1)[0]
