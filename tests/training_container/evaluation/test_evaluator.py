@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from spotune.cli.scores import score_lines
 from spotune.contracts.training import ExitCode
 from tests.training_container.building import chat, report_of, write_rows
 from training_container.corpus import collate, load_corpus, load_tokenizer
@@ -96,6 +97,13 @@ def test_the_report_has_every_metric_that_the_rows_allow_and_the_slices(labelled
     assert found["eval_loss"].high < 0
     assert found["eval_loss"].tuned == pytest.approx(report.tuned.eval_loss)
     assert [(each.name, each.rows) for each in report.slices] == [("even", 4), ("odd", 4)]
+    shown = {line.name: line for line in score_lines(report)}
+    assert shown["multiple choice (8 rows)"].tuned == f"{report.tuned.multiple_choice:.1%}"
+    assert (shown["valid JSON (4 rows)"].base, shown["valid JSON (4 rows)"].tuned) == ("0.0%", "100.0%")
+    assert {name for name in shown if name.startswith("odd: ")} >= {
+        "odd: loss (4 rows)",
+        "odd: multiple choice (4 rows)",
+    }
 
 
 def test_an_evaluation_can_be_left_at_each_batch_and_token(labelled: Path) -> None:
