@@ -121,3 +121,10 @@ def test_an_evaluation_can_be_left_at_each_batch_and_token(labelled: Path) -> No
             measure(model)
         assert model.training  # what is taken up again after the evaluation finds the model as it was
     assert torch.is_grad_enabled()
+
+
+def test_an_answer_ends_with_the_token_that_the_model_ends_its_turns_with(labelled: Path) -> None:
+    evaluator, model = evaluator_of(labelled)
+    assert max(map(len, evaluator.answers(model))) > 1
+    model.generation_config.eos_token_id = list(range(model.config.vocab_size))
+    assert max(map(len, evaluator.answers(model))) == 1
