@@ -19,7 +19,12 @@ RUN apt-get update \
 
 WORKDIR /opt/spotune
 COPY training_container/requirements.txt training_container/requirements.txt
+COPY training_container/requirements-cuda.txt training_container/requirements-cuda.txt
 RUN pip install -r training_container/requirements.txt
+# Where torch was built for CUDA. Nothing but the packages themselves: torch, Triton and transformers are there.
+RUN if python -c "import sys, torch; sys.exit(torch.version.cuda is None)"; then \
+        pip install --no-deps -r training_container/requirements-cuda.txt; \
+    fi
 COPY spotune/__init__.py spotune/py.typed spotune/
 COPY spotune/contracts spotune/contracts
 COPY spotune/data spotune/data

@@ -22,6 +22,7 @@ from training_container.evaluation.evaluator import Evaluator
 from training_container.faults import Stopped
 from training_container.folders import read_if_whole, replace_file
 from training_container.inputs import Inputs
+from training_container.kernels import speed_up
 from training_container.loading import load_base
 from training_container.methods import adapt, base_of, has_adapter
 from training_container.model import carried
@@ -135,8 +136,10 @@ def _prepare(inputs: Inputs, stop: StopRequest, reporter: Reporter, trackers: Tr
     loading = _loading_machine(config, machine)
     model = _load_model(inputs, loading)
     choose_attention(model, machine)
-    if config.data.packing and loading.device == machine.device:
-        check_separation(model, machine)
+    if loading.device == machine.device:
+        machine = speed_up(model, machine)
+        if config.data.packing:
+            check_separation(model, machine)
     evaluator = Evaluator.of(
         corpus,
         tokenizer,

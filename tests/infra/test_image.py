@@ -12,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 ROOMS = ("training_container", "spotune/contracts", "spotune/data")
 REQUIREMENTS = ROOT / "training_container" / "requirements.txt"
+ON_CUDA = ROOT / "training_container" / "requirements-cuda.txt"
 
 
 def pinned(path: Path) -> dict[str, str]:
@@ -40,7 +41,7 @@ def test_every_library_that_the_trainer_imports_is_in_the_image_by_name() -> Non
     missing = {
         name
         for name in names - ours - set(sys.stdlib_module_names)
-        if not {normal(one) for one in distributions.get(name, (name,))} & set(pinned(REQUIREMENTS))
+        if not {normal(one) for one in distributions.get(name, (name,))} & {*pinned(REQUIREMENTS), *pinned(ON_CUDA)}
     }
     assert missing == set()
 
@@ -52,7 +53,7 @@ def test_the_image_has_the_versions_that_the_tests_run_with() -> None:
 
 def test_the_image_has_the_rooms_that_the_trainer_stands_on_and_no_others() -> None:
     copied = re.findall(r"^COPY (\S+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
-    assert set(copied) == {*ROOMS, "training_container/requirements.txt"}
+    assert set(copied) == {*ROOMS, *(str(path.relative_to(ROOT)) for path in (REQUIREMENTS, ON_CUDA))}
 
 
 def test_the_trainer_is_process_one_so_that_it_hears_sigterm() -> None:

@@ -6,11 +6,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from torch.nn import functional
 
 from training_container.corpus import Batch, Row, collate
 from training_container.objectives.coverage import check_targets
-from training_container.objectives.supervised import target_logits
+from training_container.objectives.supervised import target_losses
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ def check_references(rows: Judged) -> Judged:
 
 def token_logps(model: Any, rows: Judged) -> torch.Tensor:
     """Log-probabilities of the targets, in nats: (targets,) in fp32."""
-    return -functional.cross_entropy(target_logits(model, rows.batch), rows.batch.targets, reduction="none")
+    return -target_losses(model, rows.batch)
 
 
 def summed(values: torch.Tensor, rows: Judged) -> torch.Tensor:
