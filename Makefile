@@ -35,7 +35,8 @@ check: $(READY)  ## format, lint, types, import directions, dead code, template,
 
 test: $(READY)  ## every test; fast ones first
 	$(RUN)/python -m pytest -m 'not torch and not embedded' -n 2
-	$(RUN)/python -m pytest -m 'torch or embedded'
+	$(RUN)/python -m pytest -m 'torch and not embedded' -n 2
+	$(RUN)/python -m pytest -m embedded
 
 faults: $(READY)  ## many histories full of faults; SEED=n runs one again
 	$(RUN)/python -m tests.faults $(SEED)
