@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -21,13 +22,15 @@ from spotune.data.split import held_out
 from spotune.data.tokens import RowTokenizer
 from tests.training_container.building import chat, rows, sequences_of, write_rows
 from training_container.corpus import Corpus, DataOrder, Loader, Row, Sequences, load_corpus, load_tokenizer, tokens_in
+from training_container.corpus import cache as cache_module
 from training_container.corpus import encoding as encoding_module
 from training_container.corpus import sequences as sequences_module
 from training_container.device import Machine
 from training_container.evaluation.evaluator import Evaluator
-from training_container.faults import TrainingFault
+from training_container.faults import Stopped, TrainingFault
 from training_container.folders import Folders
 from training_container.inputs import read_inputs
+from training_container.stop import StopRequest
 
 pytestmark = pytest.mark.torch
 
@@ -179,6 +182,54 @@ def test_the_cache_is_where_it_is_asked_for_and_never_among_the_checkpoints(
     assert len(list((tmp_path / "shared" / "corpus").glob("*/index.json"))) == 1
     assert not (folder / "cache").exists()
     assert not (folder / "checkpoints").exists()
+
+
+def test_the_cache_keeps_the_files_that_were_asked_for_last(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_module, "KEPT_STORES", 2)
+    folder = root()
+    path = next(Folders(folder).channel("training").iterdir())
+    corpora = {}
+    for count in (30, 31, 30, 32):
+        write_rows(path, rows(count))
+        corpora[count] = corpus_of(folder)
+        for age, store in enumerate(sorted(stores(folder), key=lambda store: -store.stat().st_mtime)):
+            os.utime(store, (1000 - age, 1000 - age))  # what is touched next is the newest, however coarse the clock
+    assert len(stores(folder)) == 2
+    assert len(list((folder / "cache" / "corpus").glob("*.lock"))) == 2
+    assert content(corpora[31])  # a run that has it goes on
+    blocks: list[int] = []
+    real = encoding_module._encode
+    monkeypatch.setattr(encoding_module, "_encode", lambda *given: (blocks.append(1), real(*given))[1])
+    for count, made in ((32, 0), (30, 0), (31, 1)):
+        write_rows(path, rows(count))
+        corpus_of(folder)
+        assert len(blocks) == made
+
+
+def test_a_stop_request_while_tokenizing_is_heard_at_once_and_leaves_no_store(
+    root: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statistics, "BATCH_ROWS", 2)
+    folder, blocks = root(), []
+    real = encoding_module._encode
+
+    def asked_meanwhile(*given: Any) -> Any:
+        blocks.append(1)
+        if len(blocks) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(*given)
+
+    monkeypatch.setattr(encoding_module, "_encode", asked_meanwhile)
+    before = signal.getsignal(signal.SIGTERM)
+    stop = StopRequest()
+    try:
+        stop.listen()
+        with pytest.raises(Stopped), stop.at_once():
+            corpus_of(folder)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert len(blocks) < 6
+    assert stores(folder) == []
 
 
 def test_the_held_out_rows_are_those_that_the_rule_chooses(root: Root, model: Path) -> None:

@@ -17,6 +17,8 @@ from training_container.folders import Folders
 
 CACHE_VARIABLE = "SPOTUNE_CACHE"
 ENCODERS = ("tokenizers", "jinja2")
+KEPT_STORES = 8
+"""Files whose tokens are kept, the last asked for. A run has two, and those that run beside it on a host may share."""
 
 
 def cache_folder(folders: Folders) -> Path:
@@ -36,12 +38,15 @@ def cached(folder: Path, key: str, fill: Callable[[StoreWriter], None]) -> Token
     """The store named `key`, made by `fill` where it is not there or is damaged.
 
     It is made under another name, renamed and verified. Processes of this host that ask at once wait for the first.
+    A store that is removed while a process has it can be read by that process to its end.
     """
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / key
     with _locked(folder / f"{key}.lock"):
         with contextlib.suppress(ValueError):
-            return TokenStore(final)
+            store = TokenStore(final)
+            os.utime(final)
+            return store
         shutil.rmtree(final, ignore_errors=True)
         partial = folder / f".{key}.partial"
         shutil.rmtree(partial, ignore_errors=True)
@@ -52,7 +57,24 @@ def cached(folder: Path, key: str, fill: Callable[[StoreWriter], None]) -> Token
             partial.rename(final)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+        _prune(folder)
         return TokenStore(final)
+
+
+def _prune(folder: Path) -> None:
+    """Remove all stores but the newest; those that another process is about to open are among them."""
+    stores = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    for old in sorted(stores, key=_asked_for, reverse=True)[KEPT_STORES:]:
+        shutil.rmtree(old, ignore_errors=True)
+        (folder / f"{old.name}.lock").unlink(missing_ok=True)
+
+
+def _asked_for(store: Path) -> float:
+    """When a process last asked for it; another process may have removed it since."""
+    try:
+        return store.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 @contextlib.contextmanager
