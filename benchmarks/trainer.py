@@ -3,11 +3,15 @@
     make bench-trainer                 with 1,200 rows of GSM8K
     make bench-trainer FILE=rows.jsonl with rows of your own: {"question": ..., "answer": ...}
 
-The same model (SmolLM2-135M-Instruct), rows, loss on the answers alone, LoRA on all linear layers, precision (bf16
-where the machine has it, weights too), AdamW, gradient checkpointing (none), and about the same tokens an optimizer
-step. TRL runs as people run it, with rows padded to the longest of a batch, and with its packing. Every run is a
-process of its own, killed after some steps; runs alternate, so that what else the machine does falls on all alike.
-What is compared is the median over rounds of the ratio within a round.
+The same model (SmolLM2-135M-Instruct), rows, LoRA on all linear layers, precision (bf16 where the machine has it,
+weights too), AdamW, gradient checkpointing (none), and about the same tokens an optimizer step. The loss is on the same
+tokens: each answer and its end. SmolLM2's template writes a line break behind that end, which TRL would train and we
+would not, so both are given a template that leaves the last one out; that the whole file then has as many tokens, and
+as many with loss, for each of them is checked. TRL runs as people run it, with rows padded to the longest of its
+default batch of 8, and with its packing, in micro-batches of as many tokens as ours.
+
+Every run is a process of its own, killed after some steps; runs alternate, so that what else the machine does falls on
+all alike. What is compared is the median over rounds of the ratio within a round.
 """
 
 from __future__ import annotations
@@ -34,8 +38,8 @@ ROOT = Path(__file__).parents[1]
 WORK = ROOT / "build" / "bench-trainer"
 ROWS = Path(__file__).parent / "data" / "gsm8k.jsonl"
 
-ROUNDS = 3
-STEPS = 6
+ROUNDS = 2
+STEPS = 5
 """Optimizer steps of a run. The first belongs to the start-up; the others are timed."""
 LENGTH = 512
 PACKED_BATCH = 7
@@ -50,6 +54,11 @@ HELD_OUT = 8
 """Rows that our trainer scores the base model on before its first step; TRL scores nothing."""
 
 VARIANTS = ("ours", "trl", "trl-packing")
+LINE_BREAKS = (
+    ("'<|im_end|>' + '\n'", "'<|im_end|>' + ('' if loop.last else '\n')"),
+    ("{{ '<|im_start|>assistant", "{{ '\n<|im_start|>assistant"),
+)
+"""In the model's template: none behind the last message, and it goes to the generation prompt."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,8 @@ class Run:
     useful: int
     trained: int
     peak_bytes: int
+    whole_file: tuple[int, int]
+    """Tokens of all training rows, and those with loss, as this trainer counts them."""
 
     @property
     def speed(self) -> float:
@@ -73,6 +84,10 @@ class Run:
         """Tokens with loss a second."""
         return self.trained / self.seconds
 
+    def __str__(self) -> str:
+        first = f"first step after {self.start_seconds:.1f} s, peak {self.peak_bytes / 1e6:.0f} MB"
+        return f"{first}, {self.speed:.0f} useful and {self.trained_speed:.0f} trained tokens/s"
+
 
 def main() -> None:
     """Measure, print and check the bars; or be one of the processes that are measured."""
@@ -82,14 +97,33 @@ def main() -> None:
     rows = Path(sys.argv[1]) if len(sys.argv) > 1 else ROWS
     model = WORK / "model"
     subprocess.run([sys.executable, "-m", "training_container.base_model", "--out", model], check=True, cwd=ROOT)
+    leave_out_last_line_break(model / "chat_template.jinja")
     chats = WORK / "train.jsonl"
     chats.write_text("".join(json.dumps(_chat(json.loads(line))) + "\n" for line in rows.read_text().splitlines()))
     rounds = []
     for number in range(ROUNDS):
         order = [*VARIANTS[number % 3 :], *VARIANTS[: number % 3]]
         rounds.append({variant: measure(variant, model, chats) for variant in order})
-        print({variant: f"{run.speed:.0f} tokens/s" for variant, run in rounds[-1].items()}, flush=True)
+        check_same_tokens(rounds[-1])
     finish("trainer", figures(rounds))
+
+
+def leave_out_last_line_break(template: Path) -> None:
+    """Change the template in its file, unless it is changed already."""
+    text = template.read_text()
+    for old, new in LINE_BREAKS:
+        if new not in text:
+            if text.count(old) != 1:
+                raise SystemExit(f"{template} is not the template that this benchmark knows: no {old!r} in it")
+            text = text.replace(old, new)
+    template.write_text(text)
+
+
+def check_same_tokens(runs: dict[str, Run]) -> None:
+    """The same rows have as many tokens, and as many with loss, for every trainer."""
+    counts = {variant: run.whole_file for variant, run in runs.items()}
+    if len(set(counts.values())) > 1:
+        raise SystemExit(f"the trainers do not train the same tokens of the file (all, with loss): {counts}")
 
 
 def measure(variant: str, model: Path, chats: Path) -> Run:
@@ -106,18 +140,24 @@ def measure(variant: str, model: Path, chats: Path) -> Run:
     with (scratch / "errors").open("w") as errors:
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT)
         steps = list(islice(_steps(process, began), STEPS))
+        whole_file = None if variant == "ours" else _whole_file(process)
         process.kill()
         _, _, usage = os.wait4(process.pid, 0)
     if len(steps) < STEPS:
         raise SystemExit(f"{variant} ended after {len(steps)} steps:\n{(scratch / 'errors').read_text()[-3000:]}")
-    counts = our_counts(Folders(scratch / "ml")) if variant == "ours" else [step[1:] for step in steps]
-    return Run(
+    counts = [step[1:] for step in steps]
+    if whole_file is None:
+        counts, whole_file = our_counts(Folders(scratch / "ml"))
+    run = Run(
         start_seconds=steps[0][0],
         seconds=steps[-1][0] - steps[0][0],
         useful=sum(useful for useful, _ in counts[1:]),
         trained=sum(trained for _, trained in counts[1:]),
         peak_bytes=usage.ru_maxrss * 1024,
+        whole_file=whole_file,
     )
+    print(f"{variant}: {run}", flush=True)
+    return run
 
 
 def make_root(root: Path, model: Path, chats: Path) -> Path:
@@ -154,21 +194,23 @@ def make_root(root: Path, model: Path, chats: Path) -> Path:
     return root
 
 
-def our_counts(folders: Folders) -> list[tuple[int, int]]:
-    """Useful and trained tokens of each step of our run, which follow from its files."""
+def our_counts(folders: Folders) -> tuple[list[tuple[int, int]], tuple[int, int]]:
+    """Useful and trained tokens of each step of our run and of the whole file, which follow from its files."""
     from training_container.corpus import DataOrder, load_corpus, load_tokenizer, targets_in, tokens_in
 
     inputs = read_inputs(folders)
     config = inputs.config
+    corpus = load_corpus(inputs, load_tokenizer(inputs.model))
     order = DataOrder(
-        load_corpus(inputs, load_tokenizer(inputs.model)).training,
+        corpus.training,
         global_batch=config.optimization.global_batch_size,
         epochs=config.optimization.epochs,
         seed=config.seed,
         grouped=not config.data.packing,
     )
     batches = [order.at(step) for step in range(STEPS)]
-    return [(sum(map(tokens_in, batch)), targets_in(batch)) for batch in batches]
+    steps = [(sum(map(tokens_in, batch)), targets_in(batch)) for batch in batches]
+    return steps, (int(corpus.training.lengths.sum()), corpus.trained_tokens)
 
 
 def train_with_trl(model: Path, chats: Path, *, packing: bool) -> None:
@@ -197,7 +239,8 @@ def train_with_trl(model: Path, chats: Path, *, packing: bool) -> None:
 
     machine = find_machine(HardwareConfig(micro_batch_size=1, gradient_checkpointing=False))
     rows = [json.loads(line)["messages"] for line in chats.read_text().splitlines()]
-    micro_batch, batch = (1, PACKED_BATCH) if packing else (TRL_PADDED_MICRO_BATCH, PADDED_BATCH)
+    ours = machine.micro_batch(PACKED_BATCH, LENGTH)
+    micro_batch, batch = (ours, PACKED_BATCH) if packing else (TRL_PADDED_MICRO_BATCH, PADDED_BATCH)
     trainer = Counting(
         model=str(model),
         train_dataset=Dataset.from_list([{"prompt": row[:-1], "completion": row[-1:]} for row in rows]),
@@ -223,6 +266,8 @@ def train_with_trl(model: Path, chats: Path, *, packing: bool) -> None:
         ),
     )
     trainer.train()
+    labels = [label for row in trainer.train_dataset["labels"] for label in row]
+    print(json.dumps({"whole_file": [len(labels), sum(label != -100 for label in labels)]}), flush=True)
 
 
 def figures(rounds: list[dict[str, Run]]) -> list[Figure]:
@@ -267,6 +312,16 @@ def _steps(process: subprocess.Popen[str], began: float) -> Iterator[tuple[float
         elif line.startswith('{"bench"'):
             useful, trained = json.loads(line)["bench"]
             yield time.perf_counter() - began, useful, trained
+
+
+def _whole_file(process: subprocess.Popen[str]) -> tuple[int, int]:
+    """What a process of TRL's prints at its end."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith('{"whole_file"'):
+            tokens, trained = json.loads(line)["whole_file"]
+            return tokens, trained
+    return 0, 0
 
 
 if __name__ == "__main__":
