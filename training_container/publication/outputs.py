@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -30,6 +30,8 @@ from training_container.publication.merged import sixteen_bit, unquantized, writ
 from training_container.publication.plot import draw
 from training_container.publication.probe import EIGHT_BITS, ROUNDED, SAME, Mismatch, Probe
 from training_container.stop import StopRequest
+
+T = TypeVar("T")
 
 MARGIN_SECONDS = 5.0
 """Before the time limit everything is written."""
@@ -154,14 +156,22 @@ class Extras:
 
     def _merge_into(self, made: Path) -> tuple[Probe, float]:
         """Merge, load again and compare; returns what the merged model is to say, and how near it comes."""
-        config = self.inputs.config
-        expected = write_merged(
-            made, adapter=self._folder, base=self.inputs.model, config=config, probe=self.probe, check=self._check
-        )
+        expected = _on(self.probe.machine, lambda place: self._write_merged(made, place))
         copy_tokenizer(self.inputs.model, made)
         forget()
         machine = sixteen_bit(self.inputs.model, self.probe.machine)
-        return expected, expected.check(load_base(made, unquantized(config), machine), ROUNDED, "The merged model")
+        return expected, _on(machine, lambda place: self._check_merged(made, expected, place))
+
+    def _write_merged(self, made: Path, place: Machine) -> Probe:
+        """16 bits take up to four times what a quantized model was trained in."""
+        config, probe = self.inputs.config, self.probe.on(place)
+        return write_merged(
+            made, adapter=self._folder, base=self.inputs.model, config=config, probe=probe, check=self._check
+        )
+
+    def _check_merged(self, made: Path, expected: Probe, place: Machine) -> float:
+        model = load_base(made, unquantized(self.inputs.config), place)
+        return expected.on(place).check(model, ROUNDED, "The merged model")
 
     def _gguf(self) -> PublishedOutput:
         kind = self.inputs.config.outputs.gguf
@@ -177,12 +187,14 @@ class Extras:
         made = scratch / GGUF / f"{self.inputs.config.job_id}-{kind}.gguf"
         made.parent.mkdir(parents=True)
         write_gguf(made, source, kind, self.inputs.config.model.name.rpartition("/")[2], self._check)
-        machine = self.probe.machine
-        bound = EIGHT_BITS if kind == "q8_0" else ROUNDED
-        error = expected.check(load_gguf(made, machine.dtype, machine.device), bound, "The GGUF file")
+        error = _on(self.probe.machine, lambda place: self._check_gguf(made, expected, place))
         size = made.stat().st_size
         shutil.move(made.parent, self._folder / GGUF)
         return PublishedOutput(name=GGUF, path=f"{GGUF}/{made.name}", bytes=size, difference=error)
+
+    def _check_gguf(self, made: Path, expected: Probe, place: Machine) -> float:
+        bound = EIGHT_BITS if self.inputs.config.outputs.gguf == "q8_0" else ROUNDED
+        return expected.on(place).check(load_gguf(made, place.dtype, place.device), bound, "The GGUF file")
 
 
 def check_outputs(inputs: Inputs) -> None:
@@ -205,7 +217,7 @@ def forget() -> None:
         torch.cuda.empty_cache()
 
 
-def _on(machine: Machine, work: Callable[[Machine], float]) -> float:
+def _on(machine: Machine, work: Callable[[Machine], T]) -> T:
     """`work` on the machine, or on its CPU where the GPU's memory does not suffice."""
     try:
         return work(machine)

@@ -139,6 +139,33 @@ def test_a_full_disk_leaves_out_what_does_not_fit_and_keeps_the_adapter(
     assert not (folder / "scratch").exists()
 
 
+def test_what_does_not_fit_on_the_gpu_in_16_bits_is_made_and_compared_in_host_memory(
+    root: Root, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after QLoRA. Each step ends the GPU's memory once; there is none here, so the second try is the first real."""
+    ended: set[str] = set()
+
+    def once(name: str) -> None:
+        real = getattr(outputs.Extras, name)
+
+        def full(self: outputs.Extras, *arguments: Any) -> Any:
+            if name not in ended:
+                ended.add(name)
+                raise torch.OutOfMemoryError(name)
+            assert arguments[-1].device.type == "cpu"
+            return real(self, *arguments)
+
+        monkeypatch.setattr(outputs.Extras, name, full)
+
+    steps = ("_write_merged", "_check_merged", "_check_gguf")
+    for step in steps:
+        once(step)
+    folder = root(outputs={"gguf": "f16"}, **LEARNT)
+    assert train(folder) == ExitCode.PUBLISHED
+    assert ended == set(steps)
+    assert [each.name for each in report_of(folder).outputs] == ["adapter", "gguf"]
+
+
 def test_a_library_that_gives_up_on_an_extra_costs_the_extra_alone(
     root: Root, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
