@@ -204,12 +204,17 @@ class Layouts:
             work = with_shared_states(work)
         memory = estimate_memory(work, layout, usable=spec.gpu.usable_memory)
         memory = memory.scaled(self.corrector.factor("memory", spec.gpu.name, work.method))
-        return Fit(work, layout, memory, HOST_MEMORY_SHARE * spec.ram_gib * 1024**3)
+        return Fit(work, layout, memory, host_room(spec))
 
     def _timed(self, fit: Fit) -> Timed:
         spec = self.machines.spec
         speed = estimate_speed(fit.work, fit.layout, spec.gpu, link=spec.link, network=spec.network)
         return Timed(fit, self.corrector.speed(spec.gpu.name, fit.work.method, speed))
+
+
+def host_room(spec: InstanceSpec) -> float:
+    """Bytes of a machine's memory that weights and states may take."""
+    return HOST_MEMORY_SHARE * spec.ram_gib * 1024**3
 
 
 @lru_cache(maxsize=512)

@@ -57,6 +57,8 @@ class Job:
     """The request's own, if any."""
     input_bytes: int = 0
     """Of the base model and the files, about."""
+    whole_bytes: int = 0
+    """Of the 16-bit weights that are published whole: a GPU or the machine's memory holds them when they are made."""
     to_copy: Mapping[str, int] = field(default_factory=dict)
     """Bytes that a region lacks of them; all of them where it is not named."""
 

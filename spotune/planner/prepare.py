@@ -12,7 +12,7 @@ from spotune.contracts.events import Prepared
 from spotune.contracts.history import Corrections
 from spotune.contracts.job import ModelReference, ResolvedSetting
 from spotune.contracts.market import MarketSnapshot
-from spotune.contracts.request import JobRequest
+from spotune.contracts.request import JobRequest, OutputChoice
 from spotune.planner.architecture import Architecture, read_architecture
 from spotune.planner.catalog import load_catalog
 from spotune.planner.combinations import check_convertible
@@ -121,6 +121,7 @@ def _job(request: JobRequest, architecture: Architecture, settings: Settings, do
         generated_examples=(1 if done.base_scored else 2) * request.training.generation_examples,
         publication_seconds=publication_seconds(architecture, request.outputs),
         save_interval=None if save_interval == "auto" else save_interval,
+        whole_bytes=architecture.parameters * WEIGHT_BYTES if request.outputs != OutputChoice() else 0,
     )
 
 

@@ -16,6 +16,7 @@ from spotune.planner.layouts import (
     Machines,
     Trainer,
     host_counts,
+    host_room,
     in_precision_of,
     micro_batches,
 )
@@ -26,6 +27,9 @@ NEEDS_BF16 = frozenset({"gemma", "gemma2", "gemma3", "gemma3_text"})
 """Families whose activations exceed what fp16 holds."""
 
 _GIB = 1024**3
+
+WHOLE_MARGIN = 1.05
+"""Merging takes one layer's sum in fp32 beside the weights: a working guess."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,8 @@ def _incapable(spec: InstanceSpec, job: Job, trainer: Trainer) -> Rejection | No
         return _rejected(spec, f"{spec.gpu.name} has no bf16, which {work.architecture.family} needs")
     if spec.gpus > 1 and trainer.shardings == {"none"}:
         return _rejected(spec, f"has {spec.gpus} GPUs; the trainer uses one GPU at present")
+    if WHOLE_MARGIN * job.whole_bytes > max(spec.gpu.usable_memory, host_room(spec)):
+        return _rejected(spec, f"has no room for the {job.whole_bytes / _GIB:.0f} GiB that are published whole")
     if not micro_batches(work.global_batch, spec.gpus):
         return _rejected(
             spec, f"has {spec.gpus} GPUs, over which a global batch of {work.global_batch} cannot be shared out evenly"

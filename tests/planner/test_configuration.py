@@ -88,6 +88,17 @@ def test_more_evaluations_and_whole_outputs_are_paid_for():
     assert whole.limits.publication_reserve_seconds > plain.limits.publication_reserve_seconds
 
 
+def test_whole_weights_are_made_only_where_a_gpu_or_the_machines_memory_holds_them():
+    """15 GiB of Llama 3.1 8B are no more than 0.85 of 16 GiB, nor a T4; an A10G has them."""
+
+    def verdicts(**request):
+        plan = plan_for(LARGE, adapter={"type": "qlora"}, trainer=EVERY_TRAINER, **request).plan
+        return {one.instance_type: one.reason for one in plan.rejections if "published whole" in one.reason}
+
+    assert not verdicts()
+    assert verdicts(outputs={"merged": True}).keys() == {"ml.g4dn.xlarge"}
+
+
 def test_every_method_and_objective_has_a_learning_rate_preferences_a_lower_one():
     assert set(LEARNING_RATES) == set(get_args(Method))
     assert set(PREFERENCE_SHARE) == set(get_args(Objective))
