@@ -190,7 +190,8 @@ def _ask_reference(this: Run) -> None:
 def _base_scores(this: Run) -> BaseScores:
     """The base model's scores, from an earlier attempt where there was one."""
     path = this.inputs.folders.checkpoints / BASE_SCORES_NAME
-    identity = f"{this.identity.sha256} {this.inputs.config.evaluation.model_dump_json()}"
+    answered = this.inputs.config.evaluation.model_dump_json(include={"generation_examples", "max_new_tokens"})
+    identity = f"{this.identity.sha256} {answered}"
     known = this.world.from_first(lambda: read_if_whole(BaseScores, path))
     if known is not None and known.identity == identity:
         return known

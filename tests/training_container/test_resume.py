@@ -230,6 +230,9 @@ def test_the_base_is_scored_once_however_often_the_run_is_resumed(root: Root, tr
     known = json.loads(scores.read_text())
     known["measured"]["loss"] = 123.0
     scores.write_text(json.dumps(known))
+    config = json.loads(Folders(folder).config.read_text())
+    config["evaluation"]["early_stopping_patience"] = 100  # which a retry may change
+    Folders(folder).config.write_text(json.dumps(config))
     train(folder)
     assert report_of(folder).base.eval_loss == 123.0
 
