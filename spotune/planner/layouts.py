@@ -147,6 +147,8 @@ class Layouts:
                 continue
             if (sharding, offload) == ("zero3", True) and work.quantization != "none":
                 continue  # bitsandbytes' weights do not travel between host and GPU
+            if sharding == "fsdp" and work.quantization == "int8":
+                continue  # nor are its 8-bit ones cut into parts
             single = self.machines.gpus == 1
             pointless = single and sharding != "none" and not offload
             impossible = (not single and sharding == "none") or sharding not in self.trainer.shardings

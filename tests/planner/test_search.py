@@ -10,7 +10,8 @@ from spotune.contracts.errors import PlanRefused, RequestRefused
 from spotune.contracts.history import Corrections, SpotHistory
 from spotune.contracts.market import Quotas
 from spotune.planner import load_catalog
-from tests.planner.cases import DOLLAR, EVERY_TRAINER, LARGE, ONE_GPU, SMALL, dataset, plan_for
+from spotune.planner.layouts import Layouts, Machines
+from tests.planner.cases import DOLLAR, EVERY_TRAINER, LARGE, ONE_GPU, SMALL, dataset, plan_for, workload_of
 
 SEVENTY = "meta-llama/Llama-3.1-70B-Instruct"
 CORPUS = dataset(rows=20_000, mean=700, longest=2000)
@@ -253,3 +254,13 @@ def test_a_type_that_only_another_region_has_is_rejected_for_its_price():
     plan = plan_for(markets=(bare, far), constraints={"regions": ["us-east-1"]}).plan
     (rejection,) = [one for one in plan.rejections if one.instance_type == name]
     assert (rejection.rule, rejection.reason) == ("market", "no on-demand or spot price is known in us-east-1")
+
+
+def test_int8_weights_are_not_cut_into_parts():
+    def spreads(quantization):
+        work = replace(workload_of(LARGE, "qlora"), quantization=quantization, optimizer_open=True)
+        machines = Machines(load_catalog().instances["ml.g5.12xlarge"], 1)
+        return {sharding for sharding, _ in Layouts((work,), (True,), machines, EVERY_TRAINER)._spreads(work)}
+
+    assert "fsdp" in spreads("nf4")
+    assert spreads("int8") == spreads("nf4") - {"fsdp"}

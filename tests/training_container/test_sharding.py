@@ -17,9 +17,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from spotune.contracts.training import ExitCode
-from tests.training_container.building import ROOT, failure_of, make_root, report_of, wait_for_step
+from spotune.contracts.training import ExitCode, TrainingConfig
+from tests.training_container.building import CONFIG, ROOT, failure_of, make_root, report_of, wait_for_step
+from training_container.device import find_machine
+from training_container.faults import TrainingFault
 from training_container.folders import Folders
+from training_container.sharding import World, make_engine
+from training_container.sharding.engine import Setting
 
 pytestmark = pytest.mark.torch
 
@@ -28,9 +32,11 @@ METHODS: dict[str, dict[str, Any]] = {
     "lora": {"method": "lora", "adapter": {"dropout": 0.0}},
     "full": {"method": "full", "adapter": None},
     "qlora": {"method": "qlora", "quantization": "nf4", "adapter": {"dropout": 0.0}},
+    "pissa": {"method": "pissa", "adapter": {"dropout": 0.0}},
 }
 SHARDINGS = ("ddp", "zero1", "zero2", "zero3", "fsdp")
-CASES = [(sharding, method) for method in METHODS for sharding in SHARDINGS]
+CASES = [(sharding, method) for method in ("lora", "full", "qlora") for sharding in SHARDINGS]
+CASES += [("zero3", "pissa")]  # what it began with is no parameter, and is published all the same
 STEPS = {"epochs": 7, "global_batch_size": 3, "learning_rate": 0.003}
 """Three sequences a step over two ranks, one of which has none in the last round; 21 steps."""
 
@@ -129,6 +135,20 @@ def test_a_wrapper_that_is_another_than_was_asked_for_is_an_error(spread: Path) 
     assert "wrapped as PeftModel" in said["ddp"]
     assert "zero2 was asked for, but DeepSpeedEngine runs stage 1" in said["zero2"]
     assert "no block of the model is sharded" in said["fsdp"]
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"method": "qlora", "quantization": "int8"}, "quantization_not_sharded"),
+        ({"method": "prompt"}, "method_not_sharded"),
+    ],
+)
+def test_what_fsdp_does_not_spread_is_refused_before_anything_is_wrapped(change: dict[str, Any], code: str) -> None:
+    config = TrainingConfig.model_validate({**CONFIG, **change, "hardware": {**CONFIG["hardware"], "sharding": "fsdp"}})
+    with pytest.raises(TrainingFault) as refused:
+        make_engine(Setting(torch.nn.Module(), config, find_machine(config.hardware), World.from_environment()))
+    assert refused.value.code == code
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[int]:
