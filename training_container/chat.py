@@ -61,6 +61,8 @@ class Chat:
         import torch
         from transformers import GenerationConfig
 
+        from training_container.ends import ends_of
+
         self._messages.append({"role": "user", "content": prompt})
         tokens = self._tokenizer.apply_chat_template(
             self._messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
@@ -68,7 +70,7 @@ class Chat:
         settings = GenerationConfig(
             do_sample=False,
             max_new_tokens=MAX_NEW_TOKENS,
-            eos_token_id=self._tokenizer.eos_token_id,
+            eos_token_id=ends_of(self._tokenizer.eos_token_id, self._model.generation_config),
             pad_token_id=self._tokenizer.pad_token_id,
         )
         with torch.no_grad(), self._machine.autocast():

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
+from training_container.ends import ends_of
 from training_container.evaluation.questions import Question
 from training_container.sharding.rounds import rounds
 from training_container.sharding.world import ALONE, World
@@ -63,18 +64,13 @@ class Answering:
             generation_config=GenerationConfig(
                 do_sample=False,
                 max_new_tokens=self.max_new_tokens,
-                eos_token_id=self._ends(model),
+                eos_token_id=ends_of(self.eos_token_id, model.generation_config),
                 pad_token_id=self.pad_token_id,
             ),
             synced_gpus=self.world.size > 1,
             stopping_criteria=StoppingCriteriaList([self._go_on]),
         )
         return self.decoder.decode_batch(output[:, longest:].tolist(), skip_special_tokens=True)
-
-    def _ends(self, model: Any) -> list[int]:
-        """The tokenizer's end of text, and the tokens that the model ends its turns with: some families' are others."""
-        own = model.generation_config.eos_token_id
-        return sorted({self.eos_token_id, *(own if isinstance(own, list) else [] if own is None else [own])})
 
     def _go_on(self, ids: torch.Tensor, scores: torch.Tensor, **_: object) -> torch.Tensor:
         """A stopping criterion that ends no answer, only leaves the whole generation where `check` raises."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from spotune.contracts.gguf import FAMILIES, obstacle
 from spotune.contracts.request import GGUFType
 from spotune.data.cutting import cut_of
+from training_container.ends import ends_of, generation_of
 from training_container.faults import TrainingFault
 from training_container.publication.gguf_vocabulary import Vocabulary, read_vocabulary
 
@@ -70,7 +71,8 @@ def write_gguf(path: Path, model: Path, kind: GGUFType, name: str, check: Callab
     config = AutoConfig.from_pretrained(model, local_files_only=True)
     writer = GGUFWriter(path, FAMILIES[config.model_type])
     _describe(writer, config, name, kind)
-    _add_vocabulary(writer, read_vocabulary(model, config.vocab_size))
+    vocabulary = read_vocabulary(model, config.vocab_size)
+    _add_vocabulary(writer, vocabulary, ends_of(vocabulary.eos, generation_of(model)))
     tensors = list(_tensors(model, config, kind))
     for tensor in tensors:
         _announce(writer, tensor)
@@ -128,7 +130,9 @@ def _describe(writer: Any, config: Any, name: str, kind: GGUFType) -> None:
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
 
 
-def _add_vocabulary(writer: Any, vocabulary: Vocabulary) -> None:
+def _add_vocabulary(writer: Any, vocabulary: Vocabulary, ends: list[int]) -> None:
+    """`ends` end a turn; the file has a field for each of three of them."""
+    adds = writer.add_eos_token_id, writer.add_eot_token_id, writer.add_eom_token_id
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(vocabulary.cut)
     writer.add_token_list(vocabulary.tokens)
@@ -137,7 +141,7 @@ def _add_vocabulary(writer: Any, vocabulary: Vocabulary) -> None:
     writer.add_add_bos_token(False)
     for add, number in (
         (writer.add_bos_token_id, vocabulary.bos),
-        (writer.add_eos_token_id, vocabulary.eos),
+        *zip(adds, ends, strict=False),
         (writer.add_pad_token_id, vocabulary.pad),
     ):
         if number is not None:

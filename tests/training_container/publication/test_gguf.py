@@ -9,7 +9,8 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from gguf import GGUFReader
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from spotune.contracts.errors import RequestRefused
 from spotune.contracts.request import GGUFType
@@ -99,6 +100,15 @@ def test_the_tokenizer_in_the_file_makes_the_same_tokens(made: Callable[..., Pat
     assert (ours.eos_token, ours.pad_token) == (theirs.eos_token, theirs.pad_token) == (SPECIAL[1], SPECIAL[1])
     chat = [{"role": "user", "content": "What?"}]
     assert ours.apply_chat_template(chat, tokenize=False) == theirs.apply_chat_template(chat, tokenize=False)
+
+
+def test_the_file_names_every_token_that_the_model_ends_its_turns_with(made: Callable[..., Path]) -> None:
+    source = made("llama")
+    eos = AutoTokenizer.from_pretrained(source).eos_token_id
+    GenerationConfig(eos_token_id=[7, eos, 9]).save_pretrained(source)
+    fields = GGUFReader(written(source, "f16")).fields
+    named = [fields[f"tokenizer.ggml.{name}_token_id"].contents() for name in ("eos", "eot", "eom")]
+    assert named == [eos, 7, 9]
 
 
 def cutting(pre_tokenizer: Any, **model: Any) -> dict[str, Any]:
