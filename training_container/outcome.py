@@ -28,6 +28,8 @@ class Outcome(Contract):
     """A forward or backward pass did not fit into its memory: with half the micro-batch it may."""
     killed: bool = False
     """It was ended by a signal, which it could not speak about."""
+    aborted: bool = False
+    """That signal was its own SIGABRT."""
     at: float
     """Seconds since the epoch."""
 
@@ -47,7 +49,7 @@ class Outcome(Contract):
     def of_dead(cls, rank: int, code: int) -> Outcome:
         """A process that ended without a word; `code` is Popen's."""
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return cls.of_error(process_died(rank, how)).with_(killed=code < 0)
+        return cls.of_error(process_died(rank, how)).with_(killed=code < 0, aborted=code == -signal.SIGABRT)
 
     @classmethod
     def of_lost(cls, host: str) -> Outcome:
@@ -58,17 +60,17 @@ class Outcome(Contract):
 def cause(outcomes: Iterable[Outcome]) -> Outcome:
     """What ended the job: of several failures the first one, since the others follow from it.
 
-    One that knows its fault comes first: NCCL aborts the processes that have lost another. One that a signal killed
-    comes before those that know none: they speak of the connection to it.
+    One that knows its fault comes first. One that a signal killed comes before those that know none: they speak of the
+    connection to it. One that aborted comes last: NCCL aborts the processes that have lost another.
     """
     found = list(outcomes)
     failed = [outcome for outcome in found if outcome.failure is not None]
     return min(failed, key=_precedence) if failed else found[0]
 
 
-def _precedence(outcome: Outcome) -> tuple[bool, bool, float]:
+def _precedence(outcome: Outcome) -> tuple[bool, bool, bool, float]:
     knows = outcome.failure is not None and outcome.failure.code != INTERNAL
-    return not knows, outcome.killed, outcome.at
+    return outcome.aborted, not knows, outcome.killed, outcome.at
 
 
 def tell(outcome: Outcome, folders: Folders) -> ExitCode:

@@ -10,6 +10,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from spotune.contracts.training import ExitCode
 from training_container.faults import TrainingFault
@@ -29,6 +30,13 @@ GRACE = 120
 STDERR = 2
 
 
+@dataclass(slots=True)
+class Count:
+    """Of one step."""
+
+    ticks: int = 0
+
+
 class Watchdog:
     """Counts ticks of its own while a step runs, and calls `hangs` with the stacks of all threads where they are too
     many. Nothing but a step is watched: loading, evaluation, saving and publication may take what they take.
@@ -39,7 +47,7 @@ class Watchdog:
     def __init__(self, hangs: Callable[[str], None]) -> None:
         self._hangs = hangs
         self._taken: deque[int] = deque(maxlen=REMEMBERED)
-        self._ticks: int | None = None
+        self._count: Count | None = None
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
@@ -61,20 +69,21 @@ class Watchdog:
         """Around one step. A step that ended with an error says nothing about how long steps are."""
         # A library that hangs with the interpreter's lock leaves no turn to Python's threads; this one needs none.
         faulthandler.dump_traceback_later(self.limit * TICK_SECONDS + GRACE, exit=True, file=STDERR)
-        self._ticks = 0
+        self._count = count = Count()
         try:
             yield
-            self._taken.append(self._ticks)
+            self._taken.append(count.ticks)
         finally:
-            self._ticks = None
+            self._count = None
             faulthandler.cancel_dump_traceback_later()
 
     def tick(self) -> None:
         """One more second has passed."""
-        if self._ticks is None:
+        count = self._count  # the step may end meanwhile, and take its count away
+        if count is None:
             return
-        self._ticks += 1
-        if self._ticks == self.limit:
+        count.ticks += 1
+        if count.ticks == self.limit:
             self._hangs(stacks())
 
     def _run(self) -> None:

@@ -91,6 +91,8 @@ def test_a_process_that_a_signal_killed_comes_before_those_that_speak_of_it() ->
 def test_a_process_that_knows_its_fault_comes_before_those_that_nccl_aborts_for_its_sake() -> None:
     full = Outcome.of_error(TooLarge("CUDA out of memory"))
     assert cause([Outcome.of_dead(0, -6), full]) == full
+    unknown = Outcome.of_error(KeyError("what nobody foresaw"))
+    assert cause([Outcome.of_dead(0, -6), unknown]) == unknown
 
 
 def resources(folder: Path, **document: object) -> Path:
