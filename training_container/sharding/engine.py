@@ -40,8 +40,6 @@ class Engine(ABC):
     order: gradients, weights and norms are collective.
     """
 
-    lockstep = False
-    """True where every forward pass is collective, so that all ranks have to take the same number of them."""
     sharded = False
     """True where each rank has its own part of the optimizer's state."""
     kind = ""

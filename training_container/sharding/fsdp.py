@@ -24,7 +24,6 @@ class FullyShard(Single):
 
     sharded = True
     kind = "fsdp"
-    lockstep = True
     whole = False
 
     def __init__(self, setting: Setting) -> None:

@@ -19,6 +19,8 @@ from training_container.sharding.engine import Engine, Setting, State
 
 FP16 = {"enabled": True, "initial_scale_power": 16, "loss_scale_window": 2000, "hysteresis": 1}
 """As torch's GradScaler begins and grows."""
+SCALER = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
+"""What DeepSpeed's scaler counts."""
 PADDING = 64
 """Elements by which DeepSpeed may round a parameter's part up."""
 
@@ -32,7 +34,6 @@ class Zero(Engine):
         super().__init__(setting)
         self.stage = stage
         self.kind = f"zero{stage}"
-        self.lockstep = stage == 3
         self.whole = stage < 3
         self.world.meet()
         deepspeed = _deepspeed()
@@ -60,7 +61,8 @@ class Zero(Engine):
     @property
     def loss_scale(self) -> dict[str, float]:
         """Of DeepSpeed's own scaler."""
-        return {"scale": float(self._optimizer.cur_scale)} if self.overflows_allowed else {}
+        scaler = self._optimizer.loss_scaler
+        return {name: float(getattr(scaler, name)) for name in SCALER} if self.overflows_allowed else {}
 
     @property
     def overflows_allowed(self) -> bool:
@@ -132,8 +134,9 @@ class Zero(Engine):
             self._optimizer._clear_fp32_optimizer_param_groups()
         for part, saved in zip(self._masters(), state["weights"], strict=True):
             part.data.copy_(saved)
-        if loss_scale:
-            self._optimizer.loss_scaler.cur_scale = loss_scale["scale"]
+        scaler = self._optimizer.loss_scaler
+        for name, value in loss_scale.items():
+            setattr(scaler, name, type(getattr(scaler, name))(value))
 
     def _reach(self, name: str, _gradient: torch.Tensor) -> None:
         self._reached.add(name)
