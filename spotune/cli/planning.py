@@ -93,7 +93,7 @@ def plan_offline(draft: Draft) -> PlanObject:
 
     request = draft.request
     config, tokenizer = _model_of(request)
-    limit = _sequence_limit(request, config)
+    limit = planner.sequence_limit(request, planner.read_architecture(config))
     reports = {name: _checked(name, path, tokenizer, limit, request) for name, path in draft.files.items()}
     if "training_file" not in reports:
         raise RequestRefused(
@@ -145,13 +145,6 @@ def _model_of(request: JobRequest) -> tuple[dict[str, object], RowTokenizer | No
             raise
         return config, None
     return json_format.loads((folder / "config.json").read_bytes()), tokenizer_of(folder)
-
-
-def _sequence_limit(request: JobRequest, config: dict[str, object]) -> int:
-    asked = request.training.max_sequence_length
-    if asked != "auto":
-        return asked
-    return int(str(config.get("max_position_embeddings") or config.get("n_positions") or 2048))
 
 
 def _checked(name: str, path: Path, tokenizer: RowTokenizer | None, limit: int, request: JobRequest) -> DatasetReport:

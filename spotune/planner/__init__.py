@@ -3,6 +3,7 @@
 from spotune.planner.architecture import Architecture, known_config, known_names, read_architecture
 from spotune.planner.catalog import load_catalog
 from spotune.planner.prepare import NOTHING_DONE, Done, prepare
+from spotune.planner.settings import sequence_limit
 
 __all__ = [
     "NOTHING_DONE",
@@ -14,4 +15,5 @@ __all__ = [
     "load_catalog",
     "prepare",
     "read_architecture",
+    "sequence_limit",
 ]

@@ -167,6 +167,15 @@ def _packing(request: JobRequest, notes: _Notes) -> bool:
     return True
 
 
+def sequence_limit(request: JobRequest, architecture: Architecture) -> int:
+    """Tokens after which rows are cut at the latest: the request's, else the most that is chosen without being asked.
+
+    What a check of the files says of truncation is then true of the run.
+    """
+    asked = request.training.max_sequence_length
+    return min(LARGEST_AUTO_LENGTH, architecture.context) if asked == "auto" else asked
+
+
 def _sequence_length(request: JobRequest, architecture: Architecture, lengths: Lengths, notes: _Notes) -> int:
     asked = request.training.max_sequence_length
     if not lengths.counted:
@@ -183,7 +192,7 @@ def _sequence_length(request: JobRequest, architecture: Architecture, lengths: L
             )
         return asked
     wanted = -(-lengths.longest // LENGTH_STEP) * LENGTH_STEP
-    limit = min(LARGEST_AUTO_LENGTH, architecture.context)
+    limit = sequence_limit(request, architecture)
     length = min(wanted, limit)
     if wanted <= limit:
         notes.resolve("max_sequence_length", length, f"the longest row has {lengths.longest} tokens")

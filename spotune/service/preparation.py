@@ -107,7 +107,7 @@ def check_files(
     check = partial(
         check_dataset,
         tokenizer=row_tokenizer(here, model.reference),
-        max_length=sequence_limit(request, model),
+        max_length=planner.sequence_limit(request, planner.read_architecture(model.architecture)),
         objective=request.objective,
         loss_on=request.training.loss_on,
     )
@@ -166,14 +166,6 @@ def _to_copy(here: Installation, request: JobRequest, tenant: str, model: BaseMo
         return bytes_to_copy(here, tenant, model.reference, own, named=request.constraints.regions or ())
     except ObjectMissing as missing:
         raise _changed(missing) from None
-
-
-def sequence_limit(request: JobRequest, model: BaseModel) -> int:
-    """Tokens after which rows are cut: the request's, else the model's context."""
-    if isinstance(request.training.max_sequence_length, int):
-        return request.training.max_sequence_length
-    context = model.architecture.get("max_position_embeddings") or model.architecture.get("n_positions") or 2048
-    return int(str(context))
 
 
 def _own_object(here: Installation, tenant: str, uri: str, param: str) -> str:

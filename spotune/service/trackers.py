@@ -56,7 +56,10 @@ def _check_server(integration: Integration) -> None:
     server = _field(integration, "tracking_uri") or _field(integration, "server")
     if server is None or server.startswith("arn:"):
         return
-    problem = _problem(server, secret=_field(integration, "secret") is not None)
+    secret = _field(integration, "secret") is not None
+    problem = _problem(server, secret=secret)
+    if integration.type == "wandb" and not secret:
+        problem = "without a secret that holds its key the run is kept offline, and nothing reaches it"
     if problem:
         raise RequestRefused(
             f"The tracking server is refused: {problem}.",

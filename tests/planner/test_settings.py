@@ -2,6 +2,8 @@ import pytest
 
 from spotune.contracts.dataset import DatasetReport
 from spotune.contracts.errors import DatasetRefused, RequestRefused
+from spotune.contracts.request import JobRequest
+from spotune.planner import known_config, read_architecture, sequence_limit
 from spotune.planner.volume import measure_volume
 from tests.planner.cases import LARGE, SMALL, dataset, plan_for
 
@@ -101,6 +103,15 @@ def test_long_rows_are_cut_where_nobody_asked_and_the_plan_says_so():
     prepared = plan_for(LARGE, training=dataset(rows=1000, mean=900, longest=30_000))
     assert prepared.config.data.max_sequence_length == 4096
     assert any("cut" in warning for warning in prepared.plan.warnings)
+
+
+@pytest.mark.parametrize("model", [SMALL, LARGE, "openai-community/gpt2"])
+def test_files_are_checked_with_the_length_at_which_the_run_cuts_them(model):
+    """Checked with a longer one, a file whose answers all come later would pass, and fail on a paid GPU."""
+    request = JobRequest(model=model, training_file="file-1")
+    limit = sequence_limit(request, read_architecture(known_config(model)))
+    long_rows = plan_for(model, training=dataset(longest=100_000))
+    assert long_rows.config.data.max_sequence_length == limit
 
 
 def test_the_sequence_is_never_longer_than_the_models_context():

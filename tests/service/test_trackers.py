@@ -155,3 +155,9 @@ def test_a_retry_tells_the_container_which_job_it_does_again(here: World, client
     answer = client.call("POST", f"{JOBS}/{first['id']}/retry", {})
     _, config = started(here, answer)
     assert config["retry_of"] == first["id"]
+
+
+def test_a_server_that_no_key_leads_to_is_refused_as_nothing_would_reach_it(here: World, client: Client) -> None:
+    answer = ask(client, wandb(server="https://wandb.example.com"))
+    assert (answer.status, answer.error["code"]) == (400, "tracking_server_invalid")
+    assert "offline" in answer.error["message"]
