@@ -1,9 +1,13 @@
-"""What two ranks do for test_sharding.py: `torchrun ranks.py OUT ROOT...` trains each root's job, one after another."""
+"""What two ranks do for test_sharding.py: `torchrun ranks.py OUT ROOT...` trains each root's job, one after another.
+
+A root with a file `looks` is stopped by the second rank when it has looked at its request so often, and resumed.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import traceback
 from dataclasses import replace
@@ -22,22 +26,54 @@ from training_container.sharding import World, fsdp, make_engine, replicated, ze
 from training_container.sharding.engine import Setting
 from training_container.stop import StopRequest
 
+ATTEMPT = "TORCHELASTIC_RESTART_COUNT"
+
 
 def main(out: Path, roots: list[Path]) -> None:
     """Train all, then ask for wrappers that fall back in silence; what was raised lies in `out`."""
     torch.set_num_threads(1)
+    rank = World.from_environment().rank
     for root in roots:
-        with (root / f"stdout-{World.from_environment().rank}").open("w") as file, contextlib.redirect_stdout(file):
+        with (root / f"stdout-{rank}").open("w") as file, contextlib.redirect_stdout(file):
             try:
-                code: int | str = int(run(read_inputs(Folders(root)), StopRequest()))
+                codes = [attempt(root, stop) for stop in stops(root, rank)]
             except Exception:
-                code = traceback.format_exc()
-        (root / f"code-{World.from_environment().rank}").write_text(json.dumps(code))
+                (root / f"code-{rank}").write_text(traceback.format_exc())
+                raise  # the other rank waits for this one, and torchrun ends it
+        (root / f"code-{rank}").write_text(json.dumps(codes))
     if World.from_environment().first:
         out.write_text(json.dumps({}))
     fallen = {name: fallback(roots[0], name, module, change) for name, module, change in FALLBACKS}
     if World.from_environment().first:
         out.write_text(json.dumps(fallen))
+
+
+def attempt(root: Path, stop: StopRequest) -> int:
+    """A run under one launcher's store, whose keys are the attempt's own, as after a restart."""
+    os.environ[ATTEMPT] = str(int(os.environ.get(ATTEMPT, 0)) + 1)
+    return int(run(read_inputs(Folders(root)), stop))
+
+
+class StopAfter(StopRequest):
+    """Asks to stop after it was looked at so often."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.looks = looks
+
+    def check(self) -> None:
+        self.looks -= 1
+        if self.looks == 0:
+            self.ask()
+        super().check()
+
+
+def stops(root: Path, rank: int) -> list[StopRequest]:
+    """One for each run of the job."""
+    looks = root / "looks"
+    if not looks.exists():
+        return [StopRequest()]
+    return [StopAfter(int(looks.read_text())) if rank else StopRequest(), StopRequest()]
 
 
 class Unwrapped(replicated.Replicated):

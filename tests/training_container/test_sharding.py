@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -9,7 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +20,63 @@ import torch
 from safetensors.torch import load_file
 
 from spotune.contracts.training import ExitCode, TrainingConfig
-from tests.training_container.building import CONFIG, ROOT, failure_of, make_root, report_of, wait_for_step
+from tests.training_container.building import CONFIG, ROOT, failure_of, make_root, report_of, wait_for_step, write_rows
+from tests.training_container.test_objectives import PREFERENCES
 from training_container.device import find_machine
 from training_container.faults import TrainingFault
 from training_container.folders import Folders
+from training_container.inputs import read_inputs
+from training_container.job import run
 from training_container.sharding import World, make_engine
 from training_container.sharding.engine import Setting
+from training_container.stop import StopRequest
 
 pytestmark = pytest.mark.torch
 
 DEADLINE = 400
-METHODS: dict[str, dict[str, Any]] = {
-    "lora": {"method": "lora", "adapter": {"dropout": 0.0}},
-    "full": {"method": "full", "adapter": None},
-    "qlora": {"method": "qlora", "quantization": "nf4", "adapter": {"dropout": 0.0}},
-    "pissa": {"method": "pissa", "adapter": {"dropout": 0.0}},
-}
-SHARDINGS = ("ddp", "zero1", "zero2", "zero3", "fsdp")
-CASES = [(sharding, method) for method in ("lora", "full", "qlora") for sharding in SHARDINGS]
-CASES += [("zero3", "pissa")]  # what it began with is no parameter, and is published all the same
 STEPS = {"epochs": 7, "global_batch_size": 3, "learning_rate": 0.003}
 """Three sequences a step over two ranks, one of which has none in the last round; 21 steps."""
+FEW = {**STEPS, "epochs": 2}
+QUIET = {"evaluation": {"generation_examples": 0}}
+PLAIN = {"adapter": {"dropout": 0.0}}
+JOBS: dict[str, dict[str, Any]] = {
+    "lora": {**PLAIN, "optimization": STEPS},
+    "full": {"method": "full", "adapter": None, "optimization": FEW, **QUIET},
+    "qlora": {"method": "qlora", "quantization": "nf4", **PLAIN, "optimization": FEW, **QUIET},
+    "dora": {"method": "dora", **PLAIN, "optimization": FEW, **QUIET},
+    "pissa": {"method": "pissa", **PLAIN, "optimization": FEW, **QUIET},
+    "ia3": {"method": "ia3", "optimization": FEW, **QUIET},
+    "bottleneck": {"method": "bottleneck", **PLAIN, "optimization": FEW, **QUIET},
+    "freeze": {"method": "freeze", "adapter": {"trained_layers": 1}, "optimization": FEW, **QUIET},
+    "prefix": {"method": "prefix", "data": {"packing": False}, "optimization": FEW, **QUIET},
+    "dpo": {"objective": {"type": "dpo"}, "data": {"packing": False}, **PLAIN, "optimization": FEW, **QUIET},
+}
+SHARDINGS = ("ddp", "zero1", "zero2", "zero3", "fsdp")
+WHERE = {
+    "lora": SHARDINGS,
+    "full": SHARDINGS,
+    "qlora": SHARDINGS,
+    "dora": ("ddp", "fsdp"),
+    "pissa": ("ddp", "zero2", "zero3", "fsdp"),
+    "ia3": ("fsdp",),
+    "bottleneck": ("ddp", "zero3", "fsdp"),
+    "freeze": ("zero2", "fsdp"),
+    "prefix": ("ddp",),
+    "dpo": ("zero2", "fsdp"),
+}
+RESUMED = ("ddp", "zero3", "fsdp")
+OFFLOADED = (("zero2", "lora"), ("zero3", "full"), ("fsdp", "lora"))
+LOOKS = 21
+"""At its request, after which the second rank asks to stop: about the tenth step."""
+
+
+def cases() -> Iterator[Any]:
+    """Each with the mark that says what it proves."""
+    for job, shardings in WHERE.items():
+        said: dict[str, Any] = {"objective": "dpo", "method": "lora"} if job == "dpo" else {"method": job}
+        said |= {"quantization": "nf4"} if job == "qlora" else {}
+        for sharding in shardings:
+            yield pytest.param(sharding, job, marks=pytest.mark.proves(sharding=sharding, **said))
 
 
 def environment(root: Path, **more: str) -> dict[str, str]:
@@ -52,15 +90,19 @@ def environment(root: Path, **more: str) -> dict[str, str]:
     }
 
 
-def begin(root: Path, **more: str) -> subprocess.Popen[str]:
-    """The container, which starts two processes."""
+CONTAINER = ("-m", "training_container")
+
+
+def begin(root: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:
+    """The container, which starts two processes, all of them in a group of their own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "training_container"],
+        [sys.executable, *(arguments or CONTAINER)],
         env=environment(root, **more),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
         cwd=root,
+        start_new_session=True,
     )
 
 
@@ -79,14 +121,26 @@ def published(root: Path) -> dict[str, torch.Tensor]:
     return load_file(path)
 
 
+def make_job(folder: Path, model: Path, job: str, sharding: str, **hardware: Any) -> Path:
+    root = make_root(folder, model, hardware={"sharding": sharding, **hardware}, **JOBS[job])
+    if job == "dpo":
+        write_rows(root / "input/data/training/train.jsonl", PREFERENCES)
+    return root
+
+
 @pytest.fixture(scope="module")
 def spread(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
     """A folder of finished jobs, one for each case, all trained by the same two processes under torchrun."""
     folder = tmp_path_factory.mktemp("spread")
-    roots = []
-    for sharding, method in CASES:
-        change = {**METHODS[method], "optimization": STEPS, "job_id": f"{sharding}-{method}"}
-        roots.append(make_root(folder / f"{sharding}-{method}", model, hardware={"sharding": sharding}, **change))
+    listed = [(sharding, job) for job, shardings in WHERE.items() for sharding in shardings]
+    roots = [make_job(folder / f"{sharding}-{job}", model, job, sharding) for sharding, job in listed]
+    roots += [
+        make_job(folder / f"{sharding}-{job}-offloaded", model, job, sharding, offload=True)
+        for sharding, job in OFFLOADED
+    ]
+    for sharding in RESUMED:
+        roots.append(make_job(folder / f"{sharding}-resumed", model, "lora", sharding))
+        (roots[-1] / "looks").write_text(str(LOOKS))
     script = str(ROOT / "tests" / "training_container" / "ranks.py")
     arguments = ["--standalone", "--nproc-per-node", "2", script, str(folder / "fallen.json"), *map(str, roots)]
     command = [sys.executable, "-m", "torch.distributed.run", *arguments]
@@ -101,33 +155,58 @@ def spread(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
 def alone(
     tmp_path_factory: pytest.TempPathFactory, model: Path
 ) -> Callable[[str], tuple[list[float], dict[str, torch.Tensor]]]:
-    """The losses and weights of one process, by method."""
+    """The losses and weights of one process, by job."""
     folder = tmp_path_factory.mktemp("alone")
     known: dict[str, tuple[list[float], dict[str, torch.Tensor]]] = {}
 
-    def of(method: str) -> tuple[list[float], dict[str, torch.Tensor]]:
-        if method not in known:
-            root = make_root(folder / method, model, optimization=STEPS, **METHODS[method])
-            process = begin(root)
-            printed, _ = process.communicate(timeout=DEADLINE)
-            known[method] = losses(printed), published(root)
-        return known[method]
+    def of(job: str) -> tuple[list[float], dict[str, torch.Tensor]]:
+        if job not in known:
+            root = make_job(folder / job, model, job, "none")
+            with contextlib.redirect_stdout(io.StringIO()) as printed:
+                assert run(read_inputs(Folders(root)), StopRequest()) == ExitCode.PUBLISHED
+            known[job] = losses(printed.getvalue()), published(root)
+        return known[job]
 
     return of
 
 
-@pytest.mark.parametrize(("sharding", "method"), CASES)
-def test_two_processes_train_what_one_does(spread: Path, alone: Any, sharding: str, method: str) -> None:
-    root = spread / f"{sharding}-{method}"
-    assert [json.loads((root / f"code-{rank}").read_text()) for rank in (0, 1)] == [0, 0]
-    expected, weights = alone(method)
+def codes(root: Path) -> list[list[int]]:
+    """Of each rank, of each run."""
+    return [json.loads((root / f"code-{rank}").read_text()) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize(("sharding", "job"), list(cases()))
+def test_two_processes_train_what_one_does(spread: Path, alone: Any, sharding: str, job: str) -> None:
+    check_same(spread / f"{sharding}-{job}", *alone(job))
+
+
+@pytest.mark.parametrize(("sharding", "job"), OFFLOADED)
+def test_offloaded_states_train_the_same(spread: Path, alone: Any, sharding: str, job: str) -> None:
+    check_same(spread / f"{sharding}-{job}-offloaded", *alone(job))
+
+
+def check_same(root: Path, expected: list[float], weights: dict[str, torch.Tensor]) -> None:
+    """Both ranks ended well, and the first one's losses and weights are these."""
+    assert codes(root) == [[ExitCode.PUBLISHED], [ExitCode.PUBLISHED]]
     found = losses((root / "stdout-0").read_text())
-    assert len(found) == len(expected) >= 20
+    assert len(found) == len(expected) >= 6
     assert max(abs(one - other) for one, other in zip(found, expected, strict=True)) < 1e-3
     ours = published(root)
     assert ours.keys() == weights.keys()
     assert all(torch.allclose(ours[name].float(), weights[name].float(), atol=1e-3) for name in weights)
     assert not losses((root / "stdout-1").read_text())
+
+
+@pytest.mark.parametrize("sharding", RESUMED)
+def test_a_run_that_one_rank_stopped_ends_with_the_weights_of_one_that_went_through(
+    spread: Path, sharding: str
+) -> None:
+    root = spread / f"{sharding}-resumed"
+    assert codes(root) == [[ExitCode.STOPPED, ExitCode.PUBLISHED]] * 2
+    report = report_of(root)
+    assert [0 < one.step < report.total_steps for one in report.resumes] == [True]
+    whole, found = published(spread / f"{sharding}-lora"), published(root)
+    assert all(torch.equal(found[name], whole[name]) for name in whole)
 
 
 def test_a_wrapper_that_is_another_than_was_asked_for_is_an_error(spread: Path) -> None:
@@ -180,7 +259,7 @@ def test_a_launcher_that_is_killed_leaves_nobody_behind(tmp_path: Path, model: P
     pipe.read()  # ends when the last process that writes to it has ended
 
 
-def two_hosts(folder: Path, model: Path, port: int, **groups: Any) -> tuple[Path, Path]:
+def two_hosts(folder: Path, model: Path, **groups: Any) -> tuple[Path, Path]:
     """Two hosts' folders of one job, each with its own checkpoints."""
     roots = tuple(make_root(folder / name, model, **groups) for name in ("algo-1", "algo-2"))
     for root in roots:
@@ -190,9 +269,9 @@ def two_hosts(folder: Path, model: Path, port: int, **groups: Any) -> tuple[Path
     return roots[0], roots[1]
 
 
-def start_hosts(roots: tuple[Path, Path], port: int) -> list[subprocess.Popen[str]]:
+def start_hosts(roots: tuple[Path, Path], port: int, *arguments: str) -> list[subprocess.Popen[str]]:
     more = {"SPOTUNE_PROCESSES_PER_HOST": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    return [begin(root, **more) for root in roots]
+    return [begin(root, *arguments, **more) for root in roots]
 
 
 def synced(roots: tuple[Path, Path]) -> None:
@@ -207,9 +286,8 @@ def synced(roots: tuple[Path, Path]) -> None:
 def test_two_hosts_stop_together_and_go_on_from_what_both_carried_to_s3(
     spread: Path, tmp_path: Path, model: Path
 ) -> None:
-    groups = {**METHODS["lora"], "optimization": STEPS, "hardware": {"sharding": "zero2"}}
     port = free_port()
-    roots = two_hosts(tmp_path, model, port, **groups)
+    roots = two_hosts(tmp_path, model, **JOBS["lora"], hardware={"sharding": "zero2"})
     hosts = start_hosts(roots, port)
     wait_for_step(hosts[0], 4)
     hosts[1].send_signal(signal.SIGTERM)  # at one host alone
@@ -225,6 +303,29 @@ def test_two_hosts_stop_together_and_go_on_from_what_both_carried_to_s3(
     assert all(torch.allclose(found[name], whole[name], rtol=0, atol=1e-7) for name in whole)
     assert not list((roots[1] / "model").glob("*"))
     assert report_of(roots[0]).lost_steps == 0
+
+
+IMPATIENT = """
+import sys
+from training_container import cluster
+from training_container.__main__ import main
+cluster.LOST_SECONDS = 3.0
+sys.exit(main())
+"""
+"""The container, which does not wait a minute for a host's next sign of life."""
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_host_that_is_gone_ends_the_other_which_names_it(tmp_path: Path, model: Path, lost: int) -> None:
+    roots = two_hosts(tmp_path, model, hardware={"sharding": "ddp"}, optimization={"epochs": 500}, **QUIET)
+    hosts = start_hosts(roots, free_port(), "-c", IMPATIENT)
+    wait_for_step(hosts[0], 2)
+    os.killpg(hosts[lost].pid, signal.SIGKILL)
+    left = 1 - lost
+    assert ends(hosts[left]) == ExitCode.INTERNAL
+    failure = failure_of(roots[left])
+    assert failure.code == "host_lost"
+    assert roots[lost].name in failure.message
 
 
 def free_port() -> int:

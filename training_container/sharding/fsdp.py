@@ -82,7 +82,9 @@ def spread(setting: Setting) -> tuple[torch.nn.Module, ...]:
     options: dict[str, Any] = {
         "mesh": mesh,
         "mp_policy": MixedPrecisionPolicy(machine.dtype, torch.float32) if halved else MixedPrecisionPolicy(),
-        "offload_policy": CPUOffloadPolicy() if config.hardware.offload else OffloadPolicy(),
+        "offload_policy": CPUOffloadPolicy(pin_memory=torch.cuda.is_available())
+        if config.hardware.offload
+        else OffloadPolicy(),
     }
     base = getattr(setting.model, "get_base_model", lambda: setting.model)()
     _keep_quantization(base)
