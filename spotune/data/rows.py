@@ -94,6 +94,17 @@ def content_hash(example: Example) -> bytes:
     return blake2b("\0".join(_parts(example)).encode(), digest_size=16).digest()
 
 
+def split_hash(example: Example) -> bytes:
+    """16 bytes that are equal for rows that belong on the same side of a split.
+
+    Of rows that judge answers those of the prompt alone, since one prompt may have many answers.
+    """
+    if example.rejected is None and example.label is None:
+        return content_hash(example)
+    asked = replace(example, messages=example.messages[:-1], completion="", rejected=None, label=None)
+    return content_hash(asked)
+
+
 def _parts(example: Example) -> Iterator[str]:
     """What tells rows apart. NUL separates the parts: no good row holds one."""
     yield from (example.format, example.prompt, example.completion, example.text)

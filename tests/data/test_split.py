@@ -1,7 +1,10 @@
+from dataclasses import replace
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spotune.data.rows import Example, Message, content_hash
+from spotune.data.rows import Example, Message, content_hash, split_hash
 from spotune.data.split import held_out
 
 ROWS = [Example(number, "text", text=f"row {number}") for number in range(4000)]
@@ -15,6 +18,23 @@ def test_duplicates_fall_on_the_same_side_wherever_they_stand() -> None:
     for row in ROWS[:500]:
         twin = Example(9, "text", text=row.text, size=77)
         assert held_out(twin, 0.3, seed=5) == held_out(row, 0.3, seed=5) == held_out(content_hash(row), 0.3, seed=5)
+
+
+@pytest.mark.parametrize("asked", ["text", "messages"])
+def test_judged_answers_to_one_prompt_fall_on_the_same_side(asked: str) -> None:
+    def pair(prompt: str, answer: str, rejected: str) -> Example:
+        if asked == "text":
+            sides = [Example(1, "preference", prompt=prompt, completion=text) for text in (answer, rejected)]
+        else:
+            user = Message("user", prompt)
+            sides = [Example(1, "preference", (user, Message("assistant", text))) for text in (answer, rejected)]
+        return replace(sides[0], rejected=sides[1])
+
+    assert split_hash(pair("a", "b", "c")) == split_hash(pair("a", "c", "d")) != split_hash(pair("b", "b", "c"))
+    good = replace(pair("a", "b", "c"), rejected=None, label=True)
+    assert split_hash(good) == split_hash(replace(good, label=False)) != content_hash(good)
+    for row in ROWS[:5]:
+        assert split_hash(row) == content_hash(row)
 
 
 def test_another_seed_holds_out_other_rows() -> None:

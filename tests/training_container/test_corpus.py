@@ -24,6 +24,7 @@ from tests.training_container.building import chat, rows, sequences_of, write_ro
 from training_container.corpus import Corpus, DataOrder, Loader, Row, Sequences, load_corpus, load_tokenizer, tokens_in
 from training_container.corpus import cache as cache_module
 from training_container.corpus import encoding as encoding_module
+from training_container.corpus import overlap as overlap_module
 from training_container.corpus import sequences as sequences_module
 from training_container.device import Machine
 from training_container.evaluation.evaluator import Evaluator
@@ -241,6 +242,36 @@ def test_the_held_out_rows_are_those_that_the_rule_chooses(root: Root, model: Pa
     corpus = corpus_of(folder)
     assert [row.ids.tolist() for (row,) in corpus.evaluation] == [tokenizer.encode(one, 128).ids for one in chosen]
     assert list(corpus.examples) == chosen[:3]
+
+
+def test_a_row_that_moves_between_the_files_makes_other_data(root: Root) -> None:
+    digests = set()
+    for name, cut in (("one", 10), ("other", 12)):
+        folder = root(name)
+        write_rows(next(Folders(folder).channel("training").iterdir()), rows(20)[:cut])
+        _give_validation(folder, rows(20)[cut:])
+        digests.add(corpus_of(folder).sha256)
+    assert len(digests) == 2
+
+
+@pytest.mark.parametrize(("learned", "held"), [(30, 5), (5, 30)])
+def test_rows_that_are_learned_and_held_out_are_counted(
+    root: Root, monkeypatch: pytest.MonkeyPatch, learned: int, held: int
+) -> None:
+    monkeypatch.setattr(overlap_module, "BLOCK_ROWS", 4)
+    folder, made = root(), rows(60)
+    write_rows(next(Folders(folder).channel("training").iterdir()), made[:learned])
+    _give_validation(folder, [made[1], made[1], made[3], *made[30 : 30 + held]])
+    (warning,) = [text for text in corpus_of(folder).warnings if "validation" in text]
+    assert warning.startswith("2 rows of the validation file are also trained on")
+    _give_validation(folder, made[30 : 30 + held])
+    assert not any("validation" in text for text in corpus_of(folder).warnings)
+
+
+def _give_validation(root: Path, given: list[dict[str, Any]]) -> None:
+    channel = Folders(root).channel("validation")
+    channel.mkdir(exist_ok=True)
+    write_rows(channel / "rows.jsonl", given)
 
 
 def test_windows_line_ends_and_a_last_line_without_one_change_nothing(root: Root) -> None:

@@ -320,7 +320,7 @@ def test_a_run_stopped_while_asking_training_or_evaluating_resumes_bit_for_bit(
 
 def test_a_damaged_reference_is_asked_for_again(root: Root, train: Train) -> None:
     folder = make(root, "dpo", "damaged")
-    assert train(folder, stop=StopAfter(30)) == ExitCode.STOPPED
+    assert train(folder, stop=StopAfter(40)) == ExitCode.STOPPED
     file = Folders(folder).checkpoints / REFERENCE_NAME
     known = bytearray(file.read_bytes())
     known[-3] ^= 0xFF

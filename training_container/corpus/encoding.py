@@ -13,7 +13,7 @@ from spotune.contracts.request import Objective
 from spotune.contracts.training import ObjectiveConfig
 from spotune.data.formats import FaultList, read_examples
 from spotune.data.preferences import mismatched
-from spotune.data.rows import Example, content_hash
+from spotune.data.rows import Example, split_hash
 from spotune.data.statistics import batches
 from spotune.data.template import Rendered
 from spotune.data.tokens import EncodedRow, RowTokenizer
@@ -120,7 +120,7 @@ def _row(encoded: EncodedRow, example: Example, *, first: bool) -> Encoded:
     return Encoded(
         np.array(encoded.ids[:kept], dtype=np.int32),
         trained[:kept],
-        content_hash(example),
+        split_hash(example),
         example.slice if first else "",
         bool(example.choices),
         example.label is not False,

@@ -17,6 +17,7 @@ from spotune.data.split import held_out
 from spotune.data.tokens import RowTokenizer
 from training_container.corpus.cache import cache_folder, cache_key, cached
 from training_container.corpus.encoding import ROWS, chunks, encode_file
+from training_container.corpus.overlap import overlap
 from training_container.corpus.sequences import Numbers, Sequences, one_each, packed
 from training_container.corpus.store import TokenStore
 from training_container.corpus.tokenizer import tokenizer_files
@@ -45,7 +46,7 @@ class Corpus:
     trained_tokens: int
     """Tokens with loss in one epoch."""
     sha256: str
-    """Of the training file, and of the validation file if there is one."""
+    """Of the training file; where there is a validation file, of both files' own."""
     warnings: tuple[str, ...]
 
 
@@ -94,7 +95,7 @@ def load_corpus(inputs: Inputs, tokenizer: RowTokenizer) -> Corpus:
         train_rows=len(training.rows) // training.together,
         eval_rows=len(evaluation.rows) // evaluation.together,
         trained_tokens=int(training.store.targets[_learned(training, config)].sum()),
-        sha256=_digest(inputs.training, inputs.validation),
+        sha256=_digest_of_both(inputs.training, inputs.validation),
         warnings=(*_short(len(sequences), config.optimization.global_batch_size), *_warnings(training, evaluation)),
     )
 
@@ -159,13 +160,18 @@ def _to_choose(side: _Side) -> tuple[Example, ...]:
     return tuple(islice((example for example in held if example.choices), MAX_CHOICE_ROWS))
 
 
-def _digest(*paths: Path | None) -> str:
+def _digest(path: Path) -> str:
     digest = hashlib.sha256()
-    for path in paths:
-        if path is not None:
-            for chunk in chunks(path):
-                digest.update(chunk)
+    for chunk in chunks(path):
+        digest.update(chunk)
     return digest.hexdigest()
+
+
+def _digest_of_both(training: Path, validation: Path | None) -> str:
+    """Of one file its own, of two that of both's: a row that moves from one to the other changes it."""
+    if validation is None:
+        return _digest(training)
+    return hashlib.sha256(f"{_digest(training)} {_digest(validation)}".encode()).hexdigest()
 
 
 def _short(sequences: int, batch: int) -> tuple[str, ...]:
@@ -177,7 +183,16 @@ def _short(sequences: int, batch: int) -> tuple[str, ...]:
 def _warnings(training: _Side, evaluation: _Side) -> tuple[str, ...]:
     dropped = (("training", _dropped(training)), ("held-out", _dropped(evaluation)))
     reason = "carry no loss after truncation and were left out."
-    return tuple(f"{count} {kind} rows {reason}" for kind, count in dropped if count)
+    left_out = tuple(f"{count} {kind} rows {reason}" for kind, count in dropped if count)
+    return (*left_out, *_leaked(training, evaluation))
+
+
+def _leaked(training: _Side, evaluation: _Side) -> tuple[str, ...]:
+    """What was learned cannot be held out. Sides of one file have nothing in common."""
+    if training.store is evaluation.store or not (count := overlap(training.store, evaluation.store)):
+        return ()
+    what = "rows" if training.together == 1 else "prompts"
+    return (f"{count} {what} of the validation file are also trained on: its scores are better than new data's.",)
 
 
 def _dropped(side: _Side) -> int:

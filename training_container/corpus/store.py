@@ -62,7 +62,7 @@ class Encoded:
     ids: NDArray[np.int32]
     trained: NDArray[np.bool_]
     digest: bytes
-    """Of the row's content: 16 bytes."""
+    """What decides whether it is held out: 16 bytes, equal for rows that belong on the same side."""
     slice: str = ""
     choices: bool = False
     desirable: bool = True
