@@ -74,6 +74,8 @@ class StateFile(Contract):
     """`state.json`."""
 
     identity: Identity
+    base: str = ""
+    """Fingerprint of the base model's weights, which the container alone knows; empty where it was not taken."""
     state: RunState
 
 

@@ -26,6 +26,7 @@ CAUSES: dict[str, Cause] = {
     "capacity_wait_over": "capacity",
     "loss_not_finite": "loss_not_finite",
     "checkpoint_of_another_config": "checkpoint_invalid",
+    "checkpoint_of_another_model": "checkpoint_invalid",
     "checkpoint_gone": "checkpoint_invalid",
     "base_model_incomplete": "model_unavailable",
     "model_download_failed": "model_unavailable",

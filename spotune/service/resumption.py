@@ -44,6 +44,10 @@ _NOTES = (BASE_SCORES_NAME, HISTORY_NAME, REFERENCE_NAME)
 """What lies beside the checkpoints and a resume has a use for; a run goes on without them, too."""
 
 
+_REFUSED = ("checkpoint_of_another_config", "checkpoint_of_another_model")
+"""What a container says of a checkpoint that it does not go on from."""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A checkpoint in S3 whose files are all there, in the sizes that its manifest names."""
@@ -91,7 +95,7 @@ def find_checkpoint(here: Installation, job: JobRecord) -> Found | None:
     """
     at: JobRecord | None = job
     while at is not None:
-        refused = at.error is not None and at.error.code == "checkpoint_of_another_config"
+        refused = at.error is not None and at.error.code in _REFUSED
         found = _newest(here, at) if not refused and any(one.accepted for one in at.attempts) else None
         if found is not None or at.resumption is None or not at.resumption.used or refused:
             return found

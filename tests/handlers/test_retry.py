@@ -359,10 +359,11 @@ def test_a_retry_of_a_retry_that_ran_goes_on_from_its_own(world: World, client: 
     assert (second["job_id"], second["step"], second["best_step"]) == (first["id"], 60, 20)
 
 
-def test_a_checkpoint_that_the_container_refused_is_not_offered_again(world: World, client: Client) -> None:
+@pytest.mark.parametrize("code", ["checkpoint_of_another_config", "checkpoint_of_another_model"])
+def test_a_checkpoint_that_the_container_refused_is_not_offered_again(world: World, client: Client, code: str) -> None:
     job = started(world, client)
     leave_checkpoint(world.objects, job, 40)
-    again = retried(client, fail(world, job, "checkpoint_of_another_config"))
+    again = retried(client, fail(world, job, code))
     assert again["spotune"]["resumption"]["step"] == 0
 
 
