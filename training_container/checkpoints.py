@@ -51,9 +51,13 @@ class Checkpoints:
     """The checkpoints of one run in one folder. `skipped` lists the folders that did not verify, with the reason.
 
     Several ranks save together, each its own files; the first one knows what is there, and the others ask it.
+    `base` is the fingerprint of the base model's weights.
     """
 
-    def __init__(self, folder: Path, identity: Identity, *, job_id: str, keep: int, world: World = ALONE) -> None:
+    def __init__(
+        self, folder: Path, identity: Identity, *, job_id: str, keep: int, world: World = ALONE, base: str = ""
+    ) -> None:
+        self.base = base
         self._folder = folder
         self._identity = identity
         self._job_id = job_id
@@ -116,12 +120,20 @@ class Checkpoints:
         """Refuse another run's checkpoints before anything slow begins.
 
         Raises:
-            TrainingFault: the newest one is another run's; the evidence lists the fields that differ.
+            TrainingFault: the newest one is another run's, or of another base model; the evidence lists what differs.
         """
         newest = self.newest()
         if newest is None:
             return
-        found = self._world.from_first(lambda: differences(_state_file(newest).identity, self._identity))
+        written = self._world.from_first(lambda: _state_file(newest))
+        if written.base not in ("", self.base):  # an earlier version did not say
+            raise TrainingFault(
+                "checkpoint_of_another_model",
+                f"{newest.folder.name} was written over another base model of the same name.",
+                evidence=f"fingerprint of its weights: {written.base[:16]} -> {self.base[:16]}",
+                remedy="Retry it: the retry starts from the beginning. Or upload the base model that it began with.",
+            )
+        found = differences(written.identity, self._identity)
         if not found:
             return
         raise TrainingFault(
@@ -167,7 +179,7 @@ class Checkpoints:
         return found
 
     def _write_manifest(self, folder: Path, state: RunState, files: list[ManifestFile]) -> Manifest:
-        document = StateFile(identity=self._identity, state=state)
+        document = StateFile(identity=self._identity, base=self.base, state=state)
         eval_loss = state.eval_loss if state.evaluated_step == state.step else None
         manifest = Manifest(
             job_id=self._job_id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ from training_container.device import Machine, find_machine
 from training_container.evaluation.comparison import Measurement, by_slice, compare, scores
 from training_container.evaluation.evaluator import Evaluator
 from training_container.faults import Stopped
+from training_container.fingerprint import fingerprint
 from training_container.folders import read_if_whole, replace_file
 from training_container.inputs import Inputs
 from training_container.kernels import speed_up
@@ -33,6 +35,7 @@ from training_container.publication.folder import publish, versions
 from training_container.publication.outputs import Extras, check_outputs, forget
 from training_container.publication.probe import Probe
 from training_container.sharding import Engine, Setting, World, make_engine
+from training_container.sharding.world import Exchange
 from training_container.stop import StopRequest
 from training_container.trackers.trackers import Trackers
 from training_container.trainer import WEIGHTS_NAME, EarlyEnd, Trainer
@@ -130,7 +133,12 @@ def _prepare(inputs: Inputs, stop: StopRequest, reporter: Reporter, trackers: Tr
     corpus = load_corpus(inputs, tokenizer)
     identity = Identity.of(config, corpus.sha256)
     checkpoints = Checkpoints(
-        inputs.folders.checkpoints, identity, job_id=config.job_id, keep=config.checkpoint.keep, world=world
+        inputs.folders.checkpoints,
+        identity,
+        job_id=config.job_id,
+        keep=config.checkpoint.keep,
+        world=world,
+        base=world.from_first(lambda: fingerprint(inputs.model)),
     )
     checkpoints.check_identity()
     loading = _loading_machine(config, machine)
@@ -191,7 +199,7 @@ def _base_scores(this: Run) -> BaseScores:
     """The base model's scores, from an earlier attempt where there was one."""
     path = this.inputs.folders.checkpoints / BASE_SCORES_NAME
     answered = this.inputs.config.evaluation.model_dump_json(include={"generation_examples", "max_new_tokens"})
-    identity = f"{this.identity.sha256} {answered}"
+    identity = f"{this.identity.sha256} {this.checkpoints.base} {this.machine.precision} {answered}"
     known = this.world.from_first(lambda: read_if_whole(BaseScores, path))
     if known is not None and known.identity == identity:
         return known
@@ -247,7 +255,9 @@ def _finish(
     this.reporter.phase("publishing")
     report = _report(this, trainer, base.measured, tuned).with_(best_step=best.manifest.step, stopped_early=early)
     probe = _publish(this, best, report) if this.world.first else None
-    this.world.barrier()
+    # In no collective, which would fail where writing a large model takes longer; the job's end is SageMaker's to keep.
+    patience = timedelta(seconds=this.inputs.config.limits.max_runtime_seconds)
+    Exchange(this.world, f"published/{this.inputs.config.job_id}", patience).gather(None)
     return report, probe
 
 

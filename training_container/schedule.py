@@ -37,7 +37,7 @@ def make_optimizer(parameters: Iterable[torch.nn.Parameter], config: Optimizatio
     filled = [group for group in groups if group["params"]]
     if config.optimizer == "adamw":
         return torch.optim.AdamW(filled, lr=config.learning_rate)
-    from bitsandbytes.optim import PagedAdamW8bit
+    from training_container.paging import PagedAdamW
 
-    optimizer: torch.optim.Optimizer = PagedAdamW8bit(filled, lr=config.learning_rate)
+    optimizer: torch.optim.Optimizer = PagedAdamW(filled, lr=config.learning_rate)
     return optimizer

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from safetensors.torch import load_file
 
 from spotune.contracts.checkpoint import RunState
 from spotune.contracts.training import TrainingConfig
@@ -18,12 +17,12 @@ from training_container.device import Machine, fitting
 from training_container.evaluation.comparison import Measurement
 from training_container.evaluation.evaluator import Evaluator
 from training_container.faults import Stopped, TooLarge, TrainingFault, out_of_memory
-from training_container.memory import idle_step, probed
+from training_container.memory import probed
 from training_container.model import check_gradients
 from training_container.objectives import objective_of
 from training_container.progress import Clock, Reporter
 from training_container.saving import Saver
-from training_container.schedule import evaluation_steps, learning_rate, make_optimizer
+from training_container.schedule import evaluation_steps, learning_rate
 from training_container.sharding import Engine
 from training_container.sharding.engine import State
 from training_container.sharding.rounds import Round, rounds, share
@@ -110,7 +109,7 @@ class Trainer:
 
     def load_weights(self, checkpoint: Checkpoint) -> None:
         """Put a checkpoint's weights into the model. They may lie on the first rank's host alone."""
-        self._engine.load_weights(self._world.from_first(lambda: load_file(checkpoint.folder / WEIGHTS_NAME)))
+        self._engine.load_weights(self._world.tensors_of_first(checkpoint.folder / WEIGHTS_NAME))
 
     def _optimizer_state(self, checkpoint: Checkpoint) -> State:
         names = {file.name for file in checkpoint.manifest.files}
@@ -141,14 +140,14 @@ class Trainer:
         self._reporter.phase("training")
         _, size = fitting(self._micro_batch, self._try_step)
         self._engine.begin()
+        self._engine.forget()
         self._fit(size)
 
     def _try_step(self, micro_batch: int) -> None:
         """As a step of a run that is under way: with gradients of another micro-batch, and the optimizer's state."""
         sequences = self.order.longest(min(2 * micro_batch, self._config.optimization.global_batch_size))
-        optimizer = make_optimizer(list(self._engine.parameters.values()), self._config.optimization)
         self._gradients(sequences, micro_batch)
-        idle_step(optimizer)
+        self._engine.rehearse()
         self._gradients(sequences, micro_batch)
 
     def train(self) -> EarlyEnd | None:

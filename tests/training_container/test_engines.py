@@ -65,7 +65,7 @@ def test_a_run_in_fp16_goes_on_with_its_loss_scale() -> None:
     step(whole)
     step(cut)
     written = RunState(loss_scale=cut.loss_scale).model_dump_json()
-    resumed.load_weights(cut.weights())
+    resumed.load_weights(cut.weights().__getitem__)
     resumed.load_optimizer_state(cut.optimizer_state(), RunState.model_validate_json(written).loss_scale)
     step(whole)
     step(resumed)

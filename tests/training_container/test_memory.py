@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from bitsandbytes.optim import PagedAdamW8bit
 from safetensors.torch import load_file
 
 from spotune.contracts.training import ExitCode
@@ -16,6 +17,8 @@ from tests.training_container.test_resume import StopAtStep
 from training_container import job
 from training_container.evaluation.evaluator import Evaluator
 from training_container.faults import TooLarge, TrainingFault
+from training_container.memory import idle_step
+from training_container.paging import PagedAdamW
 from training_container.sharding.replicated import Single
 from training_container.sharding.world import World
 from training_container.trainer import Trainer
@@ -205,3 +208,47 @@ def test_the_probe_finds_the_micro_batch_that_fits_and_changes_nothing_else(
     assert sizes[:3] == [4, 2, 2]
     assert set(sizes[1:]) == {2}
     assert difference(plain, probed) == 0
+
+
+class Pages:
+    """Stands in for a GPU's paged memory: says what was allocated."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.allocated: list[torch.Tensor] = []
+        monkeypatch.setattr(PagedAdamW8bit, "get_state_buffer", self.allocate)
+
+    def allocate(self, parameter: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        page = torch.zeros_like(parameter, dtype=dtype)
+        page.is_paged = True  # type: ignore[attr-defined]
+        self.allocated.append(page)
+        return page
+
+
+def paged_optimizer() -> tuple[torch.nn.Parameter, PagedAdamW]:
+    parameter = torch.nn.Parameter(torch.linspace(-1, 1, 64 * 128).reshape(64, 128))
+    return parameter, PagedAdamW([parameter], lr=0.1)
+
+
+def take_step(parameter: torch.nn.Parameter, optimizer: PagedAdamW) -> None:
+    optimizer.param_groups[0]["lr"] = 0.1
+    parameter.grad = parameter.detach() * 3
+    optimizer.step()
+
+
+def test_paged_memory_is_allocated_once_and_a_loaded_state_lies_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, first = paged_optimizer()
+    for _ in range(3):
+        take_step(whole, first)
+    pages = Pages(monkeypatch)
+    monkeypatch.setattr(PagedAdamW8bit, "prefetch_state", lambda *_: None)
+    cut, second = paged_optimizer()
+    cut.grad = torch.ones_like(cut)
+    idle_step(second)
+    second.forget()
+    for _ in range(2):
+        take_step(cut, second)
+    second.load_state_dict(second.state_dict())
+    take_step(cut, second)
+    assert torch.equal(cut, whole)
+    assert len(pages.allocated) == 2
+    assert {id(second.state[cut][name]) for name in ("state1", "state2")} == {id(page) for page in pages.allocated}

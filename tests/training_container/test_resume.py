@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from spotune.contracts.training import ExitCode, Progress
 from tests.training_container.building import report_of, start, wait_for_step
@@ -169,6 +169,20 @@ def test_a_checkpoint_of_another_config_is_refused_with_the_fields_that_differ(r
         train(folder)
     assert caught.value.code == "checkpoint_of_another_config"
     assert caught.value.evidence == "optimization.learning_rate: 0.01 -> 0.5"
+
+
+def test_a_checkpoint_over_other_weights_of_the_same_name_is_refused(root: Root, train: Train) -> None:
+    folder = root()
+    train(folder, stop=StopAtStep(12))
+    link = Folders(folder).channel("model")
+    shared = link.resolve()
+    link.unlink()
+    shutil.copytree(shared, link)
+    (path,) = link.glob("*.safetensors")
+    save_file({name: tensor * 1.01 for name, tensor in load_file(path).items()}, path, metadata={"format": "pt"})
+    with pytest.raises(TrainingFault) as caught:
+        train(folder)
+    assert caught.value.code == "checkpoint_of_another_model"
 
 
 def test_another_job_goes_on_from_a_copy_of_the_newest_checkpoint_and_the_best(root: Root, train: Train) -> None:

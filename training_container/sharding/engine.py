@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -92,13 +93,19 @@ class Engine(ABC):
     def step(self, rate: float) -> float:
         """Clip by the norm over all ranks, and take a step unless it is not finite; returns that norm."""
 
+    def rehearse(self) -> None:  # noqa: B027 # an engine may have allocated everything when it was made
+        """Let the optimizer allocate whatever it allocates, and change no parameter."""
+
+    def forget(self) -> None:  # noqa: B027
+        """Take back what `rehearse` left in the optimizer's state."""
+
     @abstractmethod
     def weights(self) -> dict[str, torch.Tensor]:
         """What a checkpoint keeps of the model, by name, whole on the first rank; the others' does not count."""
 
     @abstractmethod
-    def load_weights(self, saved: dict[str, torch.Tensor]) -> None:
-        """Put whole weights, which every rank was given, into the model."""
+    def load_weights(self, saved: Callable[[str], torch.Tensor]) -> None:
+        """Put whole weights into the model; every rank asks for each by its name, in the same order."""
 
     @abstractmethod
     def optimizer_state(self) -> State:

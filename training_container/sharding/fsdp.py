@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -47,11 +48,11 @@ class FullyShard(Single):
                 found[name] = whole.detach().cpu()
         return found
 
-    def load_weights(self, saved: dict[str, torch.Tensor]) -> None:
+    def load_weights(self, saved: Callable[[str], torch.Tensor]) -> None:
         """Each rank takes its part."""
         with torch.no_grad():
             for name, tensor in self.carried.items():
-                whole = saved[name].to(tensor.device, tensor.dtype)
+                whole = saved(name).to(tensor.device, tensor.dtype)
                 tensor.copy_(_spread_like(whole, tensor) if isinstance(tensor, DTensor) else whole)
 
     def optimizer_state(self) -> State:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
+from training_container.memory import idle_step
 from training_container.schedule import make_optimizer
 from training_container.sharding.engine import Engine, Setting, State
 
@@ -50,22 +52,31 @@ class Single(Engine):
         self._scaler.update()
         return float(norm)
 
+    def rehearse(self) -> None:
+        """A step without gradients and rate."""
+        idle_step(self._optimizer)
+
+    def forget(self) -> None:
+        """torch frees the memory; what bitsandbytes cannot free is used again."""
+        forget = getattr(self._optimizer, "forget", self._optimizer.state.clear)
+        forget()
+
     def weights(self) -> dict[str, torch.Tensor]:
         """The parameters themselves."""
         return {name: tensor.detach() for name, tensor in self.carried.items()}
 
-    def load_weights(self, saved: dict[str, torch.Tensor]) -> None:
+    def load_weights(self, saved: Callable[[str], torch.Tensor]) -> None:
         """Copy by name."""
         with torch.no_grad():
             for name, tensor in self.carried.items():
-                tensor.copy_(saved[name])
+                tensor.copy_(saved(name))
 
     def optimizer_state(self) -> State:
         """torch's own."""
         return self._optimizer.state_dict()
 
     def load_optimizer_state(self, state: State, loss_scale: dict[str, float]) -> None:
-        """torch moves it to the parameters' device."""
+        """The optimizer moves it to where it belongs."""
         self._optimizer.load_state_dict(state)
         if loss_scale:
             own = self._scaler.state_dict()  # of which some are whole numbers, and have to be

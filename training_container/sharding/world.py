@@ -7,9 +7,11 @@ import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from safetensors import safe_open
 from torch import distributed
 from torch._C._distributed_c10d import HashStore, PrefixStore, TCPStore
 
@@ -104,6 +106,27 @@ class World:
         found: T = box[0]
         return found
 
+    def tensors_of_first(self, path: Path) -> Callable[[str], torch.Tensor]:
+        """Reads a safetensors file that lies with the first rank, tensor by tensor.
+
+        All ranks ask for the same names in the same order, and none holds more than it asked for.
+        """
+        file: Any = safe_open(path, framework="pt") if self.first else None
+        names = file.keys() if self.first else ()
+        empty = self.from_first(lambda: {name: file.get_tensor(name).to("meta") for name in names})
+
+        def read(name: str) -> torch.Tensor:
+            found = file.get_tensor(name) if self.first else torch.empty_like(empty[name], device="cpu")
+            return self._sent(found)
+
+        return read
+
+    def _sent(self, tensor: torch.Tensor) -> torch.Tensor:
+        """What the first rank has in its place. As bytes, since gloo does not know every type."""
+        if self.size > 1 and tensor.numel():
+            distributed.broadcast(tensor.reshape(-1).view(torch.uint8), 0)
+        return tensor
+
     def gather(self, value: T) -> list[T]:
         """Every rank's value, by rank, on all ranks."""
         if self.size == 1:
@@ -116,22 +139,19 @@ class World:
         """What all ranks found together."""
         return {key: value for part in self.gather(found) for key, value in part.items()}
 
-    def barrier(self) -> None:
-        """Until all have come this far."""
-        self.any(False)
-
 
 class Exchange:
     """What the ranks tell each other from a thread beside training: through the launcher's store, in no collective.
 
-    All ranks make the same calls in the same order. `topic` keeps the words of two of them apart.
+    All ranks make the same calls in the same order. `topic` keeps the words of two of them apart, and `patience` is how
+    long one waits for the others.
     """
 
-    def __init__(self, world: World, topic: str) -> None:
+    def __init__(self, world: World, topic: str, patience: timedelta = PATIENCE) -> None:
         self._world = world
         self._topic = topic
         self._calls = 0
-        self._store = _meeting_point() if world.size > 1 else None
+        self._store = _meeting_point(patience) if world.size > 1 else None
 
     def gather(self, value: T) -> list[T]:
         """Every rank's value, by rank; returns when all have come this far."""
@@ -154,10 +174,10 @@ class Exchange:
         return [pickle.loads(self._store.get(f"{key}/{rank}")) for rank in ranks]  # noqa: S301 # of our own ranks
 
 
-def _meeting_point() -> PrefixStore:
+def _meeting_point(patience: timedelta = PATIENCE) -> PrefixStore:
     """The launcher's store, with other keys after each restart."""
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = TCPStore(address, port, is_master=False, timeout=PATIENCE)
+    store = TCPStore(address, port, is_master=False, timeout=patience)
     return PrefixStore(f"attempt/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
 
 

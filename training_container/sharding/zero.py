@@ -110,11 +110,11 @@ class Zero(Engine):
                     found[name] = tensor.detach().cpu().clone()
         return found
 
-    def load_weights(self, saved: dict[str, torch.Tensor]) -> None:
+    def load_weights(self, saved: Callable[[str], torch.Tensor]) -> None:
         """Into the model, of which DeepSpeed's fp32 copy comes with the optimizer's state."""
         for name, tensor in self.carried.items():
             with nullcontext() if self.whole else _gathered(tensor, writer=0), torch.no_grad():
-                tensor.data.copy_(saved[name])
+                tensor.data.copy_(saved(name))
 
     def optimizer_state(self) -> State:
         """This rank's part: AdamW's moments and the fp32 weights that belong to them."""
