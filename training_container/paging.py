@@ -32,7 +32,7 @@ class PagedAdamW(PagedAdamW8bit):  # type: ignore[misc] # it has no types
         found: torch.Tensor = super().get_state_buffer(p, dtype)
         return found
 
-    def load_state_dict(self, state_dict: dict[str, Any], move_to_device: bool = True) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Each moment where it would be had it been trained here."""
         self.forget()
         super().load_state_dict(state_dict, move_to_device=False)

@@ -136,7 +136,7 @@ class Zero(Engine):
             part.data.copy_(saved)
         scaler = self._optimizer.loss_scaler
         for name, value in loss_scale.items():
-            setattr(scaler, name, type(getattr(scaler, name))(value))
+            setattr(scaler, name, value if name == "cur_scale" else int(value))
 
     def _reach(self, name: str, _gradient: torch.Tensor) -> None:
         self._reached.add(name)
