@@ -154,11 +154,11 @@ def _kill_figures(folder: Path) -> list[Figure]:
     model = save_model(folder / "tiny")
     lost: list[float] = []
     turn, killed = 0.0, 0
-    for run in count():
+    for number in count():
         if killed >= KILLS:
             break
         # On a fast machine a run may end before it is killed, and then another one begins.
-        root = make_root(folder / f"run-{run}", model, count=400, checkpoint={"interval_seconds": 1})
+        root = make_root(folder / f"run-{number}", model, count=400, checkpoint={"interval_seconds": 1})
         code = -signal.SIGKILL
         while code == -signal.SIGKILL:
             code = kills.train(root, looks=False, kill=kills.Kill(seconds=draw.uniform(0.5, 3)))
