@@ -253,6 +253,7 @@ def _root(folder: Path, base: Path, **changes: Any) -> Path:
         optimization={"epochs": 1, "global_batch_size": 4, "learning_rate": 1e-4},
         hardware={"precision": "auto", "micro_batch_size": 2},
         evaluation={"generation_examples": 0},
+        checkpoint={"interval_seconds": 3600},  # a shorter one than a write makes the step after it wait
         **changes,
     )
     text = " ".join(f"number {number}" for number in range(WORDS))
