@@ -36,9 +36,9 @@ from training_container.job import run
 from training_container.saving import WRITING_MARGIN, Saver
 from training_container.stop import StopRequest
 
-STEPS = 8
-SAVE_EVERY = 3
-"""Steps; the first of each three overlaps the checkpoint at least."""
+STEPS = 14
+SAVE_EVERY = 6
+"""Steps; the first of each six overlaps the checkpoint at least, and some of them none."""
 METHODS: dict[str, dict[str, Any]] = {
     "lora": {"adapter": {"rank": 16, "alpha": 32, "dropout": 0.0, "target_modules": "all-linear"}},
     "full": {"adapter": None},
