@@ -18,6 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from spotune.contracts.training import CONFIG_VERSION, Failure, TrainingReport
 from training_container.corpus import Sequence, Sequences, tokens_in
 from training_container.folders import Folders
+from training_container.stop import StopRequest
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = (
@@ -137,3 +138,17 @@ def sequences_of(groups: Iterable[Sequence]) -> Sequences:
     rows = [row for group in listed for row in group]
     lengths = np.array([tokens_in(group) for group in listed])
     return Sequences(rows.__getitem__, np.arange(len(rows)), np.cumsum([0, *map(len, listed)]), lengths)
+
+
+class StopAfter(StopRequest):
+    """Asks to stop at the n-th look."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.looks = looks
+
+    def check(self) -> None:
+        self.looks -= 1
+        if self.looks <= 0:
+            self.ask()
+        super().check()

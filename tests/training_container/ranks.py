@@ -18,6 +18,7 @@ from unittest import mock
 
 import torch
 
+from tests.training_container.building import StopAfter
 from training_container.folders import Folders
 from training_container.inputs import read_inputs
 from training_container.job import run
@@ -52,20 +53,6 @@ def attempt(root: Path, stop: StopRequest) -> int:
     """A run under one launcher's store, whose keys are the attempt's own, as after a restart."""
     os.environ[ATTEMPT] = str(int(os.environ.get(ATTEMPT, 0)) + 1)
     return int(run(read_inputs(Folders(root)), stop))
-
-
-class StopAfter(StopRequest):
-    """Asks to stop after it was looked at so often."""
-
-    def __init__(self, looks: int) -> None:
-        super().__init__()
-        self.looks = looks
-
-    def check(self) -> None:
-        self.looks -= 1
-        if self.looks == 0:
-            self.ask()
-        super().check()
 
 
 def stops(root: Path, rank: int) -> list[StopRequest]:

@@ -12,8 +12,7 @@ from bitsandbytes.optim import PagedAdamW8bit
 from safetensors.torch import load_file
 
 from spotune.contracts.training import ExitCode
-from tests.training_container.building import report_of
-from tests.training_container.test_resume import StopAtStep
+from tests.training_container.building import StopAfter, report_of
 from training_container import job
 from training_container.evaluation.evaluator import Evaluator
 from training_container.faults import TooLarge, TrainingFault
@@ -84,7 +83,7 @@ def test_the_step_is_begun_again_with_half_the_micro_batch_which_is_told_and_rem
     train(small)
     end_memory_in(monkeypatch, where)
     sizes = tried_sizes(monkeypatch)
-    assert train(planned, stop=StopAtStep(12)) == ExitCode.STOPPED
+    assert train(planned, stop=StopAfter(12)) == ExitCode.STOPPED
     assert sizes[:4] == [4, 2, 1, 1]
     assert '"micro_batch": 1' in capsys.readouterr().out
     sizes.clear()
@@ -101,7 +100,7 @@ def test_another_machine_begins_with_the_planned_micro_batch(
     folder = root(**PLANNED)
     with monkeypatch.context() as limited:
         end_memory_in(limited, "forward")
-        train(folder, stop=StopAtStep(12))
+        train(folder, stop=StopAfter(12))
     find = job.find_machine
 
     def another(*arguments: Any, **options: Any) -> Any:

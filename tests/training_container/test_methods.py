@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from spotune.contracts.request import Method, Quantization
 from spotune.contracts.training import ExitCode, TrainingConfig
-from tests.training_container.building import report_of
+from tests.training_container.building import StopAfter, report_of
 from training_container.chat import Chat
 from training_container.corpus import load_corpus, load_tokenizer
 from training_container.corpus.batches import collate
@@ -27,7 +27,6 @@ from training_container.loading import load_base
 from training_container.methods import METHODS, adapt, base_of, has_adapter, load_adapter, save_adapter
 from training_container.model import check_gradients, trainable, with_gradient
 from training_container.objectives.supervised import loss_sum
-from training_container.stop import StopRequest
 
 pytestmark = pytest.mark.torch
 
@@ -47,20 +46,6 @@ def changes(method: Method, quantization: Quantization = "none", **more: Any) ->
         "optimization": {"learning_rate": RATES.get(method, 0.01)},
         **more,
     }
-
-
-class StopAfter(StopRequest):
-    """Asks to stop at the n-th look."""
-
-    def __init__(self, looks: int) -> None:
-        super().__init__()
-        self.looks = looks
-
-    def check(self) -> None:
-        self.looks -= 1
-        if self.looks <= 0:
-            self.ask()
-        super().check()
 
 
 def built(root: Path, machine: Machine | None = None) -> tuple[Any, TrainingConfig, Any]:

@@ -17,7 +17,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from spotune.contracts.checkpoint import REFERENCE_NAME
 from spotune.contracts.training import ExitCode, ObjectiveConfig
 from spotune.data.rows import Example, Message
-from tests.training_container.building import report_of, start, write_rows
+from tests.training_container.building import StopAfter, report_of, start, write_rows
 from training_container.corpus import Row, Sequence, load_corpus, load_tokenizer, split
 from training_container.faults import Stopped, TrainingFault
 from training_container.folders import Folders
@@ -26,7 +26,6 @@ from training_container.objectives import Preference, objective_of
 from training_container.objectives.coverage import check_targets
 from training_container.objectives.judged import judged, row_logps
 from training_container.objectives.supervised import Supervised
-from training_container.stop import StopRequest
 
 pytestmark = pytest.mark.torch
 
@@ -282,20 +281,6 @@ def test_a_run_raises_the_margin_and_says_so(
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     [file] = Folders(folder).model.glob("*.safetensors")
     return load_file(file)
-
-
-class StopAfter(StopRequest):
-    """Asks to stop after it was looked at so often."""
-
-    def __init__(self, looks: int) -> None:
-        super().__init__()
-        self.looks = looks
-
-    def check(self) -> None:
-        self.looks -= 1
-        if self.looks == 0:
-            self.ask()
-        super().check()
 
 
 @pytest.mark.parametrize(("name", "change"), [("dpo", FULL), ("kto", {})])

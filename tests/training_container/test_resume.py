@@ -16,10 +16,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from spotune.contracts.training import ExitCode, Progress
-from tests.training_container.building import report_of, start, wait_for_step
+from tests.training_container.building import StopAfter, report_of, start, wait_for_step
 from training_container.faults import TrainingFault
 from training_container.folders import Folders
-from training_container.stop import StopRequest
 from training_container.trainer import Trainer
 
 pytestmark = pytest.mark.torch
@@ -51,20 +50,6 @@ def tensors_in(value: object, path: str) -> dict[str, torch.Tensor]:
 def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
-
-
-class StopAtStep(StopRequest):
-    """Asks at the n-th look of the training loop."""
-
-    def __init__(self, looks: int) -> None:
-        super().__init__()
-        self.looks = looks
-
-    def check(self) -> None:
-        self.looks -= 1
-        if self.looks <= 0:
-            self.ask()
-        super().check()
 
 
 @pytest.mark.proves(method="lora")
@@ -110,7 +95,7 @@ def test_sigterm_ends_with_exit_code_3_and_a_checkpoint_that_a_resume_continues_
 def test_a_stop_during_evaluation_generation_or_training_loses_nothing(root: Root, train: Train, looks: int) -> None:
     whole, stopped = root("whole"), root("stopped", checkpoint={"interval_seconds": 3600})
     train(whole)
-    assert train(stopped, stop=StopAtStep(looks)) == ExitCode.STOPPED
+    assert train(stopped, stop=StopAfter(looks)) == ExitCode.STOPPED
     assert train(stopped) == ExitCode.PUBLISHED
     assert_same(weights(stopped), weights(whole))
     assert report_of(stopped).lost_steps == 0
@@ -124,7 +109,7 @@ def test_qlora_and_full_resume_exactly_too(root: Root, train: Train) -> None:
     for method, change in {"qlora": eight_bit, "full": {"adapter": None, **eight_bit}}.items():
         whole, stopped = (root(f"{method}-{name}", method=method, **change) for name in ("whole", "stopped"))
         train(whole)
-        assert train(stopped, stop=StopAtStep(14)) == ExitCode.STOPPED
+        assert train(stopped, stop=StopAfter(14)) == ExitCode.STOPPED
         assert train(stopped) == ExitCode.PUBLISHED
         assert_same(last_state(stopped), last_state(whole))
 
@@ -132,7 +117,7 @@ def test_qlora_and_full_resume_exactly_too(root: Root, train: Train) -> None:
 def test_a_corrupt_checkpoint_is_skipped_with_its_reason_and_the_one_before_it_used(root: Root, train: Train) -> None:
     whole, damaged = root("whole"), root("damaged")
     train(whole)
-    assert train(damaged, stop=StopAtStep(12)) == ExitCode.STOPPED
+    assert train(damaged, stop=StopAfter(12)) == ExitCode.STOPPED
     folders = sorted((damaged / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
     older, newest = folders[-2:]
     content = bytearray((newest / "weights.safetensors").read_bytes())
@@ -150,7 +135,7 @@ def test_a_corrupt_checkpoint_is_skipped_with_its_reason_and_the_one_before_it_u
 def test_with_no_usable_checkpoint_the_run_begins_again(root: Root, train: Train) -> None:
     whole, damaged = root("whole"), root("damaged")
     train(whole)
-    train(damaged, stop=StopAtStep(12))
+    train(damaged, stop=StopAfter(12))
     for manifest in (damaged / "checkpoints").glob("checkpoint-*/manifest.json"):
         manifest.unlink()
     assert train(damaged) == ExitCode.PUBLISHED
@@ -160,7 +145,7 @@ def test_with_no_usable_checkpoint_the_run_begins_again(root: Root, train: Train
 
 def test_a_checkpoint_of_another_config_is_refused_with_the_fields_that_differ(root: Root, train: Train) -> None:
     folder = root()
-    train(folder, stop=StopAtStep(12))
+    train(folder, stop=StopAfter(12))
     path = Folders(folder).config
     config = json.loads(path.read_text())
     config["optimization"]["learning_rate"] = 0.5
@@ -173,7 +158,7 @@ def test_a_checkpoint_of_another_config_is_refused_with_the_fields_that_differ(r
 
 def test_a_checkpoint_over_other_weights_of_the_same_name_is_refused(root: Root, train: Train) -> None:
     folder = root()
-    train(folder, stop=StopAtStep(12))
+    train(folder, stop=StopAfter(12))
     link = Folders(folder).channel("model")
     shared = link.resolve()
     link.unlink()
@@ -189,7 +174,7 @@ def test_another_job_goes_on_from_a_copy_of_the_newest_checkpoint_and_the_best(r
     """What a retry begins with: no progress.json, and a config that names another job."""
     whole, stopped, retry = root("whole"), root("stopped"), root("retry", job_id="ftjob-2")
     train(whole)
-    train(stopped, stop=StopAtStep(12))
+    train(stopped, stop=StopAfter(12))
     source, target = stopped / "checkpoints", retry / "checkpoints"
     newest = max(source.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
     state = json.loads((newest / "state.json").read_text())["state"]
@@ -208,7 +193,7 @@ def test_another_job_goes_on_from_a_copy_of_the_newest_checkpoint_and_the_best(r
 
 def test_another_micro_batch_or_time_limit_does_not_stop_a_resume(root: Root, train: Train) -> None:
     folder = root()
-    train(folder, stop=StopAtStep(12))
+    train(folder, stop=StopAfter(12))
     path = Folders(folder).config
     config = json.loads(path.read_text())
     config["hardware"]["micro_batch_size"] = 2
@@ -227,7 +212,7 @@ def test_a_run_that_gives_up_gives_up_at_the_same_step_when_it_is_resumed(root: 
     report = report_of(whole)
     assert report.stopped_early == "no_improvement"
     assert report.best_step < report.steps < report.total_steps
-    assert train(stopped, stop=StopAtStep(report.steps)) == ExitCode.STOPPED
+    assert train(stopped, stop=StopAfter(report.steps)) == ExitCode.STOPPED
     assert newest_step(stopped) < report.steps
     assert train(stopped) == ExitCode.PUBLISHED
     again = report_of(stopped)
@@ -239,7 +224,7 @@ def test_a_run_that_gives_up_gives_up_at_the_same_step_when_it_is_resumed(root: 
 
 def test_the_base_is_scored_once_however_often_the_run_is_resumed(root: Root, train: Train) -> None:
     folder = root()
-    train(folder, stop=StopAtStep(12))
+    train(folder, stop=StopAfter(12))
     scores = folder / "checkpoints" / "base_scores.json"
     known = json.loads(scores.read_text())
     known["measured"]["loss"] = 123.0
@@ -254,7 +239,7 @@ def test_the_base_is_scored_once_however_often_the_run_is_resumed(root: Root, tr
 def test_damaged_notes_of_an_earlier_process_stop_nothing(root: Root, train: Train) -> None:
     whole, damaged = root("whole"), root("damaged")
     train(whole)
-    train(damaged, stop=StopAtStep(12))
+    train(damaged, stop=StopAfter(12))
     for name in ("progress.json", "history.json", "base_scores.json"):
         (damaged / "checkpoints" / name).write_text('{"phase": "trai')
     assert train(damaged) == ExitCode.PUBLISHED
