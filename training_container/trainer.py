@@ -11,8 +11,9 @@ import torch
 
 from spotune.contracts.checkpoint import RunState
 from spotune.contracts.training import TrainingConfig
+from training_container.accumulation import Accumulation
 from training_container.checkpoints import Checkpoint, Checkpoints, state_of
-from training_container.corpus import Corpus, DataOrder, Loader, Sequence, tokens_in
+from training_container.corpus import Corpus, DataOrder, Loader, tokens_in
 from training_container.device import Machine, fitting
 from training_container.evaluation.comparison import Measurement
 from training_container.evaluation.evaluator import Evaluator
@@ -25,14 +26,11 @@ from training_container.saving import Saver
 from training_container.schedule import evaluation_steps, learning_rate
 from training_container.sharding import Engine
 from training_container.sharding.engine import State
-from training_container.sharding.rounds import Round, rounds, share
 from training_container.stop import StopRequest
 from training_container.watchdog import Watchdog, step_hangs
 
 WEIGHTS_NAME = "weights.safetensors"
 EarlyEnd = Literal["time", "no_improvement"]
-RANK_SEEDS = 1 << 48
-"""Between the seeds of two ranks' dropout: more than any step's own."""
 MAX_OVERFLOWS = 20
 """fp16 steps in a row whose gradients overflowed before the run is called diverged."""
 
@@ -80,8 +78,13 @@ class Trainer:
         self._stop = stop
         self._end = end
         self._watchdog = Watchdog(self._hangs)
-        self._objective = objective_of(config.objective)
-        self._pad = evaluator.tokenizer.pad_token_id
+        self._accumulation = Accumulation(
+            engine,
+            objective_of(config.objective),
+            machine,
+            pad=evaluator.tokenizer.pad_token_id,
+            seed=config.seed,
+        )
         self._deadline = config.limits.max_runtime_seconds - reserve_seconds
         self._clock = clock
         self._micro_batch = evaluator.lines
@@ -146,9 +149,9 @@ class Trainer:
     def _try_step(self, micro_batch: int) -> None:
         """As a step of a run that is under way: with gradients of another micro-batch, and the optimizer's state."""
         sequences = self.order.longest(min(2 * micro_batch, self._config.optimization.global_batch_size))
-        self._gradients(sequences, micro_batch)
+        self._accumulation.gradients(self.state.step, sequences, micro_batch)
         self._engine.rehearse()
-        self._gradients(sequences, micro_batch)
+        self._accumulation.gradients(self.state.step, sequences, micro_batch)
 
     def train(self) -> EarlyEnd | None:
         """Train to the end; returns why it ended early, if it did. The last state is saved and evaluated.
@@ -238,7 +241,9 @@ class Trainer:
         rate = learning_rate(step, self.order.total_steps, self._config.optimization)
         with self._stop.at_once():
             loss, size = fitting(
-                self._micro_batch, lambda size: self._gradients(sequences, size), alone=self._world.size == 1
+                self._micro_batch,
+                lambda size: self._accumulation.gradients(step, sequences, size),
+                alone=self._world.size == 1,
             )
         self._fit(size)
         self._update(loss, rate)
@@ -251,30 +256,6 @@ class Trainer:
             train_loss=loss,
         )
         self._report(rate, tokens / seconds if seconds else 0.0)
-
-    def _gradients(self, sequences: list[Sequence], micro_batch: int) -> float:
-        """Gradients of a global batch's mean loss, and that loss; this rank computes its share of both."""
-        # Seeded here, dropout follows from step and rank alone, also when a step is begun again.
-        torch.manual_seed(self._config.seed * 1_000_003 + self.state.step + self._world.rank * RANK_SEEDS)
-        self._engine.begin()
-        model = self._engine.wrapped
-        planned = list(rounds(sequences, micro_batch, self._world))
-
-        def batch_of(planned: Round[Sequence]) -> Any:
-            return self._objective.collate(planned.items, self._pad).to(self._machine.device)
-
-        with self._machine.autocast():
-            mine = share(sequences, self._world)
-            own = self._objective.totals(model, mine, lambda: ((batch_of(one), one.counts) for one in planned))
-        totals = self._world.add(own)
-        total = torch.zeros((), device=self._machine.device)
-        for one in planned:
-            with self._engine.micro_batch(last=one.last):
-                with self._machine.autocast():
-                    loss = self._objective.loss(model, batch_of(one), totals) * one.counts
-                self._engine.backward(loss)
-            total += loss.detach()
-        return float(self._world.add(total.double().cpu()))
 
     def _update(self, loss: float, rate: float) -> None:
         """Clip and apply the gradients.

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from spotune.contracts.training import ExitCode
 from tests.training_container.building import StopAfter, report_of
 from training_container import job
+from training_container.accumulation import Accumulation
 from training_container.evaluation.evaluator import Evaluator
 from training_container.faults import TooLarge, TrainingFault
 from training_container.memory import idle_step
@@ -44,34 +45,34 @@ def difference(one: Path, other: Path) -> float:
 def tried_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The micro-batches of all forward and backward passes from now on."""
     sizes: list[int] = []
-    gradients = Trainer._gradients
+    gradients = Accumulation.gradients
 
-    def tried(trainer: Trainer, sequences: list[Any], micro_batch: int) -> float:
+    def tried(of: Accumulation, step: int, sequences: list[Any], micro_batch: int) -> float:
         sizes.append(micro_batch)
-        return gradients(trainer, sequences, micro_batch)
+        return gradients(of, step, sequences, micro_batch)
 
-    monkeypatch.setattr(Trainer, "_gradients", tried)
+    monkeypatch.setattr(Accumulation, "gradients", tried)
     return sizes
 
 
 def end_memory_in(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     """More than one sequence at once does not fit: the forward pass fails, or the backward pass after it."""
-    gradients, backward = Trainer._gradients, Single.backward
+    gradients, backward = Accumulation.gradients, Single.backward
     size = 0
 
-    def forward(trainer: Trainer, sequences: list[Any], micro_batch: int) -> float:
+    def forward(of: Accumulation, step: int, sequences: list[Any], micro_batch: int) -> float:
         nonlocal size
         size = micro_batch
         if where == "forward" and size > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return gradients(trainer, sequences, micro_batch)
+        return gradients(of, step, sequences, micro_batch)
 
     def back(engine: Single, share: torch.Tensor) -> None:
         backward(engine, share)
         if where == "backward" and size > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(Trainer, "_gradients", forward)
+    monkeypatch.setattr(Accumulation, "gradients", forward)
     monkeypatch.setattr(Single, "backward", back)
 
 
@@ -194,14 +195,14 @@ def test_the_probe_finds_the_micro_batch_that_fits_and_changes_nothing_else(
     probed = root("probed", **{**settings, "hardware": {"micro_batch_size": 4}})
     train(plain)
     monkeypatch.setattr("training_container.trainer.probed", lambda device: True)
-    gradients = Trainer._gradients
+    gradients = Accumulation.gradients
 
-    def fails(trainer: Trainer, sequences: list[Any], micro_batch: int) -> float:
+    def fails(of: Accumulation, step: int, sequences: list[Any], micro_batch: int) -> float:
         if micro_batch > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return gradients(trainer, sequences, micro_batch)
+        return gradients(of, step, sequences, micro_batch)
 
-    monkeypatch.setattr(Trainer, "_gradients", fails)
+    monkeypatch.setattr(Accumulation, "gradients", fails)
     sizes = tried_sizes(monkeypatch)
     assert train(probed) == ExitCode.PUBLISHED
     assert sizes[:3] == [4, 2, 2]

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from spotune.contracts.training import ExitCode, Progress
 from tests.training_container.building import StopAfter, report_of, start, wait_for_step
+from training_container.accumulation import Accumulation
 from training_container.faults import TrainingFault
 from training_container.folders import Folders
 from training_container.trainer import Trainer
@@ -251,18 +252,18 @@ def test_a_loss_that_is_not_finite_leaves_the_checkpoints_of_before_and_publishe
 ) -> None:
     whole, poisoned = root("whole"), root("poisoned")
     train(whole)
-    gradients = Trainer._gradients
+    gradients = Accumulation.gradients
 
-    def not_finite(trainer: Trainer, *arguments: Any) -> float:
-        loss = gradients(trainer, *arguments)
-        if trainer.state.step < 5:
+    def not_finite(of: Accumulation, step: int, *arguments: Any) -> float:
+        loss = gradients(of, step, *arguments)
+        if step < 5:
             return loss
-        for parameter in trainer._engine.parameters.values():
+        for parameter in of._engine.parameters.values():
             parameter.grad.fill_(math.nan)
         return math.nan
 
     with monkeypatch.context() as harmed:
-        harmed.setattr(Trainer, "_gradients", not_finite)
+        harmed.setattr(Accumulation, "gradients", not_finite)
         with pytest.raises(TrainingFault) as caught:
             train(poisoned)
     assert caught.value.code == "loss_not_finite"
