@@ -11,7 +11,7 @@ from spotune.contracts.base import MICRO, Contract, Fraction, MicroUSD
 Auto = Literal["auto"]
 Market = Literal["spot", "on_demand"]
 Method = Literal["full", "freeze", "lora", "qlora", "dora", "rslora", "pissa", "ia3", "prefix", "prompt", "bottleneck"]
-"""How the weights change. The planner sizes all of them; `TRAINED_METHODS` are those that the container trains."""
+"""How the weights change."""
 Objective = Literal["supervised", "dpo", "orpo", "kto"]
 """What is minimised."""
 Quantization = Literal["none", "nf4", "fp4", "int8"]

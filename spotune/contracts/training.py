@@ -6,7 +6,7 @@ The folders are SageMaker's own under `/opt/ml` (`SPOTUNE_ML_ROOT` elsewhere): s
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -25,14 +25,8 @@ CONFIG_VERSION: Literal[2] = 2
 HOME_REGION_VARIABLE = "SPOTUNE_HOME_REGION"
 """Of the container's environment: where the installation keeps its secrets. Jobs may run in other regions."""
 
-TRAINED_METHODS: frozenset[Method] = frozenset(get_args(Method))
-"""What the container trains at present; the planner refuses the other methods by name."""
-
 TRAINED_SHARDINGS: frozenset[Sharding] = frozenset({"none", "ddp", "zero1", "zero2", "zero3", "fsdp"})
 """How the container spreads a step over GPUs and hosts; `training_container/sharding` has an engine for each."""
-
-NOT_CARRIED_OUT: frozenset[str] = frozenset()
-"""Fields of a request that the container has no use for yet: given a value of their own, they are refused by name."""
 
 _NUMBER = r"([-+0-9.eE]+)"
 

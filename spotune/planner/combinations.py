@@ -1,18 +1,17 @@
-"""What a request may not ask for together, and what the container cannot do: each rule one function, with its remedy.
+"""What a request may not ask for together, and what a model has no room for: each rule one function, with its remedy.
 
 Nothing that a request names is left out silently: what has no effect is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from spotune.contracts import gguf
 from spotune.contracts.errors import RequestRefused
 from spotune.contracts.outputs import check_mergeable
-from spotune.contracts.request import AdapterChoice, JobRequest, Method, OutputChoice, TrainingChoice
+from spotune.contracts.request import AdapterChoice, JobRequest, Method
 from spotune.planner.architecture import Architecture
-from spotune.planner.layouts import Trainer
 from spotune.planner.workload import LORA_KIN
 
 LORA_FIELDS = frozenset({"rank", "alpha", "dropout", "target_modules"})
@@ -34,14 +33,12 @@ UNQUANTIZED = frozenset[Method]({"full", "freeze"})
 """They train the weights that would be quantized."""
 
 
-def check_combinations(request: JobRequest, trainer: Trainer) -> None:
-    """Refuse what the container does not carry out, and what does not go together.
+def check_combinations(request: JobRequest) -> None:
+    """Refuse what does not go together.
 
     Raises:
         RequestRefused: names the field, the rule and the way out.
     """
-    _check_trained(request, trainer)
-    _check_carried_out(request, trainer)
     _check_quantization(request)
     _check_checkpointing(request)
     _check_adapter_fields(request)
@@ -75,38 +72,6 @@ def check_against_model(request: JobRequest, architecture: Architecture) -> None
     """
     _check_rank(request, architecture)
     _check_trained_layers(request, architecture)
-
-
-def _check_trained(request: JobRequest, trainer: Trainer) -> None:
-    asked = request.adapter.type
-    if asked != "auto" and asked not in trainer.methods:
-        raise RequestRefused(
-            f"adapter.type {asked} can be estimated but not trained yet.",
-            code="method_not_trained",
-            param="adapter.type",
-            remedy=f"Choose among {', '.join(sorted(trainer.methods))}, or leave it at auto.",
-        )
-
-
-def _check_carried_out(request: JobRequest, trainer: Trainer) -> None:
-    for name in _given(request):
-        if name in trainer.lacks:
-            raise RequestRefused(
-                f"{name} is known but not carried out yet.", code="not_carried_out", param=name, remedy="Leave it out."
-            )
-
-
-def _given(request: JobRequest) -> Iterator[str]:
-    """Fields with a value other than their default, by dotted name."""
-    if request.objective != "supervised":
-        yield "method.type"
-    if request.integrations:
-        yield "integrations"
-    for group, default in (("adapter", AdapterChoice()), ("training", TrainingChoice()), ("outputs", OutputChoice())):
-        chosen = getattr(request, group)
-        yield from (
-            f"{group}.{name}" for name in type(chosen).model_fields if getattr(chosen, name) != getattr(default, name)
-        )
 
 
 def _check_quantization(request: JobRequest) -> None:

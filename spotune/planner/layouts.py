@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 from spotune.contracts.plan import Optimizer, Sharding
-from spotune.contracts.request import Method
-from spotune.contracts.training import NOT_CARRIED_OUT, TRAINED_METHODS, TRAINED_SHARDINGS
+from spotune.contracts.training import TRAINED_SHARDINGS
 from spotune.planner.catalog import InstanceSpec
 from spotune.planner.corrections import UNCORRECTED, Corrector
 from spotune.planner.memory import Memory, estimate_memory, host_bytes
@@ -40,14 +39,11 @@ SPREADS: tuple[tuple[Sharding, bool], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Trainer:
-    """What the container can carry out."""
+    """How the container can spread a step."""
 
     shardings: frozenset[Sharding]
     offload: bool
     hosts: int
-    methods: frozenset[Method] = TRAINED_METHODS
-    lacks: frozenset[str] = NOT_CARRIED_OUT
-    """Fields of a request that it does not carry out yet."""
 
 
 PRESENT_TRAINER = Trainer(shardings=TRAINED_SHARDINGS, offload=True, hosts=max(HOST_COUNTS))

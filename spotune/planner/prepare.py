@@ -68,7 +68,7 @@ def prepare(
         now: for the age of the prices; deadlines count from it.
         markets: prices to plan on, one snapshot a region, the first that of the data; the bundled one of us-east-1
             where there are none.
-        trainer: what the container can carry out.
+        trainer: how the container can spread a step.
         corrections: what finished runs teach.
         done: what need not be done; time and money are those of the rest.
         to_copy: bytes of the model and the files that a further region lacks; estimated where it is not named.
@@ -83,7 +83,7 @@ def prepare(
     architecture = read_architecture(architecture_config)
     check_convertible(request, architecture_config)
     limits = read_limits(request.constraints, cap, catalog, snapshots)
-    settings = settle(request, architecture, training, validation, trainer)
+    settings = settle(request, architecture, training, validation)
     files = training.bytes + (validation.bytes if validation is not None else 0)
     input_bytes = architecture.parameters * WEIGHT_BYTES + files
     job = replace(_job(request, architecture, settings, done), input_bytes=input_bytes, to_copy=to_copy)

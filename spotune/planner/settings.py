@@ -11,7 +11,6 @@ from spotune.contracts.plan import Optimizer
 from spotune.contracts.request import JobRequest, Method, Quantization
 from spotune.planner.architecture import Architecture
 from spotune.planner.combinations import LORA_FIELDS, METHOD_FIELDS, check_against_model, check_combinations
-from spotune.planner.layouts import Trainer
 from spotune.planner.trackers import isolation_reason, tracker_configs
 from spotune.planner.volume import Lengths, Volume, measure_volume, row_lengths
 from spotune.planner.workload import CHECKPOINTING, COMPARED, UNCHECKPOINTED, UNPACKED, WHOLE, Workload
@@ -58,16 +57,15 @@ def settle(
     architecture: Architecture,
     training: DatasetReport,
     validation: DatasetReport | None,
-    trainer: Trainer,
 ) -> Settings:
     """Resolve what the dataset and the model decide.
 
     Raises:
-        RequestRefused: a value that this model or the trainer cannot take, or that contradicts another one.
+        RequestRefused: a value that this model cannot take, or that contradicts another one.
         DatasetRefused: there is nothing to train on.
     """
     notes = _Notes()
-    check_combinations(request, trainer)
+    check_combinations(request)
     check_against_model(request, architecture)
     packing = _packing(request, notes)
     length = _sequence_length(request, architecture, row_lengths(training), notes)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 from spotune.contracts.dataset import DatasetReport, TokenStatistics
 from spotune.contracts.events import Prepared
 from spotune.contracts.history import Corrections
@@ -25,8 +23,6 @@ EVERY_TRAINER = Trainer(
     shardings=frozenset(sharding for sharding, _ in SPREADS),
     offload=True,
     hosts=8,
-    methods=frozenset(get_args(Method)),
-    lacks=frozenset(),
 )
 
 
