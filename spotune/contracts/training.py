@@ -44,7 +44,7 @@ class ExitCode(IntEnum):
     INTERNAL = 1
     USER_ERROR = 2
     STOPPED = 3
-    """Stopped with a usable checkpoint."""
+    """Stopped; what was trained, if anything, is in a checkpoint."""
 
 
 class ModelSource(Contract):

@@ -89,6 +89,10 @@ class Site:
         head = "import json, os, pathlib, signal, sys, time\nroot = pathlib.Path(os.environ['SPOTUNE_ML_ROOT'])\n"
         self.script.write_text(head + textwrap.dedent(body))
 
+    def enough(self) -> None:
+        """Tells a script that goes on without end that it may finish."""
+        self.script.with_name("enough").touch()
+
     def start(self) -> None:
         self.server = DoubleServer(self.settings)
         self.server.start()

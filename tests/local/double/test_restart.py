@@ -59,20 +59,23 @@ def test_a_killed_double_takes_its_processes_with_it_and_its_spot_job_goes_on_af
 ) -> None:
     site, process = apart
     site.entry_point(WITH_PID)
-    site.sagemaker.create_training_job(**training_job("kill-1", Environment={"GOAL": "30"}))
+    site.sagemaker.create_training_job(**training_job("kill-1"))
     until(lambda: steps_in_s3(site, "kill-1"))
     pid = pid_of(site, "kill-1")
 
     process.send_signal(signal.SIGKILL)
     process.wait()
     until(lambda: not alive(pid))
+    synced = steps_in_s3(site, "kill-1")[-1]
     site.start()
+    until(lambda: steps_in_s3(site, "kill-1")[-1] > synced)
+    site.enough()
 
     done = site.end("kill-1")
     assert done["TrainingJobStatus"] == "Completed"
     assert "Interrupted" in [entry["Status"] for entry in done["SecondaryStatusTransitions"]]
     assert next(entry["resumed"] for entry in reversed(logged(site, "kill-1")) if "resumed" in entry) > 0
-    assert site.read("kill-1/output/kill-1/output/model/step") == b"30"
+    assert int(site.read("kill-1/output/kill-1/output/model/step")) == steps_in_s3(site, "kill-1")[-1]
 
 
 def test_an_on_demand_job_of_a_killed_double_fails_as_sagemakers_own_fault_or_is_retried_where_it_asked(
@@ -81,12 +84,13 @@ def test_an_on_demand_job_of_a_killed_double_fails_as_sagemakers_own_fault_or_is
     site, process = apart
     site.entry_point(WITH_PID)
     site.sagemaker.create_training_job(**on_demand("lost-1"))
-    retried = on_demand("lost-2", RetryStrategy={"MaximumRetryAttempts": 1}, Environment={"GOAL": "30"})
+    retried = on_demand("lost-2", RetryStrategy={"MaximumRetryAttempts": 1})
     site.sagemaker.create_training_job(**retried)
     pid_of(site, "lost-1")
     pid_of(site, "lost-2")
     process.kill()
     process.wait()
+    site.enough()
     site.start()
     assert site.end("lost-1")["FailureReason"].startswith("InternalServerError")
     done = site.end("lost-2")
