@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from spotune.local import stack as embedded
 from spotune.local.state import StackState
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("spotune", deadline=None)
+settings.load_profile("spotune")
 
 
 @pytest.fixture(scope="session")

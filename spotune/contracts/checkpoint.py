@@ -23,7 +23,7 @@ SHARD_MARK = ".rank-"
 """In the names of a checkpoint's files that are one process's own part; hosts carry theirs to S3 independently."""
 
 RESUME_FIELDS = frozenset(
-    {"version", "seed", "model", "method", "adapter", "quantization", "objective", "data", "optimization"}
+    {"version", "seed", "model", "method", "adapter", "quantization", "objective", "data", "optimization", "champion"}
 )
 """Of the container's config, those that decide what is learnt. Machine, limits, intervals and evaluation may change."""
 

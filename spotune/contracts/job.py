@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from spotune.contracts.base import Contract, MicroUSD, Seconds, Timestamp
 from spotune.contracts.checkpoint import Resumption
+from spotune.contracts.commands import Command
 from spotune.contracts.dataset import DatasetReport
 from spotune.contracts.history import FinishedRun
 from spotune.contracts.lines import LineChange
 from spotune.contracts.money import month_of
-from spotune.contracts.notifications import EventType
 from spotune.contracts.plan import Plan
 from spotune.contracts.request import JobRequest, Market
 from spotune.contracts.training import TrainingConfig, TrainingReport
+from spotune.contracts.verdict import Verdict
 
 State = Literal[
     "validating",
@@ -70,6 +69,18 @@ class ModelReference(Contract):
     uri: str
     revision: str = ""
     parameters: int
+
+
+class ChampionReference(Contract):
+    """The champion of the job's group when the job was submitted: what the tuned model is compared with."""
+
+    name: str
+    """`ft:...`."""
+    number: int
+    uri: str
+    """Its files: the adapter, or the weights."""
+    start: bool
+    """Training goes on from it."""
 
 
 class ResolvedSetting(Contract):
@@ -202,6 +213,11 @@ class JobRecord(Contract):
     fine_tuned_model: str | None = None
     """Set where the gate was passed."""
     gate_verdict: str = ""
+    verdict: Verdict | None = None
+    """The gate's, with its table; None before the job has succeeded, and in records of before there was one."""
+    champion: ChampionReference | None = None
+    retraining: str = ""
+    """`<rule id>/<number>`, where a rule submitted it."""
 
     @property
     def attempt(self) -> Attempt | None:
@@ -285,6 +301,8 @@ class Inputs(Contract):
     training_uri: str
     validation_uri: str | None
     model_uri: str
+    champion_uri: str | None = None
+    golden_uri: str | None = None
 
 
 class LogEvent(Contract):
@@ -296,54 +314,6 @@ class LogEvent(Contract):
     level: Literal["info", "warn", "error"]
     message: str
     data: dict[str, object] = {}
-
-
-class CheckDataset(Contract):
-    """Read the job's files from S3 and tell the lifecycle what they hold."""
-
-    kind: Literal["check_dataset"] = "check_dataset"
-
-
-class StartAttempt(Contract):
-    """Create the training job of this attempt, or adopt the one that has its name."""
-
-    kind: Literal["start_attempt"] = "start_attempt"
-    number: int
-
-
-class StopAttempt(Contract):
-    """Ask SageMaker to stop this training job."""
-
-    kind: Literal["stop_attempt"] = "stop_attempt"
-    name: str
-
-
-class Notify(Contract):
-    """Tell the outside what this line of the job's log tells."""
-
-    kind: Literal["notify"] = "notify"
-    type: EventType
-    sequence: int
-
-
-class WarnOfMonth(Contract):
-    """Money was billed in this month: warn of whatever level the tenant has passed in it."""
-
-    kind: Literal["warn_of_month"] = "warn_of_month"
-    month: str
-
-
-Command = Annotated[CheckDataset | StartAttempt | StopAttempt | Notify | WarnOfMonth, Field(discriminator="kind")]
-
-
-class OutboxEntry(Contract):
-    """A command that was decided and not yet run. `id` is `<job id>#<version>#<index>`."""
-
-    id: str
-    tenant: str
-    job_id: str
-    created_at: Timestamp
-    command: Command
 
 
 class LedgerChange(Contract):

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from spotune.contracts.base import MICRO, Contract, Fraction, MicroUSD
+from spotune.contracts.scores import Metric
 
 Auto = Literal["auto"]
 Market = Literal["spot", "on_demand"]
@@ -193,21 +194,54 @@ class OutputChoice(Choice):
     """The same as one GGUF file of this type."""
 
 
+class Improvement(Choice):
+    """By how much one metric has to be better than the champion's, with 95 % confidence."""
+
+    metric: Metric = "eval_loss"
+    by: Annotated[float, Field(ge=0)] = 0.0
+    """In the metric's own unit; the interval's near end has to lie beyond it."""
+
+
+class SliceFloor(Choice):
+    """How much worse than the champion any slice of the held-out rows may be."""
+
+    metric: Metric = "eval_loss"
+    by: Annotated[float, Field(ge=0)] = 0.0
+    """In the metric's own unit; a slice fails whose interval lies wholly beyond it."""
+
+
 class Gate(Choice):
-    """What the tuned model must show on the held-out rows before it is registered."""
+    """What the tuned model must show before it is registered, and before it replaces its group's champion."""
 
     better_than_base: bool = True
     """Its held-out loss is below the base model's."""
     min_exact_match: Fraction | None = None
+    better_than_champion: Improvement | None = None
+    """None: it need not be better. Has no meaning while the group has no champion."""
+    no_slice_worse: SliceFloor | None = None
+    golden_file: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
+    """Prompts with what is expected of their answers, JSONL: a file id or an `s3://` URI. See docs/gate.md."""
+    min_golden: Fraction = 1.0
+    """Share of the golden prompts that must be answered as expected."""
+    max_cost_usd: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
+    """Of the job; a dearer one is held for a person."""
+    approval: bool = False
+    """A person approves what passed before it is promoted."""
 
 
-class JobRequest(Choice):
-    """The body of `POST /v1/fine_tuning/jobs`."""
+class RegistryChoice(Choice):
+    """Which models the tuned one competes with, and what it goes on from."""
+
+    group: Suffix | None = None
+    """The model group whose champion it may replace; None: it stands alone."""
+    start_from: Literal["base", "champion"] = "base"
+    """`champion`: training goes on from the adapter of the group's champion, from the base where it has none."""
+
+
+class JobTemplate(Choice):
+    """A job in the API's words, but for its files."""
 
     model: Annotated[str, StringConstraints(min_length=1, max_length=200)]
-    training_file: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
-    """A file id (`file-...`) or an `s3://` URI in the data bucket."""
-    validation_file: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
     suffix: Suffix | None = None
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     metadata: dict[
@@ -224,7 +258,7 @@ class JobRequest(Choice):
     training: TrainingChoice = TrainingChoice()
     outputs: OutputChoice = OutputChoice()
     gate: Gate = Gate()
-    dry_run: bool = False
+    registry: RegistryChoice = RegistryChoice()
 
     @model_validator(mode="after")
     def _one_place_for_hyperparameters(self) -> Self:
@@ -249,6 +283,15 @@ class JobRequest(Choice):
     def objective(self) -> Objective:
         """What is minimised."""
         return "supervised" if self.method is None else self.method.type
+
+
+class JobRequest(JobTemplate):
+    """The body of `POST /v1/fine_tuning/jobs`."""
+
+    training_file: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+    """A file id (`file-...`) or an `s3://` URI in the data bucket."""
+    validation_file: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
+    dry_run: bool = False
 
 
 class PlanRequest(JobRequest):

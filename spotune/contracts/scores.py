@@ -44,11 +44,12 @@ class Scores(Contract):
 
 
 class Comparison(Contract):
-    """One metric of the tuned model against the base, on the same rows."""
+    """One metric of the tuned model against another, on the same rows."""
 
     metric: Metric
     rows: int
     base: float
+    """Of the other model: the base, or the champion."""
     tuned: float
     difference: float
     """`tuned` - `base`: below 0 is better for the loss, above 0 for the others."""
@@ -68,3 +69,18 @@ class SliceScores(Contract):
     name: str
     rows: int
     comparisons: tuple[Comparison, ...]
+    against_champion: tuple[Comparison, ...] = ()
+
+
+class GoldenAnswer(Contract):
+    """One golden prompt, answered by each model, and whether each answer is what was expected."""
+
+    line: int
+    prompt: str
+    expected: str
+    base: str
+    tuned: str
+    champion: str | None = None
+    base_met: bool
+    tuned_met: bool
+    champion_met: bool | None = None

@@ -14,7 +14,7 @@ from spotune.contracts.base import Contract, Seconds
 from spotune.contracts.plan import HardwareConfig as HardwareConfig
 from spotune.contracts.plan import Precision, Sharding
 from spotune.contracts.request import GGUFType, LossOn, Method, Objective, Quantization
-from spotune.contracts.scores import Comparison, Scores, SliceScores
+from spotune.contracts.scores import Comparison, GoldenAnswer, Scores, SliceScores
 
 CONFIG_NAME = "training.json"
 MANIFEST_NAME = "manifest.json"
@@ -70,6 +70,14 @@ class AdapterConfig(Contract):
     """Layer freezing: the last blocks, which are trained; everything before them is frozen."""
 
 
+class ChampionConfig(Contract):
+    """The champion of the job's group. Its files lie in the `champion` channel."""
+
+    name: str
+    start: bool
+    """Training goes on from its adapter, which is of the same shape."""
+
+
 class ObjectiveConfig(Contract):
     """What is minimised, and over which tokens."""
 
@@ -123,6 +131,8 @@ class EvaluationConfig(Contract):
     """Evaluations in a row without a lower held-out loss after which training ends; None: never."""
     generation_examples: int = 0
     max_new_tokens: int = 64
+    golden: bool = False
+    """The `golden` channel holds prompts with what is expected of their answers, one JSONL file."""
 
 
 class OutputConfig(Contract):
@@ -180,6 +190,8 @@ class TrainingConfig(Contract):
     evaluation: EvaluationConfig = EvaluationConfig()
     outputs: OutputConfig = OutputConfig()
     trackers: tuple[TrackerConfig, ...] = ()
+    champion: ChampionConfig | None = None
+    """What the tuned model is compared with beside the base; None where its group has none."""
 
 
 class Progress(Contract):
@@ -265,6 +277,10 @@ class TrainingReport(Contract):
     tuned: Scores
     comparisons: tuple[Comparison, ...] = ()
     """Each metric that both have."""
+    champion: Scores | None = None
+    against_champion: tuple[Comparison, ...] = ()
+    """Each metric that the tuned model and the champion both have."""
+    golden: tuple[GoldenAnswer, ...] = ()
     slices: tuple[SliceScores, ...] = ()
     """The largest slices of the held-out rows."""
     slices_left_out: int = 0

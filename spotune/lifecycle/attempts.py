@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from spotune.contracts.base import MicroUSD, Seconds, dollars
-from spotune.contracts.job import NEVER, Attempt, JobError, JobRecord, StartAttempt, StopAttempt
+from spotune.contracts.commands import StartAttempt, StopAttempt
+from spotune.contracts.job import NEVER, Attempt, JobError, JobRecord
 from spotune.contracts.lines import is_quota_line, waiting_words
 from spotune.contracts.money import LONGEST_RUNTIME, longest_runtime, worst_case
 from spotune.contracts.plan import Rung

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Literal
 
 from spotune.contracts.base import Timestamp, dollars
+from spotune.contracts.commands import CheckDataset, StopAttempt
 from spotune.contracts.events import (
     AttemptAccepted,
     AttemptRefused,
@@ -28,7 +29,7 @@ from spotune.contracts.events import (
     TrainingObserved,
     TurnCame,
 )
-from spotune.contracts.job import Attempt, CheckDataset, Decision, JobError, JobRecord, StopAttempt
+from spotune.contracts.job import Attempt, Decision, JobError, JobRecord
 from spotune.lifecycle.attempts import begin_attempt, stand_in_line, take_back, transfer_due
 from spotune.lifecycle.draft import Draft
 from spotune.lifecycle.lines import line_of

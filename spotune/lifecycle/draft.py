@@ -5,18 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from spotune.contracts.base import MicroUSD, Timestamp, dollars
-from spotune.contracts.job import (
-    Attempt,
-    Command,
-    Decision,
-    JobError,
-    JobRecord,
-    LedgerChange,
-    LogEvent,
-    Notify,
-    State,
-    WarnOfMonth,
-)
+from spotune.contracts.commands import Command, Notify, WarnOfMonth
+from spotune.contracts.job import Attempt, Decision, JobError, JobRecord, LedgerChange, LogEvent, State
 from spotune.contracts.money import warning_level
 from spotune.lifecycle.finished import finished_run
 from spotune.lifecycle.lines import line_changes

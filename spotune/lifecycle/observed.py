@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from spotune.contracts.base import dollars
+from spotune.contracts.commands import StopAttempt
 from spotune.contracts.events import TrainingObserved
-from spotune.contracts.job import ENDED, Attempt, JobError, JobRecord, Outcome, State, StopAttempt
+from spotune.contracts.job import ENDED, Attempt, JobError, JobRecord, Outcome, State
 from spotune.contracts.plan import Rung
 from spotune.lifecycle.attempts import begin_attempt, billed_cost, take_back
 from spotune.lifecycle.draft import Draft

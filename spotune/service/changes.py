@@ -10,9 +10,10 @@ from collections.abc import Iterable
 
 from spotune.aws.base import AwsRefused
 from spotune.contracts.base import dollars
+from spotune.contracts.commands import OutboxEntry, StartAttempt, StopAttempt
 from spotune.contracts.errors import Unavailable, VersionConflict
 from spotune.contracts.events import AttemptAccepted, AttemptRefused, Event, TrainingObserved
-from spotune.contracts.job import JobRecord, OutboxEntry, StartAttempt, StopAttempt
+from spotune.contracts.job import JobRecord
 from spotune.contracts.subject import about, attempt_number, know_job
 from spotune.lifecycle import decide, measure_decision
 from spotune.service.installation import Installation

@@ -7,18 +7,10 @@ import math
 
 from spotune.aws.base import STAGE_VARIABLE, AwsRefused, NameTaken, ObjectMissing, TrainingJobRefused, TrainingJobSpec
 from spotune.contracts import layout
+from spotune.contracts.commands import CheckDataset, Notify, StartAttempt, StopAttempt, WarnOfMonth
 from spotune.contracts.errors import Unavailable
 from spotune.contracts.events import AttemptAccepted, AttemptRefused, Refusal
-from spotune.contracts.job import (
-    Attempt,
-    CheckDataset,
-    Inputs,
-    JobRecord,
-    Notify,
-    StartAttempt,
-    StopAttempt,
-    WarnOfMonth,
-)
+from spotune.contracts.job import Attempt, Inputs, JobRecord
 from spotune.contracts.request import Method
 from spotune.contracts.subject import know_job
 from spotune.contracts.training import CONFIG_NAME, CONFIG_VERSION, HOME_REGION_VARIABLE, TrainingConfig

@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from typing import cast
 
 from spotune.contracts.base import dollars
+from spotune.contracts.commands import Notify
 from spotune.contracts.identity import TenantLedger
-from spotune.contracts.job import JobRecord, LogEvent, Notify
+from spotune.contracts.job import JobRecord, LogEvent
 from spotune.contracts.money import warning_level
 from spotune.contracts.notifications import (
     Delivery,

@@ -8,8 +8,9 @@ from functools import partial
 from zlib import crc32
 
 from spotune.contracts.base import Seconds, Timestamp
+from spotune.contracts.commands import CheckDataset, OutboxEntry, StartAttempt
 from spotune.contracts.events import Refused, RungDue
-from spotune.contracts.job import ActiveJob, Attempt, CheckDataset, JobError, JobRecord, OutboxEntry, StartAttempt
+from spotune.contracts.job import ActiveJob, Attempt, JobError, JobRecord
 from spotune.contracts.measures import Measurement
 from spotune.contracts.subject import know_job
 from spotune.lifecycle import measure_pass, waits_since

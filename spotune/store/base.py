@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from spotune.contracts.base import MicroUSD, Timestamp
+from spotune.contracts.commands import OutboxEntry
 from spotune.contracts.files import FileRecord
 from spotune.contracts.history import FinishedRun
 from spotune.contracts.identity import ApiKey, TenantLedger
-from spotune.contracts.job import ActiveJob, Decision, JobRecord, LogEvent, OutboxEntry, Status
+from spotune.contracts.job import ActiveJob, Decision, JobRecord, LogEvent, Status
 from spotune.contracts.lines import LineState, Tally
 from spotune.contracts.notifications import WebhookEndpoint
 

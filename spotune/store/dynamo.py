@@ -12,10 +12,11 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from spotune.contracts.base import MicroUSD, Timestamp
+from spotune.contracts.commands import OutboxEntry
 from spotune.contracts.files import FileRecord
 from spotune.contracts.history import FinishedRun
 from spotune.contracts.identity import ApiKey, TenantLedger
-from spotune.contracts.job import ActiveJob, Decision, JobRecord, LogEvent, OutboxEntry, Status, active_job
+from spotune.contracts.job import ActiveJob, Decision, JobRecord, LogEvent, Status, active_job
 from spotune.contracts.lines import LineState, Tally
 from spotune.store import items
 from spotune.store.base import NO_LIMITS, Page

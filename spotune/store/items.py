@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from spotune.contracts.base import Contract, MicroUSD, Timestamp
+from spotune.contracts.commands import OutboxEntry
 from spotune.contracts.files import FileRecord
 from spotune.contracts.history import FinishedRun
 from spotune.contracts.identity import ApiKey, TenantLedger
-from spotune.contracts.job import STATUS, ActiveJob, JobRecord, LogEvent, OutboxEntry, Status, active_job
+from spotune.contracts.job import STATUS, ActiveJob, JobRecord, LogEvent, Status, active_job
 from spotune.contracts.lines import LineState, Tally
 from spotune.contracts.notifications import WebhookEndpoint
 from spotune.store.records import decode, encode, moment

@@ -13,21 +13,12 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from spotune.contracts.base import MicroUSD, Timestamp
+from spotune.contracts.commands import OutboxEntry
 from spotune.contracts.errors import VersionConflict
 from spotune.contracts.files import FileRecord
 from spotune.contracts.history import FinishedRun
 from spotune.contracts.identity import ApiKey, TenantLedger
-from spotune.contracts.job import (
-    STATUS,
-    ActiveJob,
-    Decision,
-    JobRecord,
-    LedgerChange,
-    LogEvent,
-    OutboxEntry,
-    Status,
-    active_job,
-)
+from spotune.contracts.job import STATUS, ActiveJob, Decision, JobRecord, LedgerChange, LogEvent, Status, active_job
 from spotune.contracts.lines import LineChange, LineState, Tally
 from spotune.store.base import NO_LIMITS, LedgerImbalance, LimitReached, LineFull, Page
 from spotune.store.memory_notices import MemoryNotices

@@ -12,10 +12,11 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from spotune.contracts.base import Contract, Timestamp
+from spotune.contracts.commands import OutboxEntry
 from spotune.contracts.errors import RequestRefused, TooLarge
 from spotune.contracts.files import FileRecord
 from spotune.contracts.history import FinishedRun
-from spotune.contracts.job import Decision, JobRecord, LogEvent, OutboxEntry
+from spotune.contracts.job import Decision, JobRecord, LogEvent
 from spotune.contracts.notifications import WebhookEndpoint
 
 C = TypeVar("C", bound=Contract)

@@ -215,7 +215,7 @@ JSON = st.recursive(
 
 
 @given(context=JSON, prefix=st.sampled_from(["/iam", "/jwt"]))
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_the_context_holds_it_is_nobody_and_never_a_fault_of_ours(
     world: World, context: object, prefix: str
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spotune.contracts.base import MICRO
+from spotune.contracts.commands import StartAttempt, StopAttempt
 from spotune.contracts.events import (
     AttemptAccepted,
     AttemptRefused,
@@ -16,7 +17,7 @@ from spotune.contracts.events import (
     RungDue,
     TurnCame,
 )
-from spotune.contracts.job import JobError, JobRecord, LedgerChange, StartAttempt, StopAttempt, held_places
+from spotune.contracts.job import JobError, JobRecord, LedgerChange, held_places
 from spotune.contracts.lines import LineChange
 from spotune.contracts.money import STOP_LATENCY
 from spotune.contracts.plan import Fallback

@@ -85,7 +85,7 @@ def check(before: JobRecord, decision: Decision) -> None:
         assert after.finished_at is not None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(events(), max_size=25), st.sampled_from([MICRO // 5, 2 * MICRO, 50 * MICRO]))
 def test_no_order_of_events_breaks_money_sequence_or_state(happened: list[tuple[Event, float]], cap: int) -> None:
     record = open_prepared(job(cap=cap), prepared(), NOW).job
@@ -102,7 +102,7 @@ def test_no_order_of_events_breaks_money_sequence_or_state(happened: list[tuple[
         assert record.billed + record.reserved <= record.cap
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(events(), max_size=20))
 def test_an_event_that_comes_twice_in_a_row_moves_no_money_twice(happened: list[tuple[Event, float]]) -> None:
     record = open_prepared(job(), prepared(), NOW).job

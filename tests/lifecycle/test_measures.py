@@ -95,7 +95,7 @@ def test_passing_half_of_the_cap_is_counted(cap, warned):
     assert seen.get(("CapWarnings", ""), 0) == warned
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(events(), max_size=25))
 def test_whatever_happens_each_thing_is_measured_once(happened):
     first = open_prepared(job(cap=50 * MICRO), prepared(), NOW)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spotune.contracts.base import MICRO
+from spotune.contracts.commands import Notify, WarnOfMonth
 from spotune.contracts.events import (
     AttemptAccepted,
     AttemptRefused,
@@ -16,7 +17,7 @@ from spotune.contracts.events import (
     RungDue,
     TurnCame,
 )
-from spotune.contracts.job import Decision, JobError, JobRecord, Notify, WarnOfMonth
+from spotune.contracts.job import Decision, JobError, JobRecord
 from spotune.contracts.training import Failure
 from spotune.lifecycle import decide, open_job, open_prepared
 from tests.factories import NOW, job, observed, prepared, report

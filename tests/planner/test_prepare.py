@@ -279,7 +279,7 @@ def attempt(model, constraints, **more):
         return None
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(model=st.sampled_from(MODELS), constraints=requests)
 def test_every_chosen_plan_satisfies_every_constraint(model, constraints):
     prepared = attempt(model, constraints)
@@ -298,7 +298,7 @@ def test_every_chosen_plan_satisfies_every_constraint(model, constraints):
     assert all(prepared.plan.chosen.cost.mid <= candidate.cost.mid for candidate in prepared.plan.alternatives)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     model=st.sampled_from(MODELS),
     constraints=requests,
@@ -318,7 +318,7 @@ def test_more_money_or_time_never_refuses_and_never_costs_more(model, constraint
         assert loose.plan.chosen.cost.mid <= tight.plan.chosen.cost.mid
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     model=st.sampled_from(MODELS),
     name=st.sampled_from(["ml.g4dn.xlarge", "ml.g5.xlarge", "ml.g6e.2xlarge"]),
@@ -363,7 +363,7 @@ def test_an_empty_catalog_is_a_refusal(monkeypatch):
 
 
 @given(share=st.floats(0, 1), scored=st.booleans())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_what_is_done_already_is_not_paid_again_and_changes_nothing_that_is_learnt(share, scored):
     """The method has to be given: the search may prefer another one for a shorter run."""
     lora = {"type": "lora"}

@@ -190,7 +190,7 @@ def test_what_the_user_fixes_in_memory_is_respected_and_its_price_is_said():
     assert said == (ratio >= 1.05)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     budget=st.floats(0.5, 500),
     hours=st.floats(1.5, 200),
@@ -213,7 +213,7 @@ def test_with_every_trainer_more_money_or_time_never_costs_more(budget, hours, m
     assert cost(budget, hours * more) <= tight
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(more=st.floats(1, 2), model=st.sampled_from([SMALL, LARGE, SEVENTY]))
 def test_more_memory_never_makes_a_fitting_plan_unfit(more, model):
     from spotune.planner.layouts import Layouts, Machines

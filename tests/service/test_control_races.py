@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from spotune.contracts import layout
+from spotune.contracts.commands import OutboxEntry
 from spotune.contracts.errors import Conflict
-from spotune.contracts.job import Decision, JobRecord, OutboxEntry
+from spotune.contracts.job import Decision, JobRecord
 from spotune.contracts.request import JobRequest
 from spotune.service import control, submit
 from spotune.service.installation import install

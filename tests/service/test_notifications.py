@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from spotune.contracts.base import MICRO
+from spotune.contracts.commands import Notify
 from spotune.contracts.errors import Unavailable
-from spotune.contracts.job import Decision, JobRecord, LedgerChange, LogEvent, Notify, PayingKey
+from spotune.contracts.job import Decision, JobRecord, LedgerChange, LogEvent, PayingKey
 from spotune.contracts.money import month_of
 from spotune.contracts.notifications import Delivery, EventType, OutwardEvent
 from spotune.service.installation import Installation

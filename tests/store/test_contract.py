@@ -10,21 +10,12 @@ from threading import Barrier
 
 import pytest
 
+from spotune.contracts.commands import CheckDataset, Command, StartAttempt, StopAttempt
 from spotune.contracts.errors import RequestRefused, TooLarge, VersionConflict
 from spotune.contracts.files import FileRecord
 from spotune.contracts.history import FinishedRun
 from spotune.contracts.identity import ApiKey, TenantLedger
-from spotune.contracts.job import (
-    CheckDataset,
-    Command,
-    Decision,
-    JobRecord,
-    LedgerChange,
-    LogEvent,
-    PayingKey,
-    StartAttempt,
-    StopAttempt,
-)
+from spotune.contracts.job import Decision, JobRecord, LedgerChange, LogEvent, PayingKey
 from spotune.contracts.lines import LineChange, LineState
 from spotune.contracts.money import month_of
 from spotune.lifecycle import open_prepared

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, ReadTimeoutError
 
+from spotune.contracts.commands import CheckDataset
 from spotune.contracts.errors import Unavailable, VersionConflict
-from spotune.contracts.job import CheckDataset
 from spotune.store.base import LimitReached, Store
 from spotune.store.dynamo import DynamoStore
 from tests.factories import NOW, job

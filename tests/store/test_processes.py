@@ -12,8 +12,9 @@ from typing import Any
 import boto3
 import pytest
 
+from spotune.contracts.commands import CheckDataset
 from spotune.contracts.errors import VersionConflict
-from spotune.contracts.job import CheckDataset, Decision, JobRecord
+from spotune.contracts.job import Decision, JobRecord
 from spotune.contracts.lines import LineChange
 from spotune.store.base import LimitReached, LineFull, Store
 from spotune.store.dynamo import DynamoStore

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
+from spotune.contracts.commands import CheckDataset
 from spotune.contracts.errors import Unavailable, VersionConflict
-from spotune.contracts.job import CheckDataset
 from spotune.store.dynamo import DynamoStore
 from spotune.store.transaction import LONGEST_PAUSE_SECONDS, TRIES
 from tests.factories import NOW, job

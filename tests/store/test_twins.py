@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from spotune.contracts.commands import CheckDataset, Command
 from spotune.contracts.errors import RequestRefused, VersionConflict
-from spotune.contracts.job import CheckDataset, Command, Decision, JobRecord, PayingKey, Status
+from spotune.contracts.job import Decision, JobRecord, PayingKey, Status
 from spotune.contracts.lines import LineChange
 from spotune.store.base import LedgerImbalance, LimitReached, LineFull, Store
 from spotune.store.dynamo import DynamoStore
@@ -159,9 +160,7 @@ def test_the_twins_answer_alike(dynamodb: Any) -> None:
     Machine.make = staticmethod(make)
     run_state_machine_as_test(
         Machine,
-        settings=settings(
-            max_examples=10, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
+        settings=settings(max_examples=10, stateful_step_count=20, suppress_health_check=list(HealthCheck)),
     )
     for name in tables:
         dynamodb.delete_table(TableName=name)

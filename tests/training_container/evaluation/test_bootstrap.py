@@ -9,7 +9,7 @@ VALUES = st.floats(-1e6, 1e6)
 ROWS = st.lists(st.tuples(VALUES, VALUES, st.integers(1, 1000)), min_size=1, max_size=30)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(ROWS)
 def test_the_interval_holds_the_difference_and_is_the_same_each_time(rows: list[tuple[float, float, int]]) -> None:
     before, after, weights = (list(column) for column in zip(*rows, strict=True))

@@ -1,0 +1,50 @@
+"""What the registry needs of a store."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from spotune.contracts.models import ModelGroup, ModelVersion
+from spotune.store.base import Page
+
+
+class ModelStore(Protocol):
+    """A group's version guards its champion: two promotions at once are one, and a conflict. Tenant-scoped reads return
+    None (or an empty page) for another tenant's things, as for missing ones."""
+
+    def get_group(self, tenant: str, name: str) -> ModelGroup | None:
+        """One group, read consistently."""
+
+    def list_groups(self, tenant: str, *, after: str | None, limit: int) -> Page[ModelGroup]:
+        """A tenant's groups by name, after the group of this name."""
+
+    def commit_group(
+        self,
+        before: ModelGroup | None,
+        group: ModelGroup,
+        versions: tuple[tuple[ModelVersion | None, ModelVersion], ...],
+    ) -> None:
+        """Write a group and versions of it in one transaction, each guarded by the version that was read; None: new.
+
+        Raises:
+            VersionConflict: a stored version is not the one that was read, or a new one exists; nothing was written.
+        """
+
+    def get_version(self, tenant: str, group: str, number: int) -> ModelVersion | None:
+        """One version, read consistently."""
+
+    def find_version(self, tenant: str, name: str) -> ModelVersion | None:
+        """The version of this model name (`ft:...`), read consistently."""
+
+    def list_versions(self, tenant: str, group: str, *, after: int, limit: int) -> Page[ModelVersion]:
+        """A group's versions, newest first; `after` is a number, 0 for the newest."""
+
+    def replace_version(self, before: ModelVersion, version: ModelVersion) -> None:
+        """Replace a version (version + 1).
+
+        Raises:
+            VersionConflict: the stored version is not `before.version`.
+        """
+
+    def versions_to_mirror(self) -> tuple[ModelVersion, ...]:
+        """Versions of all tenants that changed since they were mirrored, oldest first. May lag by moments."""
