@@ -8,7 +8,7 @@ from spotune.contracts.job import JobRecord, LogEvent, Status
 from spotune.contracts.subject import know_job
 from spotune.service.changes import apply
 from spotune.service.installation import Installation
-from spotune.store.base import Page
+from spotune.store.page import Page
 
 
 def job_of(here: Installation, tenant: str, job_id: str) -> JobRecord:

@@ -21,7 +21,7 @@ from spotune.contracts.files import (
 from spotune.service.copies import delete_copies
 from spotune.service.identifiers import new_file_id
 from spotune.service.installation import Installation
-from spotune.store.base import Page
+from spotune.store.page import Page
 
 TICKET_SECONDS = 12 * 3600
 

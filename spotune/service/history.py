@@ -7,7 +7,7 @@ from functools import lru_cache
 from spotune.contracts.history import Corrections, FinishedRun
 from spotune.planner.corrections import learn
 from spotune.service.installation import Installation
-from spotune.store.base import Page
+from spotune.store.page import Page
 
 LEARNT_FROM = 500
 """Newest runs that corrections are taken from: drivers, images and markets change."""

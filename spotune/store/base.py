@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
 from spotune.contracts.base import MicroUSD, Timestamp
 from spotune.contracts.commands import OutboxEntry
@@ -14,18 +13,9 @@ from spotune.contracts.identity import ApiKey, TenantLedger
 from spotune.contracts.job import ActiveJob, Decision, JobRecord, LogEvent, Status
 from spotune.contracts.lines import LineState, Tally
 from spotune.contracts.notifications import WebhookEndpoint
-
-T = TypeVar("T")
+from spotune.store.page import Page
 
 NO_LIMITS: Mapping[str, int] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
-    """Items and whether there are more."""
-
-    items: tuple[T, ...]
-    has_more: bool
 
 
 class LimitReached(Exception):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 from spotune.contracts.base import MicroUSD, Timestamp
 from spotune.contracts.commands import OutboxEntry
@@ -19,14 +19,14 @@ from spotune.contracts.identity import ApiKey, TenantLedger
 from spotune.contracts.job import ActiveJob, Decision, JobRecord, LogEvent, Status, active_job
 from spotune.contracts.lines import LineState, Tally
 from spotune.store import items
-from spotune.store.base import NO_LIMITS, Page
+from spotune.store.base import NO_LIMITS
 from spotune.store.counters import ledger_writes, line_writes
+from spotune.store.decision import decision_writes
 from spotune.store.dynamo_notices import DynamoNotices
 from spotune.store.items import Item, number, text
+from spotune.store.page import Page, page_of
 from spotune.store.records import change_of, is_id, moment, owned_by_another, readable, unknown_cursor
-from spotune.store.transaction import ConditionFailed, Transaction, call
-
-T = TypeVar("T")
+from spotune.store.transaction import ConditionFailed, Transaction, call, new_token
 
 MOST_KEYS = 1000
 """A tenant's that are listed."""
@@ -115,7 +115,7 @@ class DynamoStore(DynamoNotices):
         """See `Store`."""
         start = self._cursor(tenant, items.file_key, after)
         found = self._listed(items.files_of(tenant), start, limit, ascending=ascending)
-        return _page([items.record_of(FileRecord, item) for item in found], limit)
+        return page_of([items.record_of(FileRecord, item) for item in found], limit)
 
     def delete_file(self, tenant: str, file_id: str) -> bool:
         """See `Store`."""
@@ -160,7 +160,7 @@ class DynamoStore(DynamoNotices):
         start = self._cursor(tenant, items.job_key, after)
         index = items.BY_TENANT if status is None else items.BY_STATUS
         found = self._listed(items.jobs_of(tenant, status), start, limit, ascending=False, index=index)
-        return _page([items.record_of(JobRecord, item) for item in found], limit)
+        return page_of([items.record_of(JobRecord, item) for item in found], limit)
 
     def list_log(self, tenant: str, job_id: str, *, after: int, limit: int) -> Page[LogEvent]:
         """See `Store`."""
@@ -179,7 +179,7 @@ class DynamoStore(DynamoNotices):
             ConsistentRead=True,
         )
         lines = [items.record_of(LogEvent, item) for item in islice(found, limit + 1) if _is_of(item, tenant)]
-        return _page(lines, limit)
+        return page_of(lines, limit)
 
     def active_jobs(self) -> Iterator[ActiveJob]:
         """See `Store`."""
@@ -209,7 +209,7 @@ class DynamoStore(DynamoNotices):
         """See `Store`."""
         start = self._cursor(tenant, items.run_key, after)
         found = self._listed(items.runs_of(tenant), start, limit, ascending=False)
-        return _page([items.record_of(FinishedRun, item) for item in found], limit)
+        return page_of([items.record_of(FinishedRun, item) for item in found], limit)
 
     def recent_runs(self, limit: int) -> Iterator[FinishedRun]:
         """See `Store`."""
@@ -259,7 +259,9 @@ class DynamoStore(DynamoNotices):
     ) -> tuple[OutboxEntry, ...]:
         change = change_of(before, decision)
         counted = ledger_writes(change.job, decision.ledgers, limit) + line_writes(change.job, decision.lines, places)
-        Transaction(self._table, before, change, counted).run(self._client, self._sleep)
+        token = new_token()
+        writes = decision_writes(before, change, counted, token)
+        Transaction(self._table, writes, token).run(self._client, self._sleep)
         return change.entries
 
     def _get_owned(self, tenant: str, key: Callable[[str], Item], record_id: str, **more: object) -> Item | None:
@@ -319,7 +321,3 @@ class DynamoStore(DynamoNotices):
 
 def _is_of(item: Item, tenant: str) -> bool:
     return bool(item["tenant"]["S"] == tenant)
-
-
-def _page(found: list[T], limit: int) -> Page[T]:
-    return Page(tuple(found[:limit]), has_more=len(found) > limit)

@@ -20,8 +20,9 @@ from spotune.contracts.history import FinishedRun
 from spotune.contracts.identity import ApiKey, TenantLedger
 from spotune.contracts.job import STATUS, ActiveJob, Decision, JobRecord, LedgerChange, LogEvent, Status, active_job
 from spotune.contracts.lines import LineChange, LineState, Tally
-from spotune.store.base import NO_LIMITS, LedgerImbalance, LimitReached, LineFull, Page
+from spotune.store.base import NO_LIMITS, LedgerImbalance, LimitReached, LineFull
 from spotune.store.memory_notices import MemoryNotices
+from spotune.store.page import Page
 from spotune.store.records import change_of, decode, encode, moment, owned_by_another, readable, unknown_cursor
 
 R = TypeVar("R", FileRecord, JobRecord, FinishedRun)

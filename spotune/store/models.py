@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from spotune.contracts.models import ModelGroup, ModelVersion
-from spotune.store.base import Page
+from spotune.store.page import Page
 
 
 class ModelStore(Protocol):

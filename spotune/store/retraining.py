@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from spotune.contracts.rules import Arrival, ArrivalState, Retraining, RuleRecord
-from spotune.store.base import Page
+from spotune.store.page import Page
 
 
 class RetrainingStore(Protocol):

@@ -1,7 +1,7 @@
-"""Calls to DynamoDB: which failures are worth another try, and the one transaction that carries a decision.
+"""Calls to DynamoDB: which failures are worth another try, and the one transaction that carries a change.
 
 Every try of one change sends the same token, so DynamoDB applies it once even where an answer is lost (for ten minutes
-after the first). The job's item keeps the token as `writer`: a condition that fails on our own write is success.
+after the first). The first item keeps the token as `writer`: a condition that fails on our own write is success.
 """
 
 from __future__ import annotations
@@ -15,11 +15,8 @@ from typing import Any
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 
 from spotune.contracts.errors import Unavailable, VersionConflict
-from spotune.contracts.job import JobRecord
-from spotune.store import items
 from spotune.store.counters import Write
-from spotune.store.items import Item, number, text
-from spotune.store.records import Change
+from spotune.store.items import Item
 
 TRIES = 10
 FIRST_PAUSE_SECONDS = 0.02
@@ -72,21 +69,19 @@ def call(operation: Callable[..., dict[str, Any]], **arguments: object) -> dict[
 
 
 class Transaction:
-    """One decision's writes: the job first, its log, its commands, its run, ledgers and lines last, all or nothing.
+    """Writes that happen together or not at all.
 
     Args:
         table: the table's name.
-        before: the job as it was decided on; None for a new one.
-        change: what to write.
-        counted: what moves beside the job, each with its refusal; the first that does not hold is told.
+        writes: each with its refusal; the first whose condition does not hold is told. The first one's item keeps
+            `token` as `writer`.
+        token: of this change alone; every try sends it.
     """
 
-    def __init__(self, table: str, before: JobRecord | None, change: Change, counted: Sequence[Write]) -> None:
+    def __init__(self, table: str, writes: Sequence[Write], token: str) -> None:
         self._table = table
-        self._before = before
-        self._change = change
-        self._counted = counted
-        self._token = uuid.uuid4().hex
+        self._writes = tuple(writes)
+        self._token = token
 
     def run(self, client: Any, sleep: Callable[[float], None]) -> None:
         """Write it, trying again while the table is busy.
@@ -95,15 +90,14 @@ class Transaction:
             VersionConflict, LimitReached, LedgerImbalance, LineFull: a condition failed; nothing was written.
             Unavailable: the last try was busy or not answered; it may have been written.
         """
-        writes = self._writes()
-        request = [_in_table(write.item, self._table) for write in writes]
+        request = [_in_table(write.item, self._table) for write in self._writes]
         give_up_at = monotonic() + PATIENCE_SECONDS
         for number_of_try in range(1, TRIES + 1):
             try:
                 client.transact_write_items(TransactItems=request, ClientRequestToken=self._token)
                 return
             except ClientError as error:
-                if self._answers(error, writes):
+                if self._answers(error):
                     return
                 failure: Exception = error
             except (HTTPClientError, ConnectionError) as error:
@@ -113,28 +107,7 @@ class Transaction:
             sleep(_pause(number_of_try))
         raise _unavailable(failure) from failure
 
-    def _writes(self) -> list[Write]:
-        tenant = self._change.job.tenant
-        new = [items.log_item(event, tenant) for event in self._change.log]
-        new += [items.entry_item(entry) for entry in self._change.entries]
-        writes = [self._job_write(), *(self._put(item, "attribute_not_exists(pk)") for item in new)]
-        if self._change.run is not None:
-            # Without a condition: a job that is tried again ends again, and the newest outcome holds.
-            writes.append(self._put(items.run_item(self._change.run)))
-        return [*writes, *self._counted]
-
-    def _job_write(self) -> Write:
-        item = items.job_item(self._change.job, self._token)
-        if self._before is None:
-            return self._put(item, "attribute_not_exists(pk)")
-        values = {":version": number(self._before.version), ":tenant": text(self._before.tenant)}
-        return self._put(item, "version = :version AND tenant = :tenant", ExpressionAttributeValues=values)
-
-    def _put(self, item: Item, condition: str = "", **more: object) -> Write:
-        guarded = {"ConditionExpression": condition} if condition else {}
-        return Write({"Put": {"Item": item, **guarded, **more}}, lambda _: VersionConflict(self._change.job.id))
-
-    def _answers(self, error: ClientError, writes: Sequence[Write]) -> bool:
+    def _answers(self, error: ClientError) -> bool:
         """True where the error tells that our write happened, False where another try may help."""
         reasons = error.response.get("CancellationReasons", [])
         codes = [reason.get("Code", "None") for reason in reasons]
@@ -144,12 +117,23 @@ class Transaction:
             return False
         if codes[0] == _FAILED and _writer(reasons[0].get("Item")) == self._token:
             return True
-        for write, reason in zip(writes, reasons, strict=False):
+        for write, reason in zip(self._writes, reasons, strict=False):
             if reason.get("Code") == _FAILED:
                 raise write.refusal(reason.get("Item")) from error
         if not set(codes) <= _BUSY | {"None"}:
             raise error
         return False
+
+
+def new_token() -> str:
+    """A token for one change."""
+    return uuid.uuid4().hex
+
+
+def put(item: Item, name: str, condition: str = "", **more: object) -> Write:
+    """Put an item; where the condition does not hold, `name` was changed by another."""
+    guarded = {"ConditionExpression": condition} if condition else {}
+    return Write({"Put": {"Item": item, **guarded, **more}}, lambda _: VersionConflict(name))
 
 
 def _in_table(write: dict[str, Any], table: str) -> dict[str, Any]:
