@@ -52,6 +52,16 @@ class RetrainingStore(Protocol):
     def get_arrival(self, rule_id: str, uri: str, version_id: str) -> Arrival | None:
         """One arrival, read consistently."""
 
+    def accepted_of_object(self, rule_id: str, uri: str) -> tuple[Arrival, ...]:
+        """The arrivals of one key in state `accepted`, whatever their versions: few. May lag by moments.
+
+        A key alone may have 1,024 bytes, all that a sort key takes: items go by its hash.
+        """
+
+    def counted_bytes(self, rule_id: str, sha256: str) -> Arrival | None:
+        """The arrival in state `accepted` or `set_aside` whose file has this hash; None where none has. May lag by
+        moments: rows are told apart by content when a dataset is built."""
+
     def accepted_arrivals(self, rule_id: str, *, after: int, through: int) -> Iterator[Arrival]:
         """Arrivals that have a sequence greater than `after` up to `through`, in its order, whatever became of them
         since. Read consistently."""
