@@ -23,6 +23,7 @@ from spotune.contracts.addresses import parse_networks
 from spotune.contracts.base import MICRO, MicroUSD, Timestamp
 from spotune.contracts.errors import Unavailable
 from spotune.contracts.job import JobRecord
+from spotune.contracts.sources import SourceGrant, parse_grants
 from spotune.store.base import Store
 
 
@@ -54,6 +55,8 @@ class Settings:
     """Where jobs may run beside `region`, the home of everything else."""
     bucket_prefix: str = ""
     """What the names of a further region's buckets begin with."""
+    sources: tuple[SourceGrant, ...] = ()
+    """Buckets beside the data bucket that tenants' rules may watch."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -61,6 +64,7 @@ class Settings:
 
         Raises:
             KeyError: one is missing; a fault of the deployment.
+            ValueError: one cannot be read.
         """
         region = environment.get("AWS_REGION", "us-east-1")
         named = (name.strip() for name in environment.get("SPOTUNE_REGIONS", "").split(","))
@@ -83,6 +87,7 @@ class Settings:
             advisor_url=environment.get("SPOTUNE_ADVISOR_URL", ""),
             further_regions=tuple(name for name in dict.fromkeys(named) if name not in ("", region)),
             bucket_prefix=environment.get("SPOTUNE_BUCKET_PREFIX", ""),
+            sources=parse_grants(environment.get("SPOTUNE_SOURCE_TENANTS", "")),
         )
 
 
