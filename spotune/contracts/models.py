@@ -9,9 +9,10 @@ from spotune.contracts.request import Method
 from spotune.contracts.scores import Comparison, Scores
 from spotune.contracts.verdict import Verdict
 
-VersionStatus = Literal["awaiting_approval", "champion", "former", "passed", "rejected", "deprecated"]
+VersionStatus = Literal["awaiting_approval", "champion", "former", "passed", "rejected", "deprecated", "deleted"]
 """`passed`: its gate would have let it in, but another was champion by then, or it was not promoted.
-`former`: it was champion. A rejected version is kept for its table, and can be promoted by nobody."""
+`former`: it was champion. A rejected version is kept for its table, and can be promoted by nobody.
+`deprecated`: a rollback passes it over; a person may still promote it. `deleted`: its record stays, its files do not."""
 
 
 class Lineage(Contract):
@@ -23,11 +24,13 @@ class Lineage(Contract):
     parent: str | None = None
     """The version whose adapter it went on from, by its model name."""
     data_sha256: str
+    evaluation_sha256: str
+    """Of what the held-out rows were: two versions that agree in it were scored on the same rows."""
     manifest_uri: str | None = None
     """Of a retraining: the object versions that its dataset was made of."""
     config_sha256: str
     code: str
-    """Version of the package that planned it."""
+    """The service's own code that made it: the key of its bundle, which carries the content's hash."""
     image: str
     """The training image, by digest where the installation names one."""
     seed: int
@@ -36,14 +39,29 @@ class Lineage(Contract):
     trained_at: Timestamp
 
 
+class ModelFile(Contract):
+    """One file of a version as it was when the version was registered."""
+
+    name: str
+    """Relative to the version's folder."""
+    bytes: int
+    etag: str
+    sha256: str | None = None
+    """None where the files were too large to be read then."""
+
+
 class StatusChange(Contract):
     """One step of a version's history."""
 
+    sequence: int
+    """From 1, without a gap."""
     status: VersionStatus
     at: Timestamp
     by: str
     """`gate`, or who asked: a key's id."""
     why: str = ""
+    rollback: bool = False
+    """It became champion again by going back."""
 
 
 class ModelVersion(Contract):
@@ -58,14 +76,28 @@ class ModelVersion(Contract):
     status: VersionStatus
     uri: str
     """Its files: the adapter, or the weights."""
+    files: tuple[ModelFile, ...] = ()
     scores: Scores
     comparisons: tuple[Comparison, ...] = ()
+    """With the base."""
+    against_champion: tuple[Comparison, ...] = ()
+    """With the champion that its verdict names."""
     verdict: Verdict
     lineage: Lineage
     created_at: Timestamp
     history: tuple[StatusChange, ...] = ()
+    """The newest 100 changes, oldest first."""
+    told: int = 0
+    """The outside was told of the changes up to this sequence."""
+    mirrored: bool = False
+    """SageMaker's registry shows it as it is."""
     package_arn: str | None = None
     """Its model package in SageMaker's registry, once it is mirrored there."""
+
+    @property
+    def settled(self) -> bool:
+        """False where the outside is still to be told of a change."""
+        return self.mirrored and self.told == (self.history[-1].sequence if self.history else 0)
 
 
 class ChampionChange(Contract):
@@ -75,7 +107,9 @@ class ChampionChange(Contract):
     before: int | None
     at: Timestamp
     by: str
-    why: str
+    why: str = ""
+    rollback: bool = False
+    """It went back to an earlier champion, so that the next one goes further back from there."""
 
 
 class ModelGroup(Contract):

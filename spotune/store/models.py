@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
 from spotune.contracts.models import ModelGroup, ModelVersion
@@ -46,5 +47,6 @@ class ModelStore(Protocol):
             VersionConflict: the stored version is not `before.version`.
         """
 
-    def versions_to_mirror(self) -> tuple[ModelVersion, ...]:
-        """Versions of all tenants that changed since they were mirrored, oldest first. May lag by moments."""
+    def unsettled_versions(self) -> Iterator[ModelVersion]:
+        """Versions of all tenants that the outside is still to be told of, the longest unchanged first. May lag by
+        moments."""
