@@ -80,6 +80,11 @@ REMEDIES: dict[str, str] = {
     # Judged answers.
     "wrong_label": "Give `label` true for a good answer and false for a bad one.",
     "equal_answers": "Remove the row: it shows no preference.",
+    # Golden prompts.
+    "no_expectation": "Say in `expected` what the answer is to be: a text, or the shape of a JSON object or array.",
+    "no_golden_prompt": "Give the line messages, prompt, or instruction with input; and `expected`.",
+    "golden_with_answer": "Remove the answer: what is expected of it stands in `expected`.",
+    "too_many_golden_prompts": "Keep the prompts that matter most: each model answers all of them.",
     "template_refused_row": "Change the row as the model's chat template asks, or choose another base model.",
 }
 """Every rule, and what to do where it is broken. docs/data.md explains them."""

@@ -17,7 +17,7 @@ from spotune.data.rows import Example, Message
 from spotune.data.strings import read_string
 from spotune.data.tools import read_tools
 
-__all__ = ["FaultList", "read_examples"]
+__all__ = ["FaultList", "read_examples", "read_row", "read_rows"]
 
 _TOOLS = frozenset({"tools", "parallel_tool_calls"})
 
@@ -75,13 +75,8 @@ def read_examples(chunks: Iterable[bytes], faults: FaultList, objective: Objecti
     show that the file is no JSONL at all. Rows of a format that the objective does not learn from are one fault; with
     None every format will do.
     """
-    head, stream = read_head(chunks)
-    if seen := look_at(head):
-        faults.add(0, "", *seen)
-        return
-    for line in _filled_lines(stream, faults):
-        row = parse_line(line, faults)
-        example = None if row is None else _read_row(row, line, faults)
+    for row, line in read_rows(chunks, faults):
+        example = read_row(row, line, faults)
         if example is not None:
             faults.rows += 1
             yield example
@@ -89,6 +84,18 @@ def read_examples(chunks: Iterable[bytes], faults: FaultList, objective: Objecti
         _refuse_format(faults.format, objective, faults)
     if not faults.rows and not faults.count:
         faults.add(0, "", "empty_file", "the file has no rows")
+
+
+def read_rows(chunks: Iterable[bytes], faults: FaultList) -> Iterator[tuple[Row, Line]]:
+    """The JSON object of each line that has one, whatever its fields; each other line becomes a fault."""
+    head, stream = read_head(chunks)
+    if seen := look_at(head):
+        faults.add(0, "", *seen)
+        return
+    for line in _filled_lines(stream, faults):
+        row = parse_line(line, faults)
+        if row is not None:
+            yield row, line
 
 
 def _filled_lines(stream: Iterator[bytes], faults: FaultList) -> Iterator[Line]:
@@ -108,7 +115,8 @@ def _filled_lines(stream: Iterator[bytes], faults: FaultList) -> Iterator[Line]:
         yield line
 
 
-def _read_row(row: Row, line: Line, faults: FaultList) -> Example | None:
+def read_row(row: Row, line: Line, faults: FaultList) -> Example | None:
+    """A line's object as an example; None, and faults, where it is none, or of another format than those before."""
     row_format = _recognise(row, line.number, faults)
     if row_format is None:
         return None

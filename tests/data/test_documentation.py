@@ -24,6 +24,10 @@ PROVOKED_ELSEWHERE = {
     "broken_chat_template",
     "broken_tokenizer",
     "tokenizer_without_eos",
+    "no_expectation",
+    "no_golden_prompt",
+    "golden_with_answer",
+    "too_many_golden_prompts",
 }
 
 
