@@ -130,17 +130,31 @@ class RuleRecord(Contract):
     counted_through: int = 0
     """Up to this sequence `counted_rows` is exact: without duplicates, and without what the champion knows."""
     counted_rows: int = 0
+    counted_against: str | None = None
+    """The champion whose rows were left out of that count."""
+    tried_through: int = 0
+    """Up to this sequence the data was in a retraining that left no model: it waits for more data, a moment of the
+    schedule, or a person."""
     retrainings: int = 0
     """How many were begun: the number of the last."""
     live: int | None = None
     """The number of the retraining that has not ended: there is never a second one."""
     begun: tuple[Timestamp, ...] = ()
     """When retrainings were begun, within the last 24 hours, and the last one whenever it was."""
+    month: str = ""
+    """Of the last retraining that was begun ..."""
+    spent: MicroUSD = 0
+    """... and what those of that month were billed, or may still be."""
     scheduled_at: Timestamp | None = None
-    """The last moment of the schedule that was looked at."""
+    """Moments of the schedule up to this one are dealt with."""
     frozen: Frozen | None = None
     waiting_for: str = ""
     """Why it does not fire now, in words."""
+
+    @property
+    def active(self) -> bool:
+        """True where it may fire, or has a retraining that has not ended."""
+        return self.live is not None or (self.deleted_at is None and self.request.enabled)
 
 
 RetrainingState = Literal["preparing", "submitted", "planned", "succeeded", "failed", "refused", "cancelled"]

@@ -6,10 +6,8 @@ The indexes only list: they may lag by moments.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any
 
 from spotune.contracts.base import MicroUSD, Timestamp
 from spotune.contracts.commands import OutboxEntry
@@ -23,28 +21,19 @@ from spotune.store.base import NO_LIMITS
 from spotune.store.counters import ledger_writes, line_writes
 from spotune.store.decision import decision_writes
 from spotune.store.dynamo_notices import DynamoNotices
+from spotune.store.dynamo_retraining import DynamoRetraining
 from spotune.store.items import Item, number, text
 from spotune.store.page import Page, page_of
-from spotune.store.records import change_of, is_id, moment, owned_by_another, readable, unknown_cursor
-from spotune.store.transaction import ConditionFailed, Transaction, call, new_token
+from spotune.store.records import change_of, is_id, owned_by_another, readable
+from spotune.store.table import is_of
+from spotune.store.transaction import ConditionFailed, call, new_token
 
 MOST_KEYS = 1000
 """A tenant's that are listed."""
 
 
-class DynamoStore(DynamoNotices):
-    """Fulfils `spotune.store.base.Store`. Safe among threads, as the client is.
-
-    Args:
-        table_name: a table with string keys `pk`, `sk` and the indexes `gsi1`, `gsi2` (all attributes projected).
-        client: boto3's low-level DynamoDB client, with its own retries and timeouts.
-        sleep: waits so many seconds between tries of a transaction.
-    """
-
-    def __init__(self, table_name: str, client: Any, *, sleep: Callable[[float], None] = time.sleep) -> None:
-        self._table = table_name
-        self._client = client
-        self._sleep = sleep
+class DynamoStore(DynamoNotices, DynamoRetraining):
+    """Fulfils `spotune.store.base.Store`. Safe among threads, as the client is."""
 
     def put_key(self, key: ApiKey) -> None:
         """See `Store`."""
@@ -178,7 +167,7 @@ class DynamoStore(DynamoNotices):
             ScanIndexForward=False,
             ConsistentRead=True,
         )
-        lines = [items.record_of(LogEvent, item) for item in islice(found, limit + 1) if _is_of(item, tenant)]
+        lines = [items.record_of(LogEvent, item) for item in islice(found, limit + 1) if is_of(item, tenant)]
         return page_of(lines, limit)
 
     def active_jobs(self) -> Iterator[ActiveJob]:
@@ -260,64 +249,5 @@ class DynamoStore(DynamoNotices):
         change = change_of(before, decision)
         counted = ledger_writes(change.job, decision.ledgers, limit) + line_writes(change.job, decision.lines, places)
         token = new_token()
-        writes = decision_writes(before, change, counted, token)
-        Transaction(self._table, writes, token).run(self._client, self._sleep)
+        self._transact(decision_writes(before, change, counted, token), token)
         return change.entries
-
-    def _get_owned(self, tenant: str, key: Callable[[str], Item], record_id: str, **more: object) -> Item | None:
-        item = self._get(key(record_id), **more) if is_id(record_id) else None
-        return item if item is not None and _is_of(item, tenant) else None
-
-    def _get(self, key: Item, **more: object) -> Item | None:
-        found = call(self._client.get_item, TableName=self._table, Key=key, ConsistentRead=True, **more)
-        return found.get("Item")
-
-    def _cursor(self, tenant: str, key: Callable[[str], Item], after: str | None) -> Item | None:
-        """The place in the tenant's list of the record that a page follows."""
-        if after is None:
-            return None
-        item = self._get_owned(tenant, key, after, ProjectionExpression="tenant, gsi1sk")
-        if item is None:
-            raise unknown_cursor(after)
-        return {":after": item["gsi1sk"]}
-
-    def _listed(
-        self, partition: str, start: Item | None, limit: int, *, ascending: bool, index: str = items.BY_TENANT
-    ) -> Iterator[Item]:
-        """Up to `limit + 1` items, so that it is known whether there are more."""
-        beyond = f" AND {index}sk {'>' if ascending else '<'} :after" if start else ""
-        found = self._query(
-            limit + 1,
-            IndexName=index,
-            KeyConditionExpression=f"{index}pk = :partition{beyond}",
-            ExpressionAttributeValues={":partition": text(partition), **(start or {})},
-            ScanIndexForward=ascending,
-        )
-        return islice(found, limit + 1)
-
-    def _in_flight(self, partition: str, *, before: Timestamp | None = None, **more: object) -> Iterator[Item]:
-        values = {":partition": text(partition)}
-        if before is not None:
-            values[":before"] = text(moment(before))
-        return self._query(
-            None,
-            IndexName=items.IN_FLIGHT,
-            KeyConditionExpression="gsi2pk = :partition" + (" AND gsi2sk < :before" if before is not None else ""),
-            ExpressionAttributeValues=values,
-            **more,
-        )
-
-    def _query(self, page_size: int | None, **arguments: object) -> Iterator[Item]:
-        """All items of a query, fetched as they are asked for: DynamoDB ends a page at 1 MB."""
-        if page_size is not None:
-            arguments["Limit"] = page_size
-        while True:
-            found = call(self._client.query, TableName=self._table, **arguments)
-            yield from found["Items"]
-            if "LastEvaluatedKey" not in found:
-                return
-            arguments["ExclusiveStartKey"] = found["LastEvaluatedKey"]
-
-
-def _is_of(item: Item, tenant: str) -> bool:
-    return bool(item["tenant"]["S"] == tenant)

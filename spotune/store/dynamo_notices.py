@@ -6,20 +6,17 @@ A tenant's endpoints share one partition: listing them is one consistent query, 
 from __future__ import annotations
 
 import contextlib
-from typing import Any
 
 from spotune.contracts.notifications import WebhookEndpoint
 from spotune.store import items
 from spotune.store.items import number, text
 from spotune.store.records import is_id, newest_first
+from spotune.store.table import DynamoTable
 from spotune.store.transaction import ConditionFailed, call
 
 
-class DynamoNotices:
-    """Fulfils `NoticeStore` for a store that has `_table` and `_client`."""
-
-    _table: str
-    _client: Any
+class DynamoNotices(DynamoTable):
+    """Fulfils `NoticeStore`."""
 
     def create_webhook(self, endpoint: WebhookEndpoint) -> None:
         """See `NoticeStore`."""
@@ -38,8 +35,7 @@ class DynamoNotices:
         """See `NoticeStore`."""
         if not is_id(endpoint_id):
             return None
-        key = items.webhook_key(tenant, endpoint_id)
-        item = call(self._client.get_item, TableName=self._table, Key=key, ConsistentRead=True).get("Item")
+        item = self._get(items.webhook_key(tenant, endpoint_id))
         return None if item is None else items.record_of(WebhookEndpoint, item)
 
     def list_webhooks(self, tenant: str) -> tuple[WebhookEndpoint, ...]:
@@ -63,8 +59,7 @@ class DynamoNotices:
 
     def told_level(self, tenant: str, month: str, key: str = "") -> int:
         """See `NoticeStore`."""
-        told = items.told_key(tenant, month, key)
-        item = call(self._client.get_item, TableName=self._table, Key=told, ConsistentRead=True).get("Item")
+        item = self._get(items.told_key(tenant, month, key))
         return 0 if item is None else int(item["level"]["N"])
 
     def note_told_level(self, tenant: str, month: str, level: int, key: str = "") -> None:

@@ -23,13 +23,14 @@ C = TypeVar("C", bound=Contract)
 Item = dict[str, dict[str, Any]]
 
 BY_TENANT = "gsi1"
-"""A tenant's jobs, its files, and its finished runs, by creation time."""
+"""A tenant's jobs, files, finished runs and rules, and a rule's arrivals, by time."""
 
 IN_FLIGHT = "gsi2"
-"""Sparse: jobs in no terminal state, the outbox, finished runs of all tenants, ledgers by month, and lines."""
+"""Sparse: jobs in no terminal state, the outbox, finished runs of all tenants, ledgers by month, lines, rules that may
+fire, and arrivals that nobody has looked into."""
 
 BY_STATUS = "gsi3"
-"""A tenant's jobs of one status, by creation time."""
+"""A tenant's jobs of one status, rules of one bucket, and a rule's arrivals in one state, by time."""
 
 ACTIVE = "ACTIVE"
 OUTBOX = "OUTBOX"
@@ -138,8 +139,8 @@ def uses_of(tenant: str) -> str:
 
 def key_item(key: ApiKey) -> Item:
     """An API key. The table's time to live takes a revoked one away."""
-    listed = _indexed("gsi1", keys_of(key.tenant), key.created_at, key.sha256)
-    item = key_key(key.sha256) | _content(key, key.tenant) | listed
+    listed = indexed("gsi1", keys_of(key.tenant), key.created_at, key.sha256)
+    item = key_key(key.sha256) | content(key, key.tenant) | listed
     if key.revoked_at is None:
         return item
     return item | {"expires_at": number(int(key.revoked_at) + REVOKED_KEPT_SECONDS)}
@@ -163,24 +164,24 @@ def window_key(sha256: str, until: int) -> Item:
 
 def webhook_item(endpoint: WebhookEndpoint) -> Item:
     """A webhook endpoint, without a secret."""
-    return webhook_key(endpoint.tenant, endpoint.id) | _content(endpoint, endpoint.tenant)
+    return webhook_key(endpoint.tenant, endpoint.id) | content(endpoint, endpoint.tenant)
 
 
 def file_item(record: FileRecord) -> Item:
     """A file's record."""
-    listed = _indexed("gsi1", files_of(record.tenant), record.created_at, record.id)
-    return file_key(record.id) | _content(record, record.tenant) | listed
+    listed = indexed("gsi1", files_of(record.tenant), record.created_at, record.id)
+    return file_key(record.id) | content(record, record.tenant) | listed
 
 
 def job_item(job: JobRecord, writer: str) -> Item:
     """A job; in `gsi2` as long as anything can happen to it."""
-    item = job_key(job.id) | _content(job, job.tenant) | _indexed("gsi1", jobs_of(job.tenant), job.created_at, job.id)
-    item |= _indexed("gsi3", jobs_of(job.tenant, STATUS[job.state]), job.created_at, job.id)
+    item = job_key(job.id) | content(job, job.tenant) | indexed("gsi1", jobs_of(job.tenant), job.created_at, job.id)
+    item |= indexed("gsi3", jobs_of(job.tenant, STATUS[job.state]), job.created_at, job.id)
     item |= {"version": number(job.version), "writer": text(writer)}
     if not job.open:
         return item
     summary = active_job(job).model_dump_json(exclude_defaults=True)
-    return item | {"active": text(summary)} | _indexed("gsi2", ACTIVE, job.created_at, job.id)
+    return item | {"active": text(summary)} | indexed("gsi2", ACTIVE, job.created_at, job.id)
 
 
 def active_of(item: Item) -> ActiveJob:
@@ -190,19 +191,19 @@ def active_of(item: Item) -> ActiveJob:
 
 def log_item(event: LogEvent, tenant: str) -> Item:
     """A line of a job's log."""
-    return log_key(event.job_id, event.sequence) | _content(event, tenant)
+    return log_key(event.job_id, event.sequence) | content(event, tenant)
 
 
 def entry_item(entry: OutboxEntry) -> Item:
     """A command that is not yet done."""
-    queued = _indexed("gsi2", OUTBOX, entry.created_at, entry.id)
-    return entry_key(entry.job_id, entry.id) | _content(entry, entry.tenant) | queued
+    queued = indexed("gsi2", OUTBOX, entry.created_at, entry.id)
+    return entry_key(entry.job_id, entry.id) | content(entry, entry.tenant) | queued
 
 
 def run_item(run: FinishedRun) -> Item:
     """A finished job's forecast and outcome."""
-    listed = _indexed("gsi1", runs_of(run.tenant), run.created_at, run.id)
-    return run_key(run.id) | _content(run, run.tenant) | listed | _indexed("gsi2", RUNS, run.created_at, run.id)
+    listed = indexed("gsi1", runs_of(run.tenant), run.created_at, run.id)
+    return run_key(run.id) | content(run, run.tenant) | listed | indexed("gsi2", RUNS, run.created_at, run.id)
 
 
 def record_of(model: type[C], item: Item) -> C:
@@ -240,11 +241,13 @@ def tally_of(item: Item) -> Tally:
     return Tally(changes=int(item["changes"]["N"]), changed_at=float(item["changed_at"]["N"]))
 
 
-def _content(record: Contract, tenant: str) -> Item:
+def content(record: Contract, tenant: str) -> Item:
+    """What every record's item has: its tenant and its body."""
     body = encode(record)
     compressed = not body.startswith(b"{")
     return {"tenant": text(tenant), "body": {"B": body} if compressed else text(body.decode())}
 
 
-def _indexed(index: str, partition: str, at: Timestamp, record_id: str) -> Item:
+def indexed(index: str, partition: str, at: Timestamp, record_id: str) -> Item:
+    """A place in an index, by time."""
     return {f"{index}pk": text(partition), f"{index}sk": text(moment(at, record_id))}

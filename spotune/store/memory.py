@@ -22,6 +22,7 @@ from spotune.contracts.job import STATUS, ActiveJob, Decision, JobRecord, Ledger
 from spotune.contracts.lines import LineChange, LineState, Tally
 from spotune.store.base import NO_LIMITS, LedgerImbalance, LimitReached, LineFull
 from spotune.store.memory_notices import MemoryNotices
+from spotune.store.memory_retraining import MemoryRetraining
 from spotune.store.page import Page
 from spotune.store.records import change_of, decode, encode, moment, owned_by_another, readable, unknown_cursor
 
@@ -32,7 +33,7 @@ WINDOWS_KEPT = 10
 """Of a key's counted requests: clocks are not so far apart."""
 
 
-class MemoryStore(MemoryNotices):
+class MemoryStore(MemoryNotices, MemoryRetraining):
     """Fulfils `spotune.store.base.Store`. Safe among threads; lost with the process."""
 
     def __init__(self) -> None:

@@ -12,6 +12,7 @@ class MemoryNotices:
     """Fulfils `NoticeStore` in memory."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._webhooks: dict[tuple[str, str], bytes] = {}
         self._told: dict[tuple[str, str, str], int] = {}
         self._noticing = threading.RLock()

@@ -8,13 +8,19 @@ from typing import Protocol
 from spotune.contracts.rules import Arrival, ArrivalState, Retraining, RuleRecord
 from spotune.store.page import Page
 
+MOST_ARRIVALS = 30
+"""Of one change: each is up to three items, and DynamoDB takes 100 a transaction."""
+
 
 class RetrainingStore(Protocol):
     """Rules are guarded by their version; an arrival is one of its rule and object version. Tenant-scoped reads return
     None (or an empty page) for another tenant's things, as for missing ones."""
 
     def create_rule(self, rule: RuleRecord) -> bool:
-        """Keep a new rule (version 1); False, and nothing is kept, where one of its id exists that was not deleted."""
+        """Keep a new rule (version 1); False, and nothing is kept, where one of its id exists, deleted or not."""
+
+    def find_rule(self, rule_id: str) -> RuleRecord | None:
+        """One rule whatever its tenant, deleted or not, read consistently: never for a person's request."""
 
     def get_rule(self, tenant: str, rule_id: str) -> RuleRecord | None:
         """One rule that was not deleted, read consistently."""
@@ -43,7 +49,9 @@ class RetrainingStore(Protocol):
         """Keep a new arrival, or answer the one that is known of this rule and object version."""
 
     def commit_arrivals(self, before: RuleRecord, rule: RuleRecord, arrivals: tuple[Arrival, ...]) -> None:
-        """Replace a rule and these of its arrivals (95 at most) in one transaction, guarded by the rule's version.
+        """Replace a rule and these of its arrivals (`MOST_ARRIVALS`) in one transaction, guarded by the rule's version.
+
+        Whoever changes an arrival has read it after the rule: nothing else guards it.
 
         Raises:
             VersionConflict: as above; nothing was written.
@@ -53,18 +61,20 @@ class RetrainingStore(Protocol):
         """One arrival, read consistently."""
 
     def accepted_of_object(self, rule_id: str, uri: str) -> tuple[Arrival, ...]:
-        """The arrivals of one key in state `accepted`, whatever their versions: few. May lag by moments.
-
-        A key alone may have 1,024 bytes, all that a sort key takes: items go by its hash.
-        """
+        """The arrivals of one key in state `accepted` or `set_aside`, whatever their versions, the first to arrive
+        first: few. Read consistently."""
 
     def counted_bytes(self, rule_id: str, sha256: str) -> Arrival | None:
-        """The arrival in state `accepted` or `set_aside` whose file has this hash; None where none has. May lag by
-        moments: rows are told apart by content when a dataset is built."""
+        """The first arrival in state `accepted` or `set_aside` whose file has this hash; None where none has. Read
+        consistently."""
+
+    def duplicates_of_bytes(self, rule_id: str, sha256: str) -> tuple[Arrival, ...]:
+        """The arrivals in state `duplicate` whose file has this hash, the first to arrive first: one of them counts
+        once that which they repeat is gone. Read consistently."""
 
     def accepted_arrivals(self, rule_id: str, *, after: int, through: int) -> Iterator[Arrival]:
-        """Arrivals that have a sequence greater than `after` up to `through`, in its order, whatever became of them
-        since. Read consistently."""
+        """Arrivals that were given a sequence greater than `after` up to `through`, in its order, whatever became of
+        them since. Read consistently. One that was given another sequence since is here in state `set_aside`."""
 
     def list_arrivals(
         self, tenant: str, rule_id: str, *, after: str | None, limit: int, state: ArrivalState | None = None
@@ -95,3 +105,9 @@ class RetrainingStore(Protocol):
 
     def list_retrainings(self, tenant: str, rule_id: str, *, after: int, limit: int) -> Page[Retraining]:
         """A rule's retrainings, newest first; `after` is a number, 0 for the newest."""
+
+
+def split_cursor(after: str) -> tuple[str, str]:
+    """The URI and the version id of the arrival that a page follows."""
+    uri, _, version_id = after.rpartition("#")
+    return uri, version_id
