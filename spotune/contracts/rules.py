@@ -102,8 +102,8 @@ class Frozen(Contract):
     uri: str
     sha256: str
     rows: int
-    hashes_uri: str
-    """Of its rows: sorted 16-byte content hashes."""
+    keys_uri: str
+    """A key file: a row whose content's or prompt's hash is in it is never trained on."""
     manifest_uri: str
 
 
@@ -214,6 +214,9 @@ class ManifestEntry(Contract):
     """In the file."""
     taken: int
     """Of which the dataset has this many: the others are duplicates, of the frozen set, or not drawn for replay."""
+    picked: str = ""
+    """Which: a bit for each row of the file, the first row's lowest in the first byte, deflated and in base64. Empty
+    where it is all of them or none."""
     role: Literal["new", "replay", "frozen"]
 
 
@@ -231,7 +234,7 @@ class DataManifest(Contract):
     frozen_sha256: str
     """Of the evaluation set whose rows were left out."""
     known_uri: str | None = None
-    """Sorted hashes of the rows that the champion was trained on, which `new` leaves out."""
+    """A key file: hashes of the rows that the champion was trained on, which `new` leaves out."""
     known_sha256: str | None = None
     rows: int
     replayed_rows: int
@@ -276,7 +279,7 @@ class Arrival(Contract):
     sha256: str | None = None
     rows: int | None = None
     hashes_uri: str | None = None
-    """Content hashes of its rows, in the order of the file, 16 bytes each."""
+    """Its hash file: the hashes of each row's content and prompt, in the order of the file."""
     report_uri: str | None = None
     """Where it is quarantined, its report."""
     reason: str = ""

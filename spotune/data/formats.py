@@ -68,7 +68,9 @@ _HINTS = {
 }
 
 
-def read_examples(chunks: Iterable[bytes], faults: FaultList, objective: Objective = "supervised") -> Iterator[Example]:
+def read_examples(
+    chunks: Iterable[bytes], faults: FaultList, objective: Objective | None = "supervised"
+) -> Iterator[Example]:
     """Each good row of a JSONL stream, in order; each bad one becomes a fault.
 
     Bad data never raises. Memory is bounded by one chunk and one line. Reading stops early only where the first bytes

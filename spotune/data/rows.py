@@ -105,6 +105,19 @@ def split_hash(example: Example) -> bytes:
     return content_hash(asked)
 
 
+def prompt_hash(example: Example) -> bytes:
+    """16 bytes that are equal for rows that ask the same: of all that stands before the last answer.
+
+    A text asks nothing, so that its own content stands for it.
+    """
+    if example.format == "text":
+        return content_hash(example)
+    before = example.messages[: example.answer] if example.messages else ()
+    prompt = "" if example.messages else example.prompt
+    asked = tuple(replace(message, weight=1) for message in before)
+    return content_hash(replace(example, messages=asked, prompt=prompt, completion="", rejected=None, label=None))
+
+
 def _parts(example: Example) -> Iterator[str]:
     """What tells rows apart. NUL separates the parts: no good row holds one."""
     yield from (example.format, example.prompt, example.completion, example.text)
