@@ -5,20 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from spotune.contracts.scores import Comparison, Metric, Scores
+from spotune.contracts.scores import IN_NATS, METRIC_NAMES, Comparison, Metric, Scores
 from spotune.contracts.training import TrainingReport
-
-NAMES: dict[Metric, str] = {
-    "eval_loss": "loss",
-    "exact_match": "exact match",
-    "rouge_l": "ROUGE-L",
-    "json_valid": "valid JSON",
-    "json_keys": "the reference's keys",
-    "multiple_choice": "multiple choice",
-    "preference_accuracy": "preferred rightly",
-    "preference_margin": "preference margin",
-}
-IN_NATS: frozenset[Metric] = frozenset({"eval_loss", "preference_margin"})
 
 
 class ScoreLine(NamedTuple):
@@ -34,7 +22,7 @@ def score_lines(report: TrainingReport) -> Iterator[ScoreLine]:
     """All rows, then each slice."""
     compared = {each.metric for each in report.comparisons}
     yield from _compared(report.comparisons, "")
-    for metric, name in NAMES.items():
+    for metric, name in METRIC_NAMES.items():
         base, tuned = getattr(report.base, metric), getattr(report.tuned, metric)
         if metric not in compared and not base is tuned is None:
             yield ScoreLine(name, _show(metric, base), _show(metric, tuned), "")
@@ -50,7 +38,7 @@ def _compared(comparisons: Sequence[Comparison], before: str) -> Iterator[ScoreL
     for each in comparisons:
         signed = "{:+.4f}".format if each.metric in IN_NATS else "{:+.1%}".format
         interval = f"{signed(each.difference)} ({signed(each.low)} to {signed(each.high)})"
-        name = f"{before}{NAMES[each.metric]} ({each.rows} rows)"
+        name = f"{before}{METRIC_NAMES[each.metric]} ({each.rows} rows)"
         yield ScoreLine(name, _show(each.metric, each.base), _show(each.metric, each.tuned), interval)
 
 

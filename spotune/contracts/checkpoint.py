@@ -61,7 +61,9 @@ class Identity(Contract):
 
     @classmethod
     def of(cls, config: TrainingConfig, data_sha256: str) -> Identity:
-        """The identity of a run."""
+        """The identity of a run. A champion that it does not start from changes nothing of what is learnt."""
+        if config.champion is not None and not config.champion.start:
+            config = config.with_(champion=None)
         return cls(config=config.model_dump(mode="json", include=set(RESUME_FIELDS)), data_sha256=data_sha256)
 
     @property

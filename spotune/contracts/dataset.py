@@ -76,3 +76,23 @@ class DatasetReport(Contract):
     def ok(self) -> bool:
         """True where the dataset may be trained on."""
         return self.fault_count == 0 and self.rows > 0
+
+
+class GoldenReport(Contract):
+    """One file of golden prompts, checked."""
+
+    uri: str
+    sha256: str
+    bytes: int
+    prompts: int
+    prompt_tokens: int
+    """Of all prompts, by the model's tokenizer; guessed from bytes without one."""
+    answer_tokens: int
+    """That an answer may have: room for the longest expectation."""
+    fault_count: int = 0
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """True where a model may be judged by it."""
+        return self.fault_count == 0 and self.prompts > 0

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from spotune.contracts.base import Contract, Seconds, Timestamp
 from spotune.contracts.checkpoint import Resumption
-from spotune.contracts.dataset import DatasetReport
+from spotune.contracts.dataset import DatasetReport, GoldenReport
 from spotune.contracts.job import JobError, ResolvedSetting
 from spotune.contracts.plan import Plan
 from spotune.contracts.training import Failure, TrainingConfig, TrainingReport
@@ -23,6 +23,7 @@ class Prepared(Contract):
     kind: Literal["prepared"] = "prepared"
     training: DatasetReport
     validation: DatasetReport | None
+    golden: GoldenReport | None = None
     settings: tuple[ResolvedSetting, ...]
     config: TrainingConfig
     plan: Plan
@@ -37,6 +38,7 @@ class Refused(Contract):
     error: JobError
     training: DatasetReport | None = None
     validation: DatasetReport | None = None
+    golden: GoldenReport | None = None
 
 
 class CheckBegun(Contract):

@@ -7,7 +7,7 @@ from typing import Literal
 from spotune.contracts.base import Contract, MicroUSD, Seconds, Timestamp
 from spotune.contracts.checkpoint import Resumption
 from spotune.contracts.commands import Command
-from spotune.contracts.dataset import DatasetReport
+from spotune.contracts.dataset import DatasetReport, GoldenReport
 from spotune.contracts.history import FinishedRun
 from spotune.contracts.lines import LineChange
 from spotune.contracts.money import month_of
@@ -78,9 +78,13 @@ class ChampionReference(Contract):
     """`ft:...`."""
     number: int
     uri: str
-    """Its files: the adapter, or the weights."""
+    """The folder of its files: the adapter, or the weights."""
     start: bool
     """Training goes on from it."""
+    bytes: int = 0
+    """Of its files."""
+    obstacle: str = ""
+    """Why it cannot be measured beside the tuned model, in words; empty where it can."""
 
 
 class ResolvedSetting(Contract):
@@ -180,8 +184,11 @@ class JobRecord(Contract):
     model: ModelReference
     training_uri: str
     validation_uri: str | None = None
+    golden_uri: str | None = None
     training: DatasetReport | None = None
     validation: DatasetReport | None = None
+    golden: GoldenReport | None = None
+    """Of the gate's golden prompts."""
     settings: tuple[ResolvedSetting, ...] = ()
     config: TrainingConfig | None = None
     plan: Plan | None = None
@@ -211,8 +218,9 @@ class JobRecord(Contract):
     report: TrainingReport | None = None
     output_uri: str | None = None
     fine_tuned_model: str | None = None
-    """Set where the gate was passed."""
+    """Set unless the gate rejected it."""
     gate_verdict: str = ""
+    """The verdict in a sentence."""
     verdict: Verdict | None = None
     """The gate's, with its table; None before the job has succeeded, and in records of before there was one."""
     champion: ChampionReference | None = None

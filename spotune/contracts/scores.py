@@ -17,6 +17,20 @@ Metric = Literal[
     "preference_margin",
 ]
 
+METRIC_NAMES: dict[Metric, str] = {
+    "eval_loss": "loss",
+    "exact_match": "exact match",
+    "rouge_l": "ROUGE-L",
+    "json_valid": "valid JSON",
+    "json_keys": "the reference's keys",
+    "multiple_choice": "multiple choice",
+    "preference_accuracy": "preferred rightly",
+    "preference_margin": "preference margin",
+}
+IN_NATS: frozenset[Metric] = frozenset({"eval_loss", "preference_margin"})
+"""The others are shares."""
+LOWER_IS_BETTER: frozenset[Metric] = frozenset({"eval_loss"})
+
 
 class Scores(Contract):
     """One model on the held-out rows. A share is None where no row was scored by it."""

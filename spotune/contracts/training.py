@@ -132,7 +132,10 @@ class EvaluationConfig(Contract):
     generation_examples: int = 0
     max_new_tokens: int = 64
     golden: bool = False
-    """The `golden` channel holds prompts with what is expected of their answers, one JSONL file."""
+    """The `golden` channel holds prompts with what is expected of their answers, one JSONL file, which
+    `spotune.data.golden` reads."""
+    golden_new_tokens: int = 256
+    """That an answer to one of them may have: room for the longest expectation."""
 
 
 class OutputConfig(Contract):
@@ -281,6 +284,7 @@ class TrainingReport(Contract):
     against_champion: tuple[Comparison, ...] = ()
     """Each metric that the tuned model and the champion both have."""
     golden: tuple[GoldenAnswer, ...] = ()
+    """Every prompt of the `golden` channel; none where there was no time to answer all of them."""
     slices: tuple[SliceScores, ...] = ()
     """The largest slices of the held-out rows."""
     slices_left_out: int = 0

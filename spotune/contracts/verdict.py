@@ -20,11 +20,11 @@ class Condition(Contract):
     wanted: str
     measured: str
     met: bool | None
-    """None where it could not be measured: a person decides then."""
+    """None where a person decides: it could not be measured, it costs more than was allowed, or it asks for one."""
 
 
 class Verdict(Contract):
-    """The gate's verdict on one tuned model. A condition that is not met rejects; one that is not measured holds."""
+    """The gate's verdict on one tuned model: a condition that is not met rejects; one that a person decides holds."""
 
     decision: GateDecision
     conditions: tuple[Condition, ...]
