@@ -15,6 +15,7 @@ from spotune.contracts.training import TrainingConfig
 
 STATE_NAME = "state.json"
 BASE_SCORES_NAME = "base_scores.json"
+CHAMPION_SCORES_NAME = "champion_scores.json"
 REFERENCE_NAME = "reference.safetensors"
 """What the base model gives to each row of a preference objective."""
 HISTORY_NAME = "history.json"

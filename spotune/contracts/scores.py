@@ -16,6 +16,7 @@ Metric = Literal[
     "preference_accuracy",
     "preference_margin",
 ]
+LOWER_IS_BETTER: frozenset[Metric] = frozenset({"eval_loss"})
 
 METRIC_NAMES: dict[Metric, str] = {
     "eval_loss": "loss",
@@ -76,6 +77,11 @@ class Comparison(Contract):
         """True where the interval leaves 0 out."""
         return self.low > 0 or self.high < 0
 
+    @property
+    def worse(self) -> bool:
+        """True where the tuned model is worse for sure: the whole interval lies on the worse side of 0."""
+        return self.low > 0 if self.metric in LOWER_IS_BETTER else self.high < 0
+
 
 class SliceScores(Contract):
     """The rows that carry this `slice`."""
@@ -84,6 +90,15 @@ class SliceScores(Contract):
     rows: int
     comparisons: tuple[Comparison, ...]
     against_champion: tuple[Comparison, ...] = ()
+
+
+class Forgotten(Contract):
+    """What the tuned model does worse, for sure, than the model that its training began from."""
+
+    slice: str = ""
+    """Of the held-out rows; empty for all of them."""
+    comparison: Comparison
+    """`base` is what training began from."""
 
 
 class GoldenAnswer(Contract):

@@ -14,7 +14,7 @@ from spotune.contracts.base import Contract, Seconds
 from spotune.contracts.plan import HardwareConfig as HardwareConfig
 from spotune.contracts.plan import Precision, Sharding
 from spotune.contracts.request import GGUFType, LossOn, Method, Objective, Quantization
-from spotune.contracts.scores import Comparison, GoldenAnswer, Scores, SliceScores
+from spotune.contracts.scores import Comparison, Forgotten, GoldenAnswer, Scores, SliceScores
 
 CONFIG_NAME = "training.json"
 MANIFEST_NAME = "manifest.json"
@@ -76,6 +76,8 @@ class ChampionConfig(Contract):
     name: str
     start: bool
     """Training goes on from its adapter, which is of the same shape."""
+    replayed_rows: int | None = None
+    """Of the training file, those that the champion was trained on, too; None where nobody has said."""
 
 
 class ObjectiveConfig(Contract):
@@ -197,10 +199,15 @@ class TrainingConfig(Contract):
     """What the tuned model is compared with beside the base; None where its group has none."""
 
 
+Phase = Literal[
+    "loading", "evaluating_champion", "evaluating_base", "training", "evaluating", "publishing", "done", "stopped"
+]
+
+
 class Progress(Contract):
     """`checkpoints/progress.json`, replaced atomically about every 20 s and at every change of phase."""
 
-    phase: Literal["loading", "evaluating_base", "training", "evaluating", "publishing", "done", "stopped"]
+    phase: Phase
     step: int = 0
     total_steps: int = 0
     epoch: float = 0.0
@@ -283,6 +290,9 @@ class TrainingReport(Contract):
     champion: Scores | None = None
     against_champion: tuple[Comparison, ...] = ()
     """Each metric that the tuned model and the champion both have."""
+    began_from: Literal["base", "champion"] = "base"
+    forgotten: tuple[Forgotten, ...] = ()
+    """What got worse since then: metrics over all rows, then of each slice."""
     golden: tuple[GoldenAnswer, ...] = ()
     """Every prompt of the `golden` channel; none where there was no time to answer all of them."""
     slices: tuple[SliceScores, ...] = ()
@@ -316,6 +326,10 @@ class TrainingReport(Contract):
     device: str
     samples: tuple[SampleAnswer, ...] = ()
     data_sha256: str
+    base_sha256: str = ""
+    """Fingerprint of the base model's weights; empty in reports of before there was one."""
+    quantization: Quantization = "none"
+    """Of the base model, as it was trained over."""
     versions: dict[str, str]
     outputs: tuple[PublishedOutput, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -13,6 +13,7 @@ from spotune.contracts import layout
 from spotune.contracts.base import Contract
 from spotune.contracts.checkpoint import (
     BASE_SCORES_NAME,
+    CHAMPION_SCORES_NAME,
     CHECKPOINT_PREFIX,
     HISTORY_NAME,
     REFERENCE_NAME,
@@ -40,7 +41,7 @@ Planning = Callable[[JobRequest, Done], Prepared]
 Sizes = dict[str, int]
 """Bytes of the objects in a folder, by URI."""
 
-_NOTES = (BASE_SCORES_NAME, HISTORY_NAME, REFERENCE_NAME)
+_NOTES = (BASE_SCORES_NAME, CHAMPION_SCORES_NAME, HISTORY_NAME, REFERENCE_NAME)
 """What lies beside the checkpoints and a resume has a use for; a run goes on without them, too."""
 
 
