@@ -16,7 +16,6 @@ Metric = Literal[
     "preference_accuracy",
     "preference_margin",
 ]
-LOWER_IS_BETTER: frozenset[Metric] = frozenset({"eval_loss"})
 
 METRIC_NAMES: dict[Metric, str] = {
     "eval_loss": "loss",
