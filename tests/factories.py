@@ -7,6 +7,7 @@ from spotune.contracts.dataset import DatasetReport, TokenStatistics
 from spotune.contracts.events import Prepared, TrainingObserved
 from spotune.contracts.history import Actual, FinishedRun, Stay
 from spotune.contracts.job import JobRecord, ModelReference
+from spotune.contracts.models import Lineage, ModelVersion, StatusChange
 from spotune.contracts.plan import Candidate, MemoryEstimate, Plan, Rung
 from spotune.contracts.request import JobRequest
 from spotune.contracts.scores import Scores
@@ -21,6 +22,7 @@ from spotune.contracts.training import (
     TrainingConfig,
     TrainingReport,
 )
+from spotune.contracts.verdict import Verdict
 
 NOW = 1_790_000_000.0
 SPOT_PRICE = 400_000
@@ -178,6 +180,42 @@ def report(**changes: object) -> TrainingReport:
         "versions": {},
     }
     return TrainingReport.model_validate({**values, **changes})
+
+
+def model_version(number: int = 1, *, verdict_reason: str = "It passed.", **changes: object) -> ModelVersion:
+    """A version of the group `support` that passed its gate; its job and its name follow from its number."""
+    values: dict[str, object] = {
+        "group": "support",
+        "tenant": "acme",
+        "number": number,
+        "name": f"ft:tiny::{number}",
+        "status": "passed",
+        "uri": f"s3://artifacts/acme/jobs/ftjob-{number}/output/ftjob-{number}-1/output/model/",
+        "scores": report().tuned,
+        "verdict": Verdict(decision="promote", conditions=(), reason=verdict_reason),
+        "lineage": lineage(f"ftjob-{number}"),
+        "created_at": NOW + number,
+        "history": (StatusChange(sequence=1, status="passed", at=NOW + number, by="gate"),),
+    }
+    return ModelVersion.model_validate({**values, **changes})
+
+
+def lineage(job_id: str = "ftjob-abc", **changes: object) -> Lineage:
+    values: dict[str, object] = {
+        "job_id": job_id,
+        "base": "tiny",
+        "base_revision": "1",
+        "data_sha256": "1" * 64,
+        "evaluation_sha256": "2" * 64,
+        "config_sha256": "3" * 64,
+        "code": "lambda/abc.zip",
+        "image": "123456789012.dkr.ecr.us-east-1.amazonaws.com/spotune:1",
+        "seed": 7,
+        "method": "lora",
+        "cost": 180_000,
+        "trained_at": NOW,
+    }
+    return Lineage.model_validate({**values, **changes})
 
 
 def finished_run(**changes: object) -> FinishedRun:

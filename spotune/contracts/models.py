@@ -12,7 +12,7 @@ from spotune.contracts.verdict import Verdict
 VersionStatus = Literal["awaiting_approval", "champion", "former", "passed", "rejected", "deprecated", "deleted"]
 """`passed`: its gate would have let it in, but another was champion by then, or it was not promoted.
 `former`: it was champion. A rejected version is kept for its table, and can be promoted by nobody.
-`deprecated`: a rollback passes it over; a person may still promote it. `deleted`: its record stays, its files do not."""
+`deprecated`: a rollback passes it over; a person may still promote it. `deleted`: only its record is left."""
 
 
 class Lineage(Contract):
@@ -93,6 +93,11 @@ class ModelVersion(Contract):
     """SageMaker's registry shows it as it is."""
     package_arn: str | None = None
     """Its model package in SageMaker's registry, once it is mirrored there."""
+
+    @property
+    def changed_at(self) -> Timestamp:
+        """When its status last changed."""
+        return self.history[-1].at if self.history else self.created_at
 
     @property
     def settled(self) -> bool:

@@ -13,6 +13,7 @@ from spotune.contracts.identity import ApiKey, TenantLedger
 from spotune.contracts.job import ActiveJob, Decision, JobRecord, LogEvent, Status
 from spotune.contracts.lines import LineState, Tally
 from spotune.contracts.notifications import WebhookEndpoint
+from spotune.store.models import ModelStore
 from spotune.store.page import Page
 from spotune.store.retraining import RetrainingStore
 
@@ -76,7 +77,7 @@ class NoticeStore(Protocol):
         """Remember that this level was told. A lower one than is known changes nothing."""
 
 
-class Store(NoticeStore, RetrainingStore, Protocol):
+class Store(ModelStore, NoticeStore, RetrainingStore, Protocol):
     """Money: a reservation adds to `reserved`, a release takes off it, a settlement adds to `billed`. An attempt is
     settled by one decision that releases what was reserved for it and settles what was billed. A decision that
     reserves is refused where `reserved + billed` would end above the limit; one that only settles never is, since
