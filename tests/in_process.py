@@ -12,13 +12,13 @@ from spotune.aws.memory import (
     MemoryDeliveries,
     MemoryMarket,
     MemoryMetrics,
-    MemoryObjects,
     MemoryQueue,
     MemorySecret,
     MemoryTopic,
     MemoryTrainingJobs,
     MemoryWebhooks,
 )
+from spotune.aws.memory_objects import MemoryObjects
 from spotune.contracts import layout
 from spotune.contracts.base import MICRO
 from spotune.service.installation import Installation, Outlets, Place, Settings

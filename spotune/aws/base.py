@@ -12,17 +12,8 @@ from spotune.contracts.market import Quotas
 from spotune.contracts.measures import Measurement
 from spotune.contracts.request import Market
 
-MIN_PART_BYTES = 8 * 1024**2
-"""S3 takes parts of 5 MiB and more; larger ones mean fewer requests."""
-
-MAX_PARTS = 2_000
-"""Of one upload: one answer of a Lambda (6 MB) must carry the URLs of all. S3 would take 10,000."""
-
 STAGE_VARIABLE = "SPOTUNE_STAGE"
 """Of a training job's environment: which installation of the account started it."""
-
-MAX_COPIED_PARTS = 10_000
-"""Of one copy: S3's own limit."""
 
 RefusalReason = Literal["quota", "capacity", "invalid", "not_permitted"]
 
@@ -87,6 +78,19 @@ class ObjectInfo:
     bytes: int
     etag: str
     modified: Timestamp
+    version_id: str = ""
+    """Empty where the bucket keeps no versions; of what `list` yields always."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectVersion:
+    """One version of a key, as a bucket's history has it."""
+
+    info: ObjectInfo
+    latest: bool
+    """What the key shows now."""
+    deleted: bool = False
+    """A delete marker: since then the key shows nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +143,17 @@ class ObjectStore(Protocol):
             ObjectMissing: there is none, or we may not see it.
         """
 
-    def stream(self, uri: str) -> Iterator[bytes]:
-        """An object in chunks, in constant memory. Raises `ObjectMissing` before the first chunk."""
+    def stream(self, uri: str, *, version_id: str = "", etag: str = "") -> Iterator[bytes]:
+        """An object in chunks, in constant memory. Raises `ObjectMissing` before the first chunk.
 
-    def head(self, uri: str) -> ObjectInfo | None:
-        """What is known of an object without reading it; None where there is none, or we may not see it."""
+        Args:
+            version_id: this version, though the key may show another one now or none.
+            etag: only where the object is the one with this ETag.
+        """
+
+    def head(self, uri: str, *, version_id: str = "") -> ObjectInfo | None:
+        """What is known of an object, or of one version, without reading it; None where there is none, or we may not
+        see it."""
 
     def write(self, uri: str, body: bytes) -> None:
         """Write or replace an object. Raises `ObjectMissing` where the bucket is."""
@@ -179,6 +189,21 @@ class ObjectStore(Protocol):
 
     def list(self, prefix_uri: str) -> Iterator[ObjectInfo]:
         """Every object whose key begins so, in the order of keys. Raises `ObjectMissing` where the bucket is."""
+
+    def versions(self, prefix_uri: str, *, after: str = "") -> Iterator[ObjectVersion]:
+        """Every version of every object whose key begins so, in the order of keys, the latest of a key first. In a
+        bucket that keeps none, the objects as they are. Raises `ObjectMissing` where the bucket is.
+
+        Args:
+            after: only keys after the one of this URI.
+        """
+
+    def write_stream(self, uri: str, chunks: Iterable[bytes]) -> None:
+        """Write or replace an object in constant memory; nothing of it is seen before all of it is there.
+
+        Raises:
+            ObjectMissing: the bucket is not there.
+        """
 
     def delete(self, uri: str) -> None:
         """Delete an object; what is not there stays so."""
@@ -284,34 +309,6 @@ class WebhookSender(Protocol):
             RequestRefused, WebhookRefused: as `check`; nothing was sent.
             NoAnswer: there was none; what was sent may have arrived.
         """
-
-
-def part_bytes(total: int) -> int:
-    """Bytes of every part but the last, so that `total` bytes fit into `MAX_PARTS`."""
-    needed = -(-total // MAX_PARTS)
-    mebibytes = -(-needed // 1024**2)
-    return max(MIN_PART_BYTES, mebibytes * 1024**2)
-
-
-def copied_parts(total: int, part: int) -> dict[int, tuple[int, int]]:
-    """First and last byte of every part of a copy, by number; parts grow so that S3's 10,000 are enough."""
-    size = max(part, -(-total // MAX_COPIED_PARTS))
-    return {
-        number: (first, min(first + size, total) - 1) for number, first in enumerate(range(0, total, size), start=1)
-    }
-
-
-def check_parts(uri: str, parts: tuple[UploadedPart, ...]) -> None:
-    """S3 would join whatever parts there are: refuse an upload with none, or with a hole.
-
-    Raises:
-        ObjectMissing: naming the first part that has not arrived.
-    """
-    for expected, part in enumerate(parts, start=1):
-        if part.number != expected:
-            raise ObjectMissing(uri, f"part {expected} has not been uploaded")
-    if not parts:
-        raise ObjectMissing(uri, "part 1 has not been uploaded")
 
 
 class MarketSource(Protocol):

@@ -2,171 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import count
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from spotune.aws.base import (
     STAGE_VARIABLE,
     NameTaken,
-    ObjectInfo,
-    ObjectMissing,
-    SourceChanged,
     TrainingJobSpec,
-    UploadedPart,
     WebhookRefused,
-    check_parts,
-    copied_parts,
 )
 from spotune.contracts.addresses import parse_target
-from spotune.contracts.base import MicroUSD, Seconds, Timestamp
+from spotune.contracts.base import MicroUSD, Seconds
 from spotune.contracts.errors import Unavailable
 from spotune.contracts.events import TrainingObserved
-from spotune.contracts.layout import split_uri
 from spotune.contracts.market import Quotas
 from spotune.contracts.measures import Measurement
-
-CHUNK_BYTES = 64 * 1024
-
-Clock = Callable[[], Timestamp]
-
-
-class MemoryObjects:
-    """Fulfils `ObjectStore`. Any bucket exists. `put_part` stands for a client's PUT to a presigned URL.
-
-    `copied_bytes` counts what copies moved; `before_part` is called with the source before each of their parts.
-    """
-
-    copy_part_bytes = 64 * 1024
-
-    def __init__(self, clock: Clock = time.time) -> None:
-        self._clock = clock
-        self._lock = threading.RLock()
-        self._bodies: dict[str, bytes] = {}
-        self._infos: dict[str, ObjectInfo] = {}
-        self._uploads: dict[tuple[str, str], dict[int, bytes]] = {}
-        self._numbers = count(1)
-        self._copying: dict[tuple[str, str], dict[int, bytes]] = {}
-        self.copied_bytes = 0
-        self.before_part: Callable[[ObjectInfo], None] = lambda source: None
-
-    def read(self, uri: str) -> bytes:
-        """See `ObjectStore`."""
-        with self._lock:
-            if _checked(uri) not in self._bodies:
-                raise ObjectMissing(uri)
-            return self._bodies[uri]
-
-    def stream(self, uri: str) -> Iterator[bytes]:
-        """See `ObjectStore`."""
-        body = self.read(uri)
-        return (body[start : start + CHUNK_BYTES] for start in range(0, len(body), CHUNK_BYTES))
-
-    def head(self, uri: str) -> ObjectInfo | None:
-        """See `ObjectStore`."""
-        with self._lock:
-            return self._infos.get(_checked(uri))
-
-    def write(self, uri: str, body: bytes) -> None:
-        """See `ObjectStore`."""
-        info = ObjectInfo(_checked(uri), len(body), _etag(body), self._clock())
-        with self._lock:
-            self._bodies[uri] = body
-            self._infos[uri] = info
-
-    def copy(self, source_uri: str, target_uri: str) -> None:
-        """See `ObjectStore`."""
-        with self._lock:
-            self.write(target_uri, self.read(source_uri))
-
-    def write_new(self, uri: str, body: bytes) -> bool:
-        """See `ObjectStore`."""
-        with self._lock:
-            if _checked(uri) in self._infos:
-                return False
-            self.write(uri, body)
-            return True
-
-    def carry(self, source: ObjectInfo, target_uri: str, more_time: Callable[[], bool]) -> bool:
-        """See `ObjectStore`."""
-        if not more_time():
-            return False
-        parts = self._copying.setdefault((target_uri, source.etag), {})
-        for number, (first, last) in copied_parts(source.bytes, self.copy_part_bytes).items():
-            if number in parts:
-                continue
-            if not more_time():
-                return False
-            self.before_part(source)
-            with self._lock:
-                now = self._infos.get(source.uri)
-                if now is None or now.etag != source.etag:
-                    raise SourceChanged(source.uri)
-                parts[number] = self._bodies[source.uri][first : last + 1]
-                self.copied_bytes += last + 1 - first
-        self.write(target_uri, b"".join(body for _, body in sorted(parts.items())))
-        del self._copying[target_uri, source.etag]
-        return True
-
-    def list(self, prefix_uri: str) -> Iterator[ObjectInfo]:
-        """See `ObjectStore`."""
-        _checked(prefix_uri)
-        with self._lock:
-            found = [self._infos[uri] for uri in sorted(self._infos) if uri.startswith(prefix_uri)]
-        yield from found
-
-    def delete(self, uri: str) -> None:
-        """See `ObjectStore`."""
-        with self._lock:
-            self._bodies.pop(_checked(uri), None)
-            self._infos.pop(uri, None)
-
-    def start_upload(self, uri: str) -> str:
-        """See `ObjectStore`."""
-        with self._lock:
-            upload_id = f"upload-{next(self._numbers)}"
-            self._uploads[_checked(uri), upload_id] = {}
-        return upload_id
-
-    def presign_part(self, uri: str, upload_id: str, number: int, expires_in: Seconds) -> str:
-        """See `ObjectStore`; the URL names the part and leads nowhere."""
-        return f"memory://{_checked(uri)[5:]}?uploadId={upload_id}&partNumber={number}&expires={expires_in}"
-
-    def put_part(self, uri: str, upload_id: str, number: int, body: bytes) -> None:
-        """What a PUT to the presigned URL does. Raises `ObjectMissing` where there is no such upload."""
-        with self._lock:
-            self._parts(uri, upload_id)[number] = body
-
-    def uploaded_parts(self, uri: str, upload_id: str) -> tuple[UploadedPart, ...]:
-        """See `ObjectStore`."""
-        with self._lock:
-            parts = sorted(self._parts(uri, upload_id).items())
-        return tuple(UploadedPart(number, len(body), _etag(body)) for number, body in parts)
-
-    def complete_upload(self, uri: str, upload_id: str) -> None:
-        """See `ObjectStore`."""
-        with self._lock:
-            if (uri, upload_id) not in self._uploads and uri in self._infos:
-                return
-            parts = self._parts(uri, upload_id)
-            check_parts(uri, self.uploaded_parts(uri, upload_id))
-            self.write(uri, b"".join(body for _, body in sorted(parts.items())))
-            del self._uploads[uri, upload_id]
-
-    def abort_upload(self, uri: str, upload_id: str) -> None:
-        """See `ObjectStore`."""
-        with self._lock:
-            self._uploads.pop((uri, upload_id), None)
-
-    def _parts(self, uri: str, upload_id: str) -> dict[int, bytes]:
-        if (uri, upload_id) not in self._uploads:
-            raise ObjectMissing(uri, f"no upload {upload_id}")
-        return self._uploads[uri, upload_id]
 
 
 class MemoryTrainingJobs:
@@ -320,15 +173,6 @@ class MemoryWebhooks:
         if isinstance(answer, Exception):
             raise answer
         return answer
-
-
-def _checked(uri: str) -> str:
-    split_uri(uri)
-    return uri
-
-
-def _etag(body: bytes) -> str:
-    return hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
 class MemoryMarket:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import Any
 
 from botocore.exceptions import HTTPClientError, IncompleteReadError
@@ -12,12 +13,12 @@ from spotune.aws.base import (
     AwsRefused,
     ObjectInfo,
     ObjectMissing,
+    ObjectVersion,
     SourceChanged,
     UploadedPart,
-    check_parts,
-    copied_parts,
 )
 from spotune.aws.clients import call, client, unavailable
+from spotune.aws.parts import check_parts, copied_parts, in_parts
 from spotune.contracts.base import Seconds
 from spotune.contracts.errors import Unavailable
 from spotune.contracts.layout import split_uri
@@ -33,10 +34,11 @@ REOPENINGS = 5
 KEY_BYTES = 1024
 """S3's longest key, in UTF-8. It refuses a longer one with other words for every operation."""
 
-_MISSING = frozenset({"NoSuchKey", "NoSuchBucket", "NoSuchUpload", "NotFound", "404"})
+_MISSING = frozenset({"NoSuchKey", "NoSuchBucket", "NoSuchUpload", "NoSuchVersion", "NotFound", "404"})
 
-_HIDDEN = frozenset({"AccessDenied", "Forbidden", "403"})
-"""S3's answer to a read of what is not there, where we may not list the bucket: the two look the same."""
+_HIDDEN = frozenset({"AccessDenied", "Forbidden", "403", "MethodNotAllowed", "405"})
+"""S3's answers to a read of what is not there, where we may not list the bucket: the two look the same. And to one of a
+delete marker."""
 
 _READS = frozenset({"get_object", "head_object"})
 
@@ -46,6 +48,9 @@ CARRIED_PART_BYTES = 128 * 1024**2
 """S3 copies up to 5 GB in one request, and answers when it is done: parts are done sooner, and several at once."""
 
 COPIED_AT_ONCE = 8
+
+STREAMED_PART_BYTES = 16 * 1024**2
+"""Of what is written as it is made: ten thousand parts are 156 GiB, and a part is held in memory."""
 
 
 class Objects:
@@ -64,17 +69,20 @@ class Objects:
         """See `ObjectStore`."""
         return b"".join(self.stream(uri))
 
-    def stream(self, uri: str) -> Iterator[bytes]:
+    def stream(self, uri: str, *, version_id: str = "", etag: str = "") -> Iterator[bytes]:
         """See `ObjectStore`. A connection that breaks is taken up where it broke, as long as the object is the same."""
-        return self._chunks(uri, self._call("get_object", uri))
+        version = {"VersionId": version_id} if version_id else {}
+        condition = {"IfMatch": f'"{etag}"'} if etag else {}
+        return self._chunks(uri, self._call("get_object", uri, **version, **condition), version)
 
-    def head(self, uri: str) -> ObjectInfo | None:
+    def head(self, uri: str, *, version_id: str = "") -> ObjectInfo | None:
         """See `ObjectStore`."""
         try:
-            found = self._call("head_object", uri)
+            found = self._call("head_object", uri, **({"VersionId": version_id} if version_id else {}))
         except ObjectMissing:
             return None
-        return ObjectInfo(uri, found["ContentLength"], _unquoted(found["ETag"]), found["LastModified"].timestamp())
+        modified, version = found["LastModified"].timestamp(), _kept(found.get("VersionId"))
+        return ObjectInfo(uri, found["ContentLength"], _unquoted(found["ETag"]), modified, version)
 
     def write(self, uri: str, body: bytes) -> None:
         """See `ObjectStore`."""
@@ -130,12 +138,42 @@ class Objects:
         arguments: dict[str, object] = {"Bucket": bucket, "Prefix": prefix}
         while True:
             found = self._mapped("list_objects_v2", prefix_uri, **arguments)
-            for entry in found.get("Contents", []):
-                uri = f"s3://{bucket}/{entry['Key']}"
-                yield ObjectInfo(uri, entry["Size"], _unquoted(entry["ETag"]), entry["LastModified"].timestamp())
+            yield from (_listed(bucket, entry) for entry in found.get("Contents", []))
             if not found.get("IsTruncated"):
                 return
             arguments["ContinuationToken"] = found["NextContinuationToken"]
+
+    def versions(self, prefix_uri: str, *, after: str = "") -> Iterator[ObjectVersion]:
+        """See `ObjectStore`."""
+        bucket, prefix = split_uri(prefix_uri)
+        arguments: dict[str, object] = {"Bucket": bucket, "Prefix": prefix}
+        if after:
+            arguments["KeyMarker"] = split_uri(after)[1]
+        while True:
+            found = self._mapped("list_object_versions", prefix_uri, **arguments)
+            entries = (*found.get("Versions", ()), *found.get("DeleteMarkers", ()))
+            page = [ObjectVersion(_listed(bucket, one), one["IsLatest"], "ETag" not in one) for one in entries]
+            yield from sorted(page, key=lambda one: (one.info.uri, not one.latest, -one.info.modified))
+            if not found.get("IsTruncated"):
+                return
+            arguments["KeyMarker"] = found["NextKeyMarker"]
+            arguments["VersionIdMarker"] = found["NextVersionIdMarker"]
+
+    def write_stream(self, uri: str, chunks: Iterable[bytes]) -> None:
+        """See `ObjectStore`. What fits into one part is written at once."""
+        parts = in_parts(chunks, STREAMED_PART_BYTES)
+        first = next(parts, b"")
+        if len(first) < STREAMED_PART_BYTES:
+            self.write(uri, first)
+            return
+        upload_id = self.start_upload(uri)
+        try:
+            for number, body in enumerate(chain((first,), parts), start=1):
+                self._call("upload_part", uri, UploadId=upload_id, PartNumber=number, Body=body)
+            self.complete_upload(uri, upload_id)
+        except BaseException:
+            self.abort_upload(uri, upload_id)
+            raise
 
     def delete(self, uri: str) -> None:
         """See `ObjectStore`."""
@@ -272,7 +310,7 @@ class Objects:
                 raise ObjectMissing(uri, error.code) from error
             raise
 
-    def _chunks(self, uri: str, found: dict[str, Any]) -> Iterator[bytes]:
+    def _chunks(self, uri: str, found: dict[str, Any], version: dict[str, str]) -> Iterator[bytes]:
         offset, total, etag = 0, found["ContentLength"], found["ETag"]
         for left in range(REOPENINGS, -1, -1):
             try:
@@ -285,7 +323,18 @@ class Objects:
                     return
                 if not left:
                     raise unavailable(error) from error
-            found = self._call("get_object", uri, Range=f"bytes={offset}-", IfMatch=etag)
+            found = self._call("get_object", uri, Range=f"bytes={offset}-", IfMatch=etag, **version)
+
+
+def _listed(bucket: str, entry: dict[str, Any]) -> ObjectInfo:
+    """One entry of a listing; a delete marker has neither size nor ETag."""
+    uri, etag = f"s3://{bucket}/{entry['Key']}", _unquoted(entry.get("ETag", ""))
+    return ObjectInfo(uri, entry.get("Size", 0), etag, entry["LastModified"].timestamp(), _kept(entry.get("VersionId")))
+
+
+def _kept(version_id: str | None) -> str:
+    """S3 calls `null` what it keeps no versions of: the next write replaces it."""
+    return "" if version_id in (None, "null") else version_id
 
 
 def _unquoted(etag: str) -> str:

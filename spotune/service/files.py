@@ -6,7 +6,8 @@ import hashlib
 
 from pydantic import TypeAdapter, ValidationError
 
-from spotune.aws.base import ObjectMissing, part_bytes
+from spotune.aws.base import ObjectMissing
+from spotune.aws.parts import part_bytes
 from spotune.contracts import layout
 from spotune.contracts.errors import Conflict, NotFound, RequestRefused, TooLarge
 from spotune.contracts.files import (

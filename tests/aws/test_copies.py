@@ -12,10 +12,11 @@ import boto3
 import pytest
 
 from spotune.aws import objects as s3_objects
-from spotune.aws.base import MAX_COPIED_PARTS, ObjectInfo, ObjectMissing, ObjectStore, SourceChanged, copied_parts
+from spotune.aws.base import ObjectInfo, ObjectMissing, ObjectStore, SourceChanged
 from spotune.aws.clients import client
-from spotune.aws.memory import MemoryObjects
+from spotune.aws.memory_objects import MemoryObjects
 from spotune.aws.objects import Objects
+from spotune.aws.parts import MAX_COPIED_PARTS, copied_parts
 from spotune.aws.training_jobs import TrainingJobs
 from spotune.contracts.errors import Unavailable
 from tests.emulator import credentials

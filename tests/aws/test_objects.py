@@ -15,10 +15,11 @@ from botocore.response import StreamingBody
 from botocore.stub import Stubber
 from urllib3.exceptions import ProtocolError
 
-from spotune.aws.base import MAX_PARTS, MIN_PART_BYTES, AwsRefused, ObjectMissing, ObjectStore, part_bytes
+from spotune.aws.base import AwsRefused, ObjectMissing, ObjectStore
 from spotune.aws.clients import client
-from spotune.aws.memory import MemoryObjects
+from spotune.aws.memory_objects import MemoryObjects
 from spotune.aws.objects import CHUNK_BYTES, REOPENINGS, Objects
+from spotune.aws.parts import MAX_PARTS, MIN_PART_BYTES, part_bytes
 from spotune.contracts.errors import Unavailable
 
 PART = 5 * 1024**2

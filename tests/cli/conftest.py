@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 import handlers.api
-from spotune.aws.memory import MemoryObjects
+from spotune.aws.memory_objects import MemoryObjects
 from spotune.cli import client, main, watch
 from spotune.contracts.job import Attempt
 from spotune.service.installation import install

@@ -13,12 +13,12 @@ from spotune.aws.memory import (
     MemoryDeliveries,
     MemoryMarket,
     MemoryMetrics,
-    MemoryObjects,
     MemoryQueue,
     MemorySecret,
     MemoryTopic,
     MemoryWebhooks,
 )
+from spotune.aws.memory_objects import MemoryObjects
 from spotune.aws.training_jobs import TrainingJobs
 from spotune.contracts import layout
 from spotune.contracts.base import MICRO
