@@ -48,6 +48,7 @@ def retraining(**changes: object) -> Retraining:
         "tenant": "acme",
         "number": 1,
         "state": "preparing",
+        "request": rule_request(),
         "cause": "rows",
         "after": 0,
         "through": 3,

@@ -43,6 +43,11 @@ class Trigger(Choice):
     """Cron's five fields, UTC: it fires at these moments only; at each of them on any new row where no threshold is
     given."""
 
+    @property
+    def has_threshold(self) -> bool:
+        """True where it fires on so much new data, and not on any."""
+        return not (self.min_rows is None and self.min_bytes is None and self.min_growth is None)
+
 
 class Selection(Choice):
     """What a retraining trains on."""
@@ -80,8 +85,7 @@ class RuleRequest(Choice):
 
     @model_validator(mode="after")
     def _fires_on_something(self) -> Self:
-        trigger = self.trigger
-        if not any((trigger.min_rows, trigger.min_bytes, trigger.min_growth, trigger.schedule)):
+        if not self.trigger.has_threshold and self.trigger.schedule is None:
             raise ValueError("trigger names no min_rows, min_bytes, min_growth or schedule: it would never fire")
         return self
 
@@ -157,6 +161,8 @@ class RuleRecord(Contract):
         return self.live is not None or (self.deleted_at is None and self.request.enabled)
 
 
+Cause = Literal["rows", "bytes", "growth", "schedule", "person"]
+"""Which threshold was reached; `schedule` where the rule has none; `person`: it was fired by hand."""
 RetrainingState = Literal["preparing", "submitted", "planned", "succeeded", "failed", "refused", "cancelled"]
 """`planned` is where a dry run ends. `refused`: the service took no job of it, or no row was left."""
 
@@ -169,7 +175,9 @@ class Retraining(Contract):
     number: int
     version: int = 0
     state: RetrainingState
-    cause: Literal["rows", "bytes", "growth", "schedule", "person"]
+    request: RuleRequest
+    """As it was when this began: changes of the rule are for the next."""
+    cause: Cause
     after: int
     """Arrivals of this rule with a greater sequence than this ..."""
     through: int
@@ -256,8 +264,9 @@ class QuarantineReport(Contract):
     created_at: Timestamp
 
 
-ArrivalState = Literal["arrived", "accepted", "duplicate", "quarantined", "superseded", "gone", "set_aside"]
+ArrivalState = Literal["arrived", "accepted", "duplicate", "quarantined", "superseded", "gone", "set_aside", "deletion"]
 """`duplicate`: the same bytes came before. `superseded`: a later version of its key came. `gone`: it was deleted.
+`deletion`: no version, but the mark that its key was deleted then, for events of earlier versions that come after it.
 `set_aside`: the gate rejected the model that was trained on it, and nobody has released it."""
 
 
@@ -270,9 +279,11 @@ class Arrival(Contract):
     version_id: str
     etag: str
     sequencer: str
-    """S3's order among the versions of one key: hexadecimal, compared as padded strings."""
+    """S3's order among the versions of one key: hexadecimal, compared as padded strings. Empty where a listing found
+    it: then the order is that of `arrived_at`."""
     bytes: int
     arrived_at: Timestamp
+    """As the event or the listing says, not when we heard of it."""
     state: ArrivalState
     sequence: int | None = None
     """Its place among the rule's accepted arrivals."""

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from spotune.contracts.errors import Unavailable
 
-OWN_ROOMS = ("aws", "contracts", "data", "lifecycle", "planner", "service", "store")
+OWN_ROOMS = ("aws", "contracts", "data", "lifecycle", "planner", "retraining", "service", "store")
 
 DISTRIBUTIONS = (
     "annotated-types",

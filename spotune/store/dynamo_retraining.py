@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 
 from spotune.contracts.rules import Arrival, ArrivalState, Retraining, RuleRecord
@@ -94,20 +94,13 @@ class DynamoRetraining(DynamoTable):
         item = self._get(keys.arrival_key(rule_id, uri, version_id)) if is_id(rule_id) else None
         return None if item is None else record_of(Arrival, item)
 
-    def accepted_of_object(self, rule_id: str, uri: str) -> tuple[Arrival, ...]:
+    def arrivals_of_object(self, rule_id: str, uri: str) -> tuple[Arrival, ...]:
         """See `RetrainingStore`."""
-        found = self._begun_with(rule_id, keys.object_name(uri))
-        return tuple(one for one in found if one.state in ("accepted", "set_aside"))
+        return self._begun_with(rule_id, keys.object_name(uri))
 
-    def counted_bytes(self, rule_id: str, sha256: str) -> Arrival | None:
+    def arrivals_of_bytes(self, rule_id: str, sha256: str) -> tuple[Arrival, ...]:
         """See `RetrainingStore`."""
-        found = self._begun_with(rule_id, keys.bytes_name(sha256))
-        return next((one for one in found if one.state in ("accepted", "set_aside")), None)
-
-    def duplicates_of_bytes(self, rule_id: str, sha256: str) -> tuple[Arrival, ...]:
-        """See `RetrainingStore`."""
-        found = self._begun_with(rule_id, keys.bytes_name(sha256))
-        return tuple(one for one in found if one.state == "duplicate")
+        return self._begun_with(rule_id, keys.bytes_name(sha256))
 
     def accepted_arrivals(self, rule_id: str, *, after: int, through: int) -> Iterator[Arrival]:
         """See `RetrainingStore`."""
@@ -180,7 +173,7 @@ class DynamoRetraining(DynamoTable):
         mine = [record_of(Retraining, item) for item in islice(found, limit + 1) if is_of(item, tenant)]
         return page_of(mine, limit)
 
-    def _begun_with(self, rule_id: str, name: str) -> Sequence[Arrival]:
+    def _begun_with(self, rule_id: str, name: str) -> tuple[Arrival, ...]:
         """The arrivals of a rule whose items' sort keys begin so, the first to arrive first."""
         if not is_id(rule_id):
             return ()
@@ -190,7 +183,7 @@ class DynamoRetraining(DynamoTable):
             ExpressionAttributeValues={":pk": keys.rule_key(rule_id)["pk"], ":name": text(name)},
             ConsistentRead=True,
         )
-        return sorted((record_of(Arrival, item) for item in found), key=keys.arrival_moment)
+        return tuple(sorted((record_of(Arrival, item) for item in found), key=keys.arrival_moment))
 
 
 def _rule_write(before: RuleRecord, rule: RuleRecord, token: str) -> Write:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TypeVar
 
 from spotune.contracts.errors import VersionConflict
@@ -100,23 +100,15 @@ class MemoryRetraining:
         body = self._arrivals.get(rule_id, {}).get((uri, version_id))
         return None if body is None else decode(Arrival, body)
 
-    def accepted_of_object(self, rule_id: str, uri: str) -> tuple[Arrival, ...]:
+    def arrivals_of_object(self, rule_id: str, uri: str) -> tuple[Arrival, ...]:
         """See `RetrainingStore`."""
         with self._retraining:
-            found = self._named(rule_id, self._objects.get((rule_id, uri), set()))
-        return tuple(one for one in found if one.state in ("accepted", "set_aside"))
+            return self._named(rule_id, self._objects.get((rule_id, uri), set()))
 
-    def counted_bytes(self, rule_id: str, sha256: str) -> Arrival | None:
+    def arrivals_of_bytes(self, rule_id: str, sha256: str) -> tuple[Arrival, ...]:
         """See `RetrainingStore`."""
         with self._retraining:
-            found = self._named(rule_id, self._bytes.get((rule_id, sha256), set()))
-        return next((one for one in found if one.state in ("accepted", "set_aside")), None)
-
-    def duplicates_of_bytes(self, rule_id: str, sha256: str) -> tuple[Arrival, ...]:
-        """See `RetrainingStore`."""
-        with self._retraining:
-            found = self._named(rule_id, self._bytes.get((rule_id, sha256), set()))
-        return tuple(one for one in found if one.state == "duplicate")
+            return self._named(rule_id, self._bytes.get((rule_id, sha256), set()))
 
     def accepted_arrivals(self, rule_id: str, *, after: int, through: int) -> Iterator[Arrival]:
         """See `RetrainingStore`."""
@@ -211,10 +203,10 @@ class MemoryRetraining:
             found = self._bytes.setdefault((arrival.rule_id, arrival.sha256), set())
             found.add((arrival.uri, arrival.version_id))
 
-    def _named(self, rule_id: str, names: set[_Name]) -> Sequence[Arrival]:
+    def _named(self, rule_id: str, names: set[_Name]) -> tuple[Arrival, ...]:
         """By time."""
         bodies = [self._arrivals[rule_id][name] for name in names]
-        return sorted((decode(Arrival, body) for body in bodies), key=arrival_moment)
+        return tuple(sorted((decode(Arrival, body) for body in bodies), key=arrival_moment))
 
 
 def _check(before: R, body: bytes | None, name: str) -> None:

@@ -60,17 +60,11 @@ class RetrainingStore(Protocol):
     def get_arrival(self, rule_id: str, uri: str, version_id: str) -> Arrival | None:
         """One arrival, read consistently."""
 
-    def accepted_of_object(self, rule_id: str, uri: str) -> tuple[Arrival, ...]:
-        """The arrivals of one key in state `accepted` or `set_aside`, whatever their versions, the first to arrive
-        first: few. Read consistently."""
+    def arrivals_of_object(self, rule_id: str, uri: str) -> tuple[Arrival, ...]:
+        """The arrivals of one key, all its versions in whatever state, the first to arrive first. Read consistently."""
 
-    def counted_bytes(self, rule_id: str, sha256: str) -> Arrival | None:
-        """The first arrival in state `accepted` or `set_aside` whose file has this hash; None where none has. Read
-        consistently."""
-
-    def duplicates_of_bytes(self, rule_id: str, sha256: str) -> tuple[Arrival, ...]:
-        """The arrivals in state `duplicate` whose file has this hash, the first to arrive first: one of them counts
-        once that which they repeat is gone. Read consistently."""
+    def arrivals_of_bytes(self, rule_id: str, sha256: str) -> tuple[Arrival, ...]:
+        """The arrivals whose file has this hash, in whatever state, the first to arrive first. Read consistently."""
 
     def accepted_arrivals(self, rule_id: str, *, after: int, through: int) -> Iterator[Arrival]:
         """Arrivals that were given a sequence greater than `after` up to `through`, in its order, whatever became of
