@@ -15,7 +15,8 @@ from secrets import randbelow
 from rich.console import Console
 from rich.table import Table
 
-from tests.faults.simulation import Result, simulate
+from tests.faults.history import Result
+from tests.faults.simulation import simulate
 
 SEEDS = 200
 LEAST_JOBS, LEAST_FAULTS, LONGEST_SECONDS = 5_000, 20_000, 600.0

@@ -14,7 +14,7 @@ from spotune.contracts.money import month_of
 from spotune.local.double.job import Job
 from spotune.store.records import decode
 from tests.faults.fairness import Fairness
-from tests.faults.world import AWAY, HOME, JOBS_AT_A_TIME, JOBS_PER_TENANT, MONTHLY_LIMIT, World
+from tests.faults.world import AWAY, HOME, JOBS_AT_A_TIME, JOBS_PER_TENANT, World
 
 _RANK: dict[State, int] = {
     "validating": 0,
@@ -39,6 +39,7 @@ class Watcher:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._limit = world.here.settings.monthly_limit
         self._seen: dict[str, JobRecord] = {}
         self._decoded: dict[str, tuple[bytes, JobRecord]] = {}
         self.violations: list[str] = []
@@ -89,12 +90,10 @@ class Watcher:
         self.violations += [f"{job_id}: {count} live training jobs" for job_id, count in live.items() if count > 1]
 
     def _money_within_the_limit(self, tenant: str) -> None:
-        month = month_of(self._world.clock.now())
-        ledger = self._world.store.ledger(tenant, month, limit=MONTHLY_LIMIT)
-        if ledger.reserved < 0 or ledger.reserved + ledger.billed > MONTHLY_LIMIT:
-            self.violations.append(
-                f"{tenant}: {ledger.reserved} reserved and {ledger.billed} billed of {MONTHLY_LIMIT}"
-            )
+        month, limit = month_of(self._world.clock.now()), self._limit
+        ledger = self._world.store.ledger(tenant, month, limit=limit)
+        if ledger.reserved < 0 or ledger.reserved + ledger.billed > limit:
+            self.violations.append(f"{tenant}: {ledger.reserved} reserved and {ledger.billed} billed of {limit}")
 
     def _not_copied(self, job: JobRecord) -> Iterator[str]:
         """A retry that goes on from a checkpoint has all of it before anything trains."""
@@ -139,7 +138,7 @@ class Watcher:
             for attempt in job.attempts:
                 reserved[job.tenant, attempt.month] += attempt.reserved
         for (tenant, month), expected in reserved.items():
-            ledger = self._world.store.ledger(tenant, month, limit=MONTHLY_LIMIT)
+            ledger = self._world.store.ledger(tenant, month, limit=self._limit)
             booked[tenant] += ledger.billed
             if ledger.reserved != expected:
                 self.violations.append(f"{tenant} {month}: {ledger.reserved} reserved, by its jobs {expected}")

@@ -29,6 +29,7 @@ import spotune.service.resumption as resumption
 import spotune.service.submit as submit
 import spotune.service.turns as turns
 import spotune.store.memory as memory
+import tests.faults.history as history
 import tests.faults.simulation as simulation
 from spotune.aws.base import NameTaken, TrainingJobRefused
 from spotune.contracts.errors import Unavailable
@@ -150,7 +151,7 @@ def _bill_at_the_spot_price() -> None:
 
 
 def _never_reconcile() -> None:
-    simulation.reconcile = lambda here: Repairs()  # type: ignore[attr-defined]
+    history.reconcile = lambda here: Repairs()  # type: ignore[attr-defined]
 
 
 def _forget_the_idempotency_key() -> None:

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import logging
-import sys
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from random import Random
 from typing import Any
 
 import handlers.launch
 import handlers.training_changed
-import spotune.service.apart as parts
 from spotune.contracts.errors import SpotuneError
 from spotune.contracts.request import JobRequest
-from spotune.service.installation import install
 from spotune.service.keys import issue_key
-from spotune.service.launch import run_command
 from spotune.service.observation import observe
-from spotune.service.reconcile import reconcile
 from spotune.service.submit import submit
 from tests import tiny_model
 from tests.faults.checks import Watcher
+from tests.faults.history import History, Result
 from tests.faults.nemesis import Killed
-from tests.faults.world import AWAY, SKEW, make_world
+from tests.faults.world import AWAY, make_world
 from tests.in_process import Answer, Client, Context, sqs_record
 
 TENANTS = ("acme", "beta", "gamma")
@@ -36,51 +29,21 @@ STORM = 8 * 3600.0
 """Seconds of faults; submissions come within the first third."""
 CALM = 3 * 86_400.0
 """Seconds at most that everything then has to come to its end."""
-RECONCILE_EVERY = 240.0
-RECEIVES = 5
-"""Deliveries of a message before it goes to the dead letters."""
-VISIBILITY = 300.0
-"""Seconds until a message whose delivery failed comes again."""
 SHORT_TYPES = ("ml.g4dn.xlarge", "ml.g4dn.2xlarge", "ml.g4dn.4xlarge", "ml.g6.xlarge")
 """Types that quotas and capacity are taken from: the cheapest ones, which plans choose."""
 JOBS_URL = "/v1/fine_tuning/jobs"
 
 
-@dataclass(frozen=True)
-class Result:
-    """What one seed came to."""
-
-    seed: int
-    jobs: int
-    faults: Counter[str]
-    states: Counter[str]
-    violations: tuple[str, ...]
-
-
 def simulate(seed: int, *, jobs: int = JOBS, to_the_end: bool = True) -> Result:
     """Run one history to its end, or to the first broken invariant. The same seed gives the same one."""
-    logging.disable(logging.CRITICAL)
-    simulation = _Simulation(seed, jobs, to_the_end=to_the_end)
-    logger, parts.logger = parts.logger, simulation  # type: ignore[assignment]
-    try:
-        return simulation.run()
-    finally:
-        parts.logger = logger
-        logging.disable(logging.NOTSET)
+    return _Simulation(seed, jobs, to_the_end=to_the_end).play()
 
 
-class _Enough(BaseException):
-    """The first broken invariant is enough."""
-
-
-class _Simulation:
+class _Simulation(History):
     def __init__(self, seed: int, jobs: int, *, to_the_end: bool) -> None:
-        self._seed = seed
-        self._to_the_end = to_the_end
+        world = make_world(seed)
+        super().__init__(world, Watcher(world), to_the_end=to_the_end, storm=STORM, calm=CALM)
         self._wanted = jobs
-        self._world = make_world(seed)
-        self._watcher = Watcher(self._world)
-        self._chance = Random(f"workload {seed}")
         self._clients: dict[str, Client] = {}
         self._files: dict[str, str] = {}
         self._requests: dict[str, tuple[str, JobRequest]] = {}
@@ -88,30 +51,12 @@ class _Simulation:
         """Idempotency key -> job."""
         self._owners: dict[str, str] = {}
 
-    def run(self) -> Result:
-        """Set up, storm, calm, count."""
-        world = self._world
-        install(world.here)
+    def _set_up(self) -> None:
         for tenant in TENANTS:
-            self._clients[tenant] = Client(issue_key(world.here, tenant, "faults"))
+            self._clients[tenant] = Client(issue_key(self._world.here, tenant, "faults"))
             # Not uploaded: an uploaded file's id is chance's, and a retry's own id follows from it.
             self._files[tenant] = f"s3://data/{tenant}/rows.jsonl"
-            world.objects.write(self._files[tenant], tiny_model.chat_rows(24))
-        world.nemesis.interleave = self._another_process
-        world.nemesis.calm = False
-        self._plan_the_storm()
-        with suppress(_Enough):
-            self._pass(STORM)
-            self._calm_down()
-            self._watcher.look_at_the_end()
-        found = self._watcher.jobs()
-        return Result(
-            seed=self._seed,
-            jobs=len(found),
-            faults=+world.nemesis.faults,
-            states=Counter(job.state for job in found),
-            violations=tuple(dict.fromkeys(self._watcher.violations)),
-        )
+            self._world.objects.write(self._files[tenant], tiny_model.chat_rows(24))
 
     def _plan_the_storm(self) -> None:
         chance = self._chance
@@ -123,99 +68,11 @@ class _Simulation:
         for _ in range(6):
             self._later(chance.uniform(0, STORM), self._shortage)
             self._later(chance.uniform(0, STORM), self._poison)
-        for at in range(int(STORM / RECONCILE_EVERY)):
-            self._later(at * RECONCILE_EVERY + chance.uniform(0, RECONCILE_EVERY / 4), self._reconcile)
 
     def _calm_down(self) -> None:
-        """No new fault: what is still open has its time, with the reconciler alone to wake it."""
-        self._world.nemesis.calm = True
         for name in SHORT_TYPES:
             self._available(name)
-        passed, pause = 0.0, RECONCILE_EVERY
-        while passed < CALM and self._open():
-            self._pass(pause)
-            self._reconcile()
-            passed, pause = passed + pause, min(pause * 1.02, 3600.0)
-
-    def _open(self) -> bool:
-        """Jobs on their way, or commands that are still to be run."""
-        waiting = next(self._world.store.pending_commands(self._world.clock.now() + SKEW), None) is not None
-        return waiting or any(not job.terminal and job.state != "paused" for job in self._watcher.jobs())
-
-    def _pass(self, seconds: float) -> None:
-        """Let time pass event by event, delivering what each leaves behind."""
-        self._world.clock.advance(seconds)
-        self._deliver()
-
-    def _later(self, seconds: float, act: Callable[[], Any]) -> None:
-        clock = self._world.clock
-        clock.call_at(clock.now() + seconds, partial(self._step, act))
-
-    def _step(self, act: Callable[[], Any]) -> None:
-        with suppress(Killed, SpotuneError):
-            act()
-        self._deliver()
-        self._look()
-
-    def _look(self) -> None:
-        self._watcher.look()
-        if self._watcher.violations and not self._to_the_end:
-            raise _Enough
-
-    def exception(self, *_: object) -> None:
-        """A part of the reconciler's pass failed, and was set apart."""
-        self._crashed(sys.exception() or RuntimeError("no exception"))
-
-    def _crashed(self, error: BaseException) -> None:
-        """Whatever is no refusal and no kill is a fault of ours."""
-        if not isinstance(error, Killed | SpotuneError):
-            self._watcher.violations.append(f"crash: {type(error).__name__}: {error}")
-
-    def _deliver(self) -> None:
-        """Put what was sent on its way: late, twice, out of order, or never."""
-        nemesis, chance = self._world.nemesis, self._chance
-        for message in self._world.queue.take():
-            self._deliver_message(message, chance.uniform(0, 2))
-            if nemesis.strikes("message duplicated", 0.1):
-                self._deliver_message(message, chance.uniform(0, 900))
-        events, self._world.events[:] = list(self._world.events), []
-        for name in events:
-            if nemesis.strikes("event dropped", 0.15):
-                continue
-            late = nemesis.strikes("event late", 0.15)
-            self._later(chance.uniform(60, 3600) if late else chance.uniform(0, 1), partial(self._observe, name))
-            if nemesis.strikes("event duplicated", 0.15):
-                self._later(chance.uniform(0, 3600), partial(self._observe, name))
-
-    def _deliver_message(self, message: dict[str, Any], delay: float, received: int = 1) -> None:
-        def receive() -> None:
-            try:
-                run_command(self._world.here, str(message["job_id"]), str(message["entry_id"]))
-            except (Killed, Exception) as error:
-                self._crashed(error)
-                if received < RECEIVES:
-                    self._deliver_message(message, VISIBILITY, received + 1)
-                elif not self._world.nemesis.calm:
-                    self._world.nemesis.faults["dead letter"] += 1
-
-        self._later(delay, receive)
-
-    def _observe(self, name: str, tries: int = 3) -> None:
-        """EventBridge invokes the function; Lambda tries a failed one twice more."""
-        try:
-            observe(self._world.here, name)
-        except (Killed, Exception) as error:
-            self._crashed(error)
-            if tries > 1:
-                self._later(60.0, partial(self._observe, name, tries - 1))
-
-    def _reconcile(self) -> None:
-        with suppress(Killed, SpotuneError):
-            repairs = reconcile(self._world.here)
-            if repairs.counts_corrected or repairs.orphans_stopped:
-                self._watcher.violations.append(f"repaired what cannot have been broken: {repairs}")
-        self._deliver()
-        self._look()
+        super()._calm_down()
 
     def _another_process(self) -> None:
         """Something else that may run at the same time, from its beginning to its end."""

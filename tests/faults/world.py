@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from random import Random
 from typing import Any
@@ -22,7 +23,8 @@ from spotune.aws.memory_objects import MemoryObjects
 from spotune.aws.training_jobs import TrainingJobs
 from spotune.contracts import layout
 from spotune.contracts.base import MICRO
-from spotune.contracts.training import MANIFEST_NAME, REPORT_NAME, Manifest
+from spotune.contracts.job import JobRecord
+from spotune.contracts.training import MANIFEST_NAME, REPORT_NAME, Manifest, TrainingReport
 from spotune.local.double.clock import VirtualClock
 from spotune.local.double.faults import ServiceError, invalid
 from spotune.local.double.job import Request
@@ -44,6 +46,21 @@ SKEW = 60.0
 """Seconds that a Lambda's clock may be off."""
 
 TIMING = Timing(capacity_retry=120, capacity_patience=1800)
+
+_SETTINGS = Settings(
+    stage="faults",
+    table="table",
+    data_bucket="data",
+    artifacts_bucket="artifacts",
+    models_bucket="models",
+    queue_url="queue",
+    training_role="arn:aws:iam::123456789012:role/training",
+    training_image="123456789012.dkr.ecr.us-east-1.amazonaws.com/spotune:1",
+    monthly_limit=MONTHLY_LIMIT,
+    default_budget=DEFAULT_BUDGET,
+    jobs=JOBS_AT_A_TIME,
+    jobs_per_tenant=JOBS_PER_TENANT,
+)
 
 _STORE_WRITES = frozenset(
     {
@@ -86,16 +103,29 @@ class World:
         return self.double.virtual_clock
 
 
-def make_world(seed: int, nemesis: Nemesis | None = None) -> World:
-    """A fresh installation with the tiny base model in it, and no fault yet."""
+def make_world(
+    seed: int,
+    nemesis: Nemesis | None = None,
+    *,
+    objects: MemoryObjects | None = None,
+    report_of: Callable[[JobRecord], TrainingReport] = lambda job: report(job_id=job.id),
+    **changes: Any,
+) -> World:
+    """A fresh installation with the tiny base model in it, and no fault yet.
+
+    Args:
+        objects: what S3 is.
+        report_of: what a training job's report says.
+        changes: to the installation's settings.
+    """
     nemesis = nemesis or Nemesis(Random(seed))
     nemesis.calm = True
     events: list[str] = []
-    objects = MemoryObjects()
+    objects = objects or MemoryObjects()
     double = ScriptedDouble(
         lambda request: _script(seed, request, nemesis),
         timing=TIMING,
-        publish=lambda arn, detail: _changed(objects, store, nemesis, events, detail),
+        publish=lambda arn, detail: _changed(objects, store, nemesis, events, report_of, detail),
     )
     clock = double.virtual_clock
     clock.advance(TO_THE_MONTHS_END if seed % 2 else 0)
@@ -112,7 +142,7 @@ def make_world(seed: int, nemesis: Nemesis | None = None) -> World:
         market=MemoryMarket(),
     )
     here = Installation(
-        settings=_settings(),
+        settings=replace(_SETTINGS, **changes),
         store=Faulty(store, nemesis, "store", writes=_STORE_WRITES, conflicts=frozenset({"commit"})),  # type: ignore[arg-type]
         objects=Faulty(objects, nemesis, "s3", writes=_OBJECT_WRITES),  # type: ignore[arg-type]
         training_jobs=TrainingJobs(_SageMaker(double, nemesis, HOME, regions)),
@@ -205,23 +235,6 @@ def _with_datetimes(answer: dict[str, Any]) -> dict[str, Any]:
     return answer | times
 
 
-def _settings() -> Settings:
-    return Settings(
-        stage="faults",
-        table="table",
-        data_bucket="data",
-        artifacts_bucket="artifacts",
-        models_bucket="models",
-        queue_url="queue",
-        training_role="arn:aws:iam::123456789012:role/training",
-        training_image="123456789012.dkr.ecr.us-east-1.amazonaws.com/spotune:1",
-        monthly_limit=MONTHLY_LIMIT,
-        default_budget=DEFAULT_BUDGET,
-        jobs=JOBS_AT_A_TIME,
-        jobs_per_tenant=JOBS_PER_TENANT,
-    )
-
-
 def _script(seed: int, request: Request, nemesis: Nemesis) -> Script:
     """What one training job does; chance is its own, so that other faults do not change it."""
     chance = Random(f"{seed}:{request['TrainingJobName']}")
@@ -252,7 +265,12 @@ def _save_interval(chance: Random, nemesis: Nemesis) -> float:
 
 
 def _changed(
-    objects: MemoryObjects, store: MemoryStore, nemesis: Nemesis, events: list[str], detail: dict[str, Any]
+    objects: MemoryObjects,
+    store: MemoryStore,
+    nemesis: Nemesis,
+    events: list[str],
+    report_of: Callable[[JobRecord], TrainingReport],
+    detail: dict[str, Any],
 ) -> None:
     name = str(detail["TrainingJobName"])
     _leave_a_checkpoint(objects, nemesis, name, detail["OutputDataConfig"]["S3OutputPath"])
@@ -261,8 +279,8 @@ def _changed(
         leave_checkpoint(objects, job, 40, best_step=20)
         leave_checkpoint(objects, job, 20, best_step=20)
         leave_notes(objects, job, step=45, total_steps=100)
-    if detail["TrainingJobStatus"] == "Completed":
-        body = report(job_id=name.rpartition("-")[0]).model_dump_json().encode()
+    if detail["TrainingJobStatus"] == "Completed" and job is not None:
+        body = report_of(job).model_dump_json().encode()
         if nemesis.strikes("report truncated", 0.02):
             body = body[: len(body) // 2]
         objects.write(detail["ModelArtifacts"]["S3ModelArtifacts"] + REPORT_NAME, body)
