@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,9 +22,10 @@ from spotune.aws.memory import (
 from spotune.aws.memory_objects import MemoryObjects
 from spotune.contracts import layout
 from spotune.contracts.base import MICRO
+from spotune.contracts.sources import SourceGrant
 from spotune.service.installation import Installation, Outlets, Place, Settings
 from spotune.service.keys import issue_key
-from spotune.service.launch import run_command
+from spotune.service.work import run as run_message
 from spotune.store.memory import MemoryStore
 from tests import tiny_model
 from tests.factories import NOW
@@ -62,7 +64,7 @@ class World:
         delivered = 0
         while messages := self.queue.take():
             for message in messages:
-                run_command(self.here, str(message["job_id"]), str(message["entry_id"]))
+                run_message(self.here, message)
                 delivered += 1
         return delivered
 
@@ -74,6 +76,8 @@ def world(
     jobs: int = 1000,
     jobs_per_tenant: int = 1000,
     further_regions: tuple[str, ...] = (),
+    versionless: Container[str] = (),
+    sources: tuple[SourceGrant, ...] = (),
 ) -> World:
     """A fresh installation with the tiny base model in it."""
     settings = Settings(
@@ -89,9 +93,10 @@ def world(
         default_budget=round(default_budget_usd * MICRO),
         jobs=jobs,
         jobs_per_tenant=jobs_per_tenant,
+        sources=sources,
     )
     clock = Clock()
-    store, objects, queue = MemoryStore(), MemoryObjects(clock), MemoryQueue()
+    store, objects, queue = MemoryStore(), MemoryObjects(clock, versionless), MemoryQueue()
     training_jobs = MemoryTrainingJobs()
     market, metrics = MemoryMarket(), MemoryMetrics()
     deliveries, topic, webhooks = MemoryDeliveries(), MemoryTopic(), MemoryWebhooks()

@@ -49,8 +49,8 @@ CARRIED_PART_BYTES = 128 * 1024**2
 
 COPIED_AT_ONCE = 8
 
-STREAMED_PART_BYTES = 16 * 1024**2
-"""Of what is written as it is made: ten thousand parts are 156 GiB, and a part is held in memory."""
+STREAMED_PART_BYTES = 8 * 1024**2
+"""Of what is written as it is made: ten thousand parts are 78 GiB, and some of them are held in memory."""
 
 
 class Objects:

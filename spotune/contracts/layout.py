@@ -1,6 +1,11 @@
 """Where things lie in S3: the one place that spells a key.
 
 <data bucket>/<tenant>/files/<file id>/<file name>
+<data bucket>/<tenant>/rules/<rule id>/hashes/<of URI and version>       of an accepted file's rows
+                                      /quarantine/<of URI and version>.json   why a file is not trained on
+                                      /sweep.json                        how far the search for lost events has come
+                                      /frozen/<of what it is made of>/validation.jsonl, keys, manifest.json
+                                      /<number>/training.jsonl, manifest.json, known   one retraining's dataset
 <artifacts bucket>/<tenant>/jobs/<job id>/config/<attempt>/training.json
                                          /checkpoints/...            synced by SageMaker, both ways
                                          /output/<attempt>/output/model/...      SageMaker adds the last three
@@ -27,6 +32,46 @@ INPUTS_NAME = "inputs.json"
 def file_uri(bucket: str, tenant: str, file_id: str, filename: str) -> str:
     """An uploaded file."""
     return f"s3://{bucket}/{tenant}/files/{file_id}/{filename}"
+
+
+def rule_uri(bucket: str, tenant: str, rule_id: str) -> str:
+    """A rule's folder, with a trailing slash."""
+    return f"s3://{bucket}/{tenant}/rules/{rule_id}/"
+
+
+def hashes_uri(rule_folder: str, uri: str, version_id: str) -> str:
+    """The hash file of one object version."""
+    return f"{rule_folder}hashes/{_of_version(uri, version_id)}"
+
+
+def quarantine_uri(rule_folder: str, uri: str, version_id: str) -> str:
+    """The report on one object version that is not trained on."""
+    return f"{rule_folder}quarantine/{_of_version(uri, version_id)}.json"
+
+
+def sweep_uri(rule_folder: str) -> str:
+    """How far the search of a rule's source for lost events has come."""
+    return f"{rule_folder}sweep.json"
+
+
+def frozen_uri(rule_folder: str, digest: str) -> str:
+    """The folder of a rule's evaluation set, by what it is made of."""
+    return f"{rule_folder}frozen/{digest}/"
+
+
+def retraining_uri(rule_folder: str, number: int) -> str:
+    """The folder of one retraining's dataset."""
+    return f"{rule_folder}{number}/"
+
+
+def manifest_uri(folder: str) -> str:
+    """What a dataset is made of, beside it."""
+    return f"{folder}manifest.json"
+
+
+def known_uri(folder: str) -> str:
+    """The key file of the rows that a model knows once it was trained on a retraining's dataset."""
+    return f"{folder}known"
 
 
 def job_uri(bucket: str, tenant: str, job_id: str) -> str:
@@ -97,6 +142,11 @@ def file_copy_uri(bucket: str, tenant: str, source_uri: str, version: str) -> st
 def base_model_copy_uri(bucket: str, name: str, version: str) -> str:
     """The folder of one version of a base model in a further region's models bucket."""
     return f"{base_model_uri(bucket, name)}{version}/"
+
+
+def _of_version(uri: str, version_id: str) -> str:
+    """A key may be as long as S3 takes, so that no longer one can be made of it."""
+    return hashlib.sha256(f"{uri}#{version_id}".encode()).hexdigest()[:32]
 
 
 def split_uri(uri: str) -> tuple[str, str]:

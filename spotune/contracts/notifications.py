@@ -20,6 +20,7 @@ EventType = Literal[
     "fine_tuning.job.failed",
     "fine_tuning.job.cancelled",
     "budget.warning",
+    "rule.file_quarantined",
 ]
 """The last three of a job are OpenAI's own names; the others follow their manner."""
 
@@ -93,6 +94,11 @@ def job_event_id(job_id: str, sequence: int, kind: EventType) -> str:
 def month_event_id(tenant: str, month: str, level: WarningLevel, key: str = "") -> str:
     """The id of a warning of a tenant's month, or of one of its keys': the same however often it is told."""
     return _event_id("month", tenant, month, str(level), *filter(None, (key,)))
+
+
+def quarantine_event_id(rule_id: str, uri: str, version_id: str) -> str:
+    """The id of what is told of a file that a rule does not train on: the same however often it is told."""
+    return _event_id("quarantine", rule_id, uri, version_id)
 
 
 def _event_id(*parts: str) -> str:

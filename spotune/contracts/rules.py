@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from spotune.contracts.base import MICRO, Contract, MicroUSD, Timestamp
+from spotune.contracts.dataset import RowFormat
 from spotune.contracts.money import month_of
 from spotune.contracts.request import Choice, JobTemplate, Suffix
 from spotune.contracts.verdict import GateDecision
@@ -151,6 +152,8 @@ class RuleRecord(Contract):
     """... and what those of that month were billed, or may still be."""
     scheduled_at: Timestamp | None = None
     """Moments of the schedule up to this one are dealt with."""
+    row_format: RowFormat | None = None
+    """Of its files: a dataset has rows of one format, so that a file of another one is quarantined."""
     frozen: Frozen | None = None
     waiting_for: str = ""
     """Why it does not fire now, in words."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from spotune.contracts.base import Timestamp
+from spotune.contracts.dataset import RowFormat
 from spotune.contracts.rules import Arrival, RuleRecord
 
 STANDING = ("accepted", "set_aside", "duplicate")
@@ -44,6 +45,7 @@ class Checked:
     sha256: str
     rows: int
     hashes_uri: str
+    format: RowFormat
 
 
 def later(one: Arrival, other: Arrival) -> bool:
@@ -58,6 +60,17 @@ def later(one: Arrival, other: Arrival) -> bool:
     return one.sequencer.upper().ljust(width, "0") > other.sequencer.upper().ljust(width, "0")
 
 
+def other_format(rule: RuleRecord, checked: Checked) -> str:
+    """Why a good file is none for this rule, in words; empty where it is. Quarantine it then.
+
+    The first file that counts says which format the rule's files have, as long as nothing was trained and it counts.
+    """
+    settled = rule.row_format if rule.retrainings or rule.pending_rows else None
+    if settled in (None, checked.format):
+        return ""
+    return f"Its rows are of the {checked.format} format, and those of the rule's files of the {settled} format."
+
+
 def accept(
     rule: RuleRecord,
     arrival: Arrival,
@@ -66,7 +79,7 @@ def accept(
     of_bytes: OfBytes,
     now: Timestamp,
 ) -> Change:
-    """A good file: new data, a duplicate, or overtaken already. A second time changes nothing.
+    """A good file of the rule's format: new data, a duplicate, or overtaken already. A second time changes nothing.
 
     Args:
         arrival: as it is stored.
@@ -78,6 +91,7 @@ def accept(
     others = [one for one in same_object if one.version_id != arrival.version_id]
     if after := _overtaker(arrival, others):
         return Change(rule, (_overtaken(known, after),))
+    rule = rule.with_(row_format=checked.format)
     twin = next((one for one in of_bytes(checked.sha256) if one.state in ("accepted", "set_aside")), None)
     # The same bytes under the same key stand for each other: the first of them goes on counting.
     fallen = [one for one in others if one.state in STANDING and not (twin and _same(one, twin))]

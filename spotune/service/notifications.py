@@ -26,7 +26,9 @@ from spotune.contracts.notifications import (
     WarningLevel,
     job_event_id,
     month_event_id,
+    quarantine_event_id,
 )
+from spotune.contracts.rules import Arrival
 from spotune.service.installation import Installation
 
 LEVELS: tuple[WarningLevel, ...] = (50, 80, 100)
@@ -63,6 +65,25 @@ def warn_of_month(here: Installation, job: JobRecord, month: str) -> None:
     _warn(here, here.store.ledger(job.tenant, month, limit=here.settings.monthly_limit))
     if job.key is not None:
         _warn(here, here.store.ledger(job.tenant, month, limit=job.key.monthly_limit, key=job.key.id))
+
+
+def tell_of_quarantine(here: Installation, arrival: Arrival, reason: str, report_uri: str) -> None:
+    """Send that a file which landed for a rule is not trained on.
+
+    Raises:
+        Unavailable, AwsRefused: as `notify`.
+    """
+    data: dict[str, object] = {
+        "id": arrival.rule_id,
+        "tenant": arrival.tenant,
+        "file": arrival.uri,
+        "version_id": arrival.version_id,
+        "message": reason,
+        "report": report_uri,
+    }
+    event_id = quarantine_event_id(arrival.rule_id, arrival.uri, arrival.version_id)
+    event = OutwardEvent(id=event_id, created_at=int(arrival.arrived_at), type="rule.file_quarantined", data=data)
+    _send(here, arrival.tenant, event)
 
 
 def _warn(here: Installation, ledger: TenantLedger) -> None:

@@ -99,7 +99,7 @@ def test_the_template_uses_no_yaml_alias_since_cloudformation_takes_none() -> No
 def test_each_function_has_a_role_and_a_log_of_its_own() -> None:
     roles = [body["Role"]["Fn::GetAtt"] for body in FUNCTIONS.values()]
     logs = [body["LoggingConfig"]["LogGroup"]["Ref"] for body in FUNCTIONS.values()]
-    assert len(set(roles)) == len(set(logs)) == len(FUNCTIONS) == 7
+    assert len(set(roles)) == len(set(logs)) == len(FUNCTIONS) == 8
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -123,13 +123,13 @@ def test_only_the_launcher_starts_training_and_hands_a_role_to_sagemaker_alone()
     assert passes["LaunchRole"]["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
 
 
-def test_the_launcher_writes_a_jobs_config_and_its_first_checkpoint_alone() -> None:
+def test_the_launcher_writes_a_jobs_config_its_first_checkpoint_and_rules_datasets_alone() -> None:
     written = [
         r for s in statements("LaunchRole") if "s3:PutObject" in listed(s["Action"]) for r in listed(s["Resource"])
     ]
     at_home = [r["Fn::Sub"] for r in written if "Bucket.Arn" in r["Fn::Sub"]]
     away = [r["Fn::Sub"].partition("-*-")[2] for r in written if "Bucket.Arn" not in r["Fn::Sub"]]
-    assert {r.partition("/*/jobs/*/")[2] for r in at_home} == {"checkpoints/*", "config/*"}
+    assert {r.partition("/*/")[2] for r in at_home} == {"jobs/*/checkpoints/*", "jobs/*/config/*", "rules/*"}
     jobs = {f"jobs/*/jobs/*/{what}" for what in ("checkpoints/*", "config/*", "inputs.json")}
     assert set(away) == {"data/*/copies/*", "models/base/*"} | jobs
 
@@ -173,7 +173,8 @@ def test_no_policy_reaches_a_bucket_that_is_not_in_the_template() -> None:
     granted = [s for policy in policies for s in policy["Statement"] if "s3:" in str(s["Action"])]
     named = [str(resource) for statement in granted for resource in listed(statement["Resource"])]
     assert named
-    ours = [*(f"{name}.Arn" for name in BUCKETS), ":s3:::spotune-${Stage}-${AWS::AccountId}-*"]
+    # Further buckets are those that the operator names, read and never written.
+    ours = [*(f"{name}.Arn" for name in BUCKETS), ":s3:::spotune-${Stage}-${AWS::AccountId}-*", "SourceBuckets"]
     assert [resource for resource in named if not any(one in resource for one in ours)] == []
 
 
@@ -292,7 +293,7 @@ def test_only_deliveries_are_published_and_only_commands_send_deliveries() -> No
         role: s for role in ROLES for s in statements(role) if s["Resource"] == {"Fn::GetAtt": "DeliveryQueue.Arn"}
     }
     senders = {role for role, s in queues.items() if "sqs:SendMessage" in listed(s["Action"])}
-    assert senders == {"LaunchRole"}
+    assert senders == {"LaunchRole", "DataArrivedRole"}, "what lands in S3 may be quarantined, and is told of"
     assert RESOURCES["Notifications"]["Properties"]["KmsMasterKeyId"] == "alias/aws/sns"
 
 
@@ -313,6 +314,7 @@ def test_the_functions_environments_name_every_outlet_that_they_use() -> None:
     wanted = {
         "ApiFunction": {"SIGNING_SECRET_ARN"},
         "LaunchFunction": {"DELIVERY_QUEUE_URL"},
+        "DataArrivedFunction": {"DELIVERY_QUEUE_URL"},
         "DeliverFunction": {"DELIVERY_QUEUE_URL", "TOPIC_ARN", "SIGNING_SECRET_ARN"},
     }
     for name, variables in wanted.items():
@@ -359,7 +361,8 @@ def test_the_environment_is_what_the_service_reads() -> None:
     from spotune.service.installation import Settings
 
     written = DOCUMENT["Globals"]["Function"]["Environment"]["Variables"]
-    settings = Settings.from_environment(dict.fromkeys(written, "1"))
+    settings = Settings.from_environment({**dict.fromkeys(written, "1"), "SPOTUNE_SOURCE_TENANTS": "acme=one/in"})
+    assert settings.sources[0].bucket == "one"
     assert settings.queue_url == settings.training_role == settings.training_image == "1"
 
 
@@ -402,6 +405,7 @@ def test_a_key_has_a_limit_where_nothing_is_said() -> None:
     variables = DOCUMENT["Globals"]["Function"]["Environment"]["Variables"]
     assert variables["SPOTUNE_REQUESTS_PER_MINUTE"] == {"Ref": "RequestsPerMinute"}
     values = dict.fromkeys(variables, "1") | {"SPOTUNE_REQUESTS_PER_MINUTE": str(limit["Default"])}
+    values["SPOTUNE_SOURCE_TENANTS"] = ""
     assert Settings.from_environment(values).requests_per_minute == 600
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
+from itertools import chain
 from typing import get_args
 
 from spotune.contracts.dataset import RowFormat
@@ -25,7 +26,7 @@ from spotune.contracts.errors import DatasetRefused
 from spotune.data.assembly.refusals import HashesDamaged
 from spotune.data.faults import FaultList
 from spotune.data.formats import read_examples
-from spotune.data.rows import content_hash, prompt_hash
+from spotune.data.rows import Example, content_hash, prompt_hash
 
 KEY_BYTES = 16
 _ROWS, _KEYS = b"SPOTROWS", b"SPOTKEYS"
@@ -46,19 +47,18 @@ def hash_rows(chunks: Iterable[bytes]) -> Iterator[bytes]:
         DatasetRefused: a row has a fault. Files are checked before they are hashed, so this one has changed since.
     """
     faults = FaultList()
-    examples = read_examples(chunks, faults, None)
+    yield from hash_examples(read_examples(chunks, faults, None))
+    if faults.count:
+        first = faults.faults[0]
+        raise DatasetRefused(f"Line {first.line}: {first.message}.", code=first.rule, remedy=first.remedy)
+
+
+def hash_examples(examples: Iterator[Example]) -> Iterator[bytes]:
+    """The hash file of a data file's rows, in chunks; whether they were all good their reader knows at the end."""
     first = next(examples, None)
-    _refuse(faults)
-    row_format = "" if first is None else first.format
-
-    def records() -> Iterator[bytes]:
-        if first is not None:
-            yield content_hash(first) + prompt_hash(first)
-        for example in examples:
-            yield content_hash(example) + prompt_hash(example)
-        _refuse(faults)
-
-    return _written(_ROWS, row_format, records())
+    rows = examples if first is None else chain((first,), examples)
+    records = (content_hash(example) + prompt_hash(example) for example in rows)
+    return _written(_ROWS, "" if first is None else first.format, records)
 
 
 def write_keys(keys: Iterable[bytes]) -> Iterator[bytes]:
@@ -81,19 +81,13 @@ def read_rows(chunks: Iterable[bytes], uri: str, rows: int) -> tuple[RowFormat, 
     row_format = _FORMATS.get(head[8:].rstrip(b"\0").decode("ascii", "replace"))
     if row_format is None:
         raise HashesDamaged(uri, "it names no format")
-    return row_format, _records(_ROWS, head, rest, uri, rows)
+    return row_format, ((content, prompt) for content, prompt in _records(_ROWS, head, rest, uri, rows))
 
 
 def read_keys(chunks: Iterable[bytes], uri: str) -> Iterator[bytes]:
     """A key file's keys, ascending. Raises as `read_rows`."""
     head, rest = _opened(chunks, uri, _KEYS)
     return (key for (key,) in _records(_KEYS, head, rest, uri, None))
-
-
-def _refuse(faults: FaultList) -> None:
-    if faults.count:
-        first = faults.faults[0]
-        raise DatasetRefused(f"Line {first.line}: {first.message}.", code=first.rule, remedy=first.remedy)
 
 
 def _written(magic: bytes, row_format: str, records: Iterator[bytes]) -> Iterator[bytes]:

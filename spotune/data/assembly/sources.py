@@ -25,22 +25,26 @@ class Source:
 
 
 def source_of(arrival: Arrival) -> Source:
-    """An accepted arrival. Where its bucket keeps no versions, its ETag is no version that could be asked for.
+    """An accepted arrival.
 
     Raises:
         ValueError: it was never accepted, so that its rows are not known.
     """
     if arrival.sha256 is None or arrival.rows is None or arrival.hashes_uri is None:
         raise ValueError(f"{arrival.uri} has not been accepted")
-    versions = arrival.version_id != arrival.etag
     return Source(
         uri=arrival.uri,
-        version_id=arrival.version_id if versions else "",
+        version_id=version_of(arrival),
         sha256=arrival.sha256,
         bytes=arrival.bytes,
         rows=arrival.rows,
         hashes_uri=arrival.hashes_uri,
     )
+
+
+def version_of(arrival: Arrival) -> str:
+    """The version to ask for; empty where its bucket keeps none: its ETag stands for it then, and is none."""
+    return "" if arrival.version_id == arrival.etag else arrival.version_id
 
 
 def whole(source: Source, role: str = "new") -> ManifestEntry:

@@ -1,0 +1,160 @@
+"""New data in S3: each object version is recorded once for each rule that watches it, checked, and counted.
+
+Events come at least once and in any order. A delivery that was cut off anywhere comes again and finds what it left: the
+arrival is recorded before its file is read, and what is decided of it is one transaction with its rule
+(`settling.settle`). One file that cannot be read holds up no other: its message alone fails.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+
+from spotune.aws.base import ObjectMissing
+from spotune.contracts.landings import Landing, parse_landing
+from spotune.contracts.layout import split_uri
+from spotune.contracts.rules import Arrival, RuleRecord
+from spotune.contracts.subject import about
+from spotune.retraining.arrivals import later
+from spotune.retraining.patterns import compiled, ignored
+from spotune.service.file_checks import Unfit, check_file, quarantined
+from spotune.service.installation import Installation
+from spotune.service.settling import Deleted, Gone, Good, Outcome, Quarantined, settle
+from spotune.service.sources import may_feed
+
+logger = logging.getLogger(__name__)
+
+
+def take(here: Installation, bodies: Mapping[str, str]) -> list[str]:
+    """Take in the events of a batch.
+
+    Args:
+        bodies: EventBridge's events as JSON, by the ids of their messages.
+
+    Returns:
+        The ids of those that are to come again.
+    """
+    failed: set[str] = set()
+    outcomes: defaultdict[str, list[Outcome]] = defaultdict(list)
+    waiting: defaultdict[str, set[str]] = defaultdict(set)
+    for message_id, body in bodies.items():
+        with about(message_id=message_id):
+            try:
+                for rule, outcome in _outcomes(here, parse_landing(json.loads(body))):
+                    outcomes[rule.id].append(outcome)
+                    waiting[rule.id].add(message_id)
+            except Exception as error:  # whatever is wrong with one, the others have their turn
+                logger.exception("the event is delivered again: %s", type(error).__name__)
+                failed.add(message_id)
+    for rule_id, found in outcomes.items():
+        with about(rule=rule_id):
+            try:
+                settle(here, rule_id, found)
+            except Exception as error:
+                logger.exception("%d arrivals are delivered again: %s", len(found), type(error).__name__)
+                failed |= waiting[rule_id]
+    return [message_id for message_id in bodies if message_id in failed]
+
+
+def rules_watching(here: Installation, uri: str) -> Iterator[RuleRecord]:
+    """The rules whose new data an object is. Of one that its tenant may not read, or that we wrote, there is none."""
+    for rule in here.store.rules_of_bucket(split_uri(uri)[0]):
+        if compiled(rule.request.source.uri).matches(uri) and may_feed(here, rule.tenant, uri):
+            yield rule
+
+
+def look_at_file(here: Installation, rule: RuleRecord, arrival: Arrival) -> Outcome:
+    """Read a file that arrived; what becomes of it is for `settle` to decide.
+
+    Raises:
+        Unavailable: S3 does not answer; look again.
+    """
+    try:
+        return Good(arrival, check_file(here, rule, arrival))
+    except ObjectMissing:
+        return Gone(arrival)
+    except Unfit as unfit:
+        return Quarantined(arrival, unfit.reason, quarantined(here, arrival, unfit))
+
+
+def _outcomes(here: Installation, landing: Landing) -> Iterator[tuple[RuleRecord, Outcome]]:
+    for rule in rules_watching(here, landing.uri):
+        with about(rule=rule.id, tenant=rule.tenant):
+            for outcome in _of_rule(here, rule, landing):
+                yield rule, outcome
+
+
+def _of_rule(here: Installation, rule: RuleRecord, landing: Landing) -> Iterable[Outcome]:
+    if landing.kind == "created":
+        return _created(here, rule, landing)
+    if landing.kind == "deleted" and (landing.version_id or _has_versions(here, rule, landing.uri)):
+        return _versions_gone(here, rule, landing)
+    return [Deleted(_record_of(rule, landing, landing.version_id or f"deletion-{landing.sequencer}", "deletion"))]
+
+
+def _created(here: Installation, rule: RuleRecord, landing: Landing) -> Iterator[Outcome]:
+    if why := ignored(landing.uri, landing.bytes):
+        logger.info("no data: %s", why)
+        return
+    version_id = landing.version_id or _pinned(here, landing)
+    if not version_id:
+        logger.info("replaced or deleted before it was looked at")
+        return
+    arrival = record(here, _record_of(rule, landing, version_id, "arrived"))
+    if arrival is not None:
+        yield look_at_file(here, rule, arrival)
+
+
+def record(here: Installation, arrival: Arrival) -> Arrival | None:
+    """Keep a new arrival; None where it is known and decided.
+
+    A bucket without versions may have the same bytes again after others, under the same ETag: then it arrives again.
+    """
+    known = here.store.record_arrival(arrival)
+    if known.state == "arrived":
+        return known
+    if known.state in ("superseded", "gone") and later(arrival, known):
+        return known.with_(state="arrived", sequencer=arrival.sequencer, arrived_at=arrival.arrived_at, sequence=None)
+    return None
+
+
+def _pinned(here: Installation, landing: Landing) -> str:
+    """What stands for the version of an event that names none: the id of the version that is there, its ETag where the
+    bucket keeps none. Empty where another object is there by now: its own event tells of it."""
+    found = here.objects.head(landing.uri)
+    if found is None or found.etag != landing.etag:
+        return ""
+    return found.version_id or found.etag
+
+
+def _has_versions(here: Installation, rule: RuleRecord, uri: str) -> bool:
+    known = here.store.arrivals_of_object(rule.id, uri)
+    return any(one.state != "deletion" and one.version_id != one.etag for one in known)
+
+
+def _versions_gone(here: Installation, rule: RuleRecord, landing: Landing) -> Iterator[Outcome]:
+    """A version was deleted for good. Where the event does not say which, S3 does."""
+    if landing.version_id:
+        yield Gone(here.store.record_arrival(_record_of(rule, landing, landing.version_id, "gone")))
+        return
+    for one in here.store.arrivals_of_object(rule.id, landing.uri):
+        if one.state not in ("deletion", "gone") and here.objects.head(one.uri, version_id=one.version_id) is None:
+            yield Gone(one)
+
+
+def _record_of(rule: RuleRecord, landing: Landing, version_id: str, state: str) -> Arrival:
+    return Arrival.model_validate(
+        {
+            "rule_id": rule.id,
+            "tenant": rule.tenant,
+            "uri": landing.uri,
+            "version_id": version_id,
+            "etag": landing.etag,
+            "sequencer": landing.sequencer,
+            "bytes": landing.bytes,
+            "arrived_at": landing.at,
+            "state": state,
+        }
+    )
