@@ -8,9 +8,9 @@ from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, pro
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from handlers.logs import invocation, logger
-from spotune.contracts.subject import about, know
+from spotune.contracts.subject import about
 from spotune.service.installation import installation
-from spotune.service.launch import run_command
+from spotune.service.work import run as run_message
 
 processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
 
@@ -19,10 +19,7 @@ def run(record: SQSRecord) -> None:
     """One command. A failure is delivered again, and lands in the dead letter queue after the queue's own count."""
     with about(message_id=record.message_id):
         try:
-            message = record.json_body
-            job_id, entry_id = message["job_id"], message["entry_id"]
-            know(job=job_id, command=entry_id, tenant=message.get("tenant"), attempt=message.get("attempt"))
-            run_command(installation(), job_id, entry_id)
+            run_message(installation(), record.json_body)
         except Exception as error:  # the processor tells SQS alone
             logger.exception("the command failed and is delivered again: %s", type(error).__name__)
             raise

@@ -20,6 +20,7 @@ from spotune.service.changes import apply, queue_commands
 from spotune.service.installation import Installation
 from spotune.service.observation import observe
 from spotune.service.orphans import Orphans, find_orphans
+from spotune.service.rules_due import call_rules
 from spotune.service.turns import call_in_turn
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,8 @@ class Repairs:
     orphans_stopped: int = 0
     counts_corrected: int = 0
     """Ledgers and lines that were not the sums of their jobs."""
+    rules_called: int = 0
+    """Rules for which there is something to do."""
 
 
 def reconcile(here: Installation) -> Repairs:
@@ -80,6 +83,7 @@ def reconcile(here: Installation) -> Repairs:
         called = apart("the lines", partial(call_in_turn, here, active))
         orphans = apart("orphans", partial(find_orphans, here, active))
         corrected = apart("the counts", partial(audit, here, active))
+    rules = apart("the rules", partial(call_rules, here))
     found, (queued, oldest) = orphans or Orphans(), outbox or (0, None)
     repairs = Repairs(
         commands_queued=queued,
@@ -90,8 +94,9 @@ def reconcile(here: Installation) -> Repairs:
         orphans_adopted=found.adopted,
         orphans_stopped=found.stopped,
         counts_corrected=corrected or 0,
+        rules_called=rules or 0,
     )
-    failed = [outbox, *changed, called, orphans, corrected].count(None)
+    failed = [outbox, *changed, called, orphans, corrected, rules].count(None)
     here.metrics.send((*_of(repairs, failed), *measure_pass(active or (), waits, oldest, here.clock())))
     return repairs
 

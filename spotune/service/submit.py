@@ -42,6 +42,7 @@ def submit(
     *,
     key: ApiKey | None = None,
     retry_of: JobRecord | None = None,
+    retraining: str = "",
 ) -> JobRecord:
     """Check, plan, reserve and record a job, and order its first attempt, or let it stand in line for that.
 
@@ -50,6 +51,7 @@ def submit(
 
     Args:
         retry_of: the job that this one does again; it goes on from that one's checkpoint where it may.
+        retraining: `<rule id>/<number>`, where a rule submits it.
 
     Raises:
         SpotuneError: refused; nothing was recorded, reserved or started.
@@ -62,7 +64,8 @@ def submit(
         know_job(earlier)
         return _same_request(earlier, digest)
     model = base_model(here, request.model)
-    job = _new_job(here, tenant, request, new_id, digest, model, retry_of).with_(key=_paying(key))
+    job = _new_job(here, tenant, request, new_id, digest, model, retry_of)
+    job = job.with_(key=_paying(key), retraining=retraining)
     know_job(job)
     return _record(here, job, _prepared_in_request(here, job, model))
 

@@ -1,0 +1,265 @@
+"""The dataset of one retraining: chosen once, pinned by its manifest, and then written from the manifest alone.
+
+The manifest comes first, and the first one stays. Whoever comes later, a second delivery or the same one after it was
+killed, builds from what it says: equal bytes, however often and wherever it was cut off.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from spotune.aws.base import ObjectMissing
+from spotune.contracts import layout
+from spotune.contracts.errors import DatasetRefused
+from spotune.contracts.rules import Arrival, DataManifest, Frozen, ManifestEntry, Retraining, RuleRecord
+from spotune.data.assembly.choosing import choose_rows, count_new, known_after
+from spotune.data.assembly.copying import Measured, dataset_bytes, rebuilt
+from spotune.data.assembly.frozen import carve
+from spotune.data.assembly.refusals import gone
+from spotune.data.assembly.sources import Open, Source, source_of
+from spotune.retraining.due import Known
+from spotune.service.file_checks import Unfit, check_file
+from spotune.service.installation import Installation
+from spotune.service.settling import Gone, settle
+from spotune.service.sources import may_feed
+
+
+@dataclass(frozen=True, slots=True)
+class Champion:
+    """What a group's champion was trained on, as far as a rule made it."""
+
+    name: str | None = None
+    manifest: DataManifest | None = None
+    manifest_uri: str | None = None
+
+    @property
+    def known(self) -> Known:
+        """As `due` asks."""
+        return Known(self.name, 0 if self.manifest is None else self.manifest.rows)
+
+    @property
+    def known_uri(self) -> str | None:
+        """The key file of its rows."""
+        return None if self.manifest_uri is None else layout.known_uri(_folder_of(self.manifest_uri))
+
+
+def champion_of_rule(here: Installation, rule: RuleRecord) -> Champion:
+    """The present champion of a rule's group."""
+    group = here.store.get_group(rule.tenant, rule.request.group)
+    if group is None or group.champion is None:
+        return Champion()
+    version = here.store.get_version(rule.tenant, group.name, group.champion)
+    if version is None:
+        return Champion()
+    uri = version.lineage.manifest_uri
+    return Champion(version.name) if uri is None else Champion(version.name, read_manifest(here, uri), uri)
+
+
+def read_manifest(here: Installation, uri: str) -> DataManifest:
+    """A manifest that was written.
+
+    Raises:
+        DatasetChanged: it is gone.
+    """
+    try:
+        return DataManifest.model_validate_json(here.objects.read(uri))
+    except ObjectMissing:
+        raise gone(uri) from None
+
+
+def count_new_rows(here: Installation, rule: RuleRecord, champion: Champion) -> int:
+    """The new rows of a rule, each once, without the champion's and the frozen set's: what `due` wants counted."""
+    pending = _accepted(here, rule.id, after=rule.claimed, through=rule.sequence)
+    keys = None if rule.frozen is None else rule.frozen.keys_uri
+    return count_new(_sources(pending), opening(here), known_uri=champion.known_uri, keys_uri=keys)
+
+
+def carve_frozen(here: Installation, rule: RuleRecord, retraining: Retraining) -> Frozen:
+    """The evaluation set of a rule, from the new data of its first retraining.
+
+    It lies under the hash of what it is made of: two that are carved at once do not meet, and the rule keeps one.
+
+    Raises:
+        DatasetRefused, DatasetChanged: none can be carved.
+    """
+    new = _accepted(here, rule.id, after=retraining.after, through=retraining.through)
+    open = opening(here)
+    carved = carve(_sources(new), open, frozen=retraining.request.frozen, rule_id=rule.id)
+    made_of = "\n".join(entry.model_dump_json() for entry in carved.entries)
+    folder = layout.frozen_uri(_rule_folder(here, rule), hashlib.sha256(made_of.encode()).hexdigest()[:16])
+    uri, keys_uri = f"{folder}validation.jsonl", f"{folder}keys"
+    here.objects.write_stream(keys_uri, carved.key_file())
+    body = Measured(dataset_bytes(carved.entries, open))
+    here.objects.write_stream(uri, body)
+    manifest = DataManifest(
+        rule_id=rule.id,
+        tenant=rule.tenant,
+        retraining=retraining.number,
+        created_at=retraining.created_at,
+        entries=carved.entries,
+        selection=retraining.request.selection,
+        frozen_sha256=body.sha256,
+        rows=carved.rows,
+        replayed_rows=0,
+        uri=uri,
+        sha256=body.sha256,
+    )
+    manifest_uri = layout.manifest_uri(folder)
+    here.objects.write(manifest_uri, _json(manifest))
+    return Frozen(uri=uri, sha256=body.sha256, rows=carved.rows, keys_uri=keys_uri, manifest_uri=manifest_uri)
+
+
+def make_dataset(here: Installation, rule: RuleRecord, retraining: Retraining, frozen: Frozen) -> tuple[str, int]:
+    """Choose and write a retraining's dataset, or go on where another delivery was; its manifest's URI and its rows.
+
+    Raises:
+        DatasetRefused: it cannot be made of these files, or no row is left.
+        DatasetChanged: an object of it is gone, or another one by now.
+    """
+    folder = layout.retraining_uri(_rule_folder(here, rule), retraining.number)
+    uri = layout.manifest_uri(folder)
+    if here.objects.head(uri) is None:
+        here.objects.write_new(uri, _json(_chosen(here, rule, retraining, frozen, folder)))
+    manifest = read_manifest(here, uri)
+    here.objects.write_stream(manifest.uri, rebuilt(manifest, opening(here)))
+    _keep_what_it_will_know(here, rule, retraining, manifest, folder)
+    return uri, manifest.rows
+
+
+def missing_of(here: Installation, retraining: Retraining) -> tuple[Arrival, ...]:
+    """Which of the files that a retraining may be made of are not there any more."""
+    counted = _accepted(here, retraining.rule_id, after=0, through=retraining.through)
+    return tuple(one for one in counted if here.objects.head(one.uri, version_id=source_of(one).version_id) is None)
+
+
+def mend_hashes(here: Installation, retraining: Retraining, uri: str) -> bool:
+    """Read a file again whose hash file is damaged, or drop it where that cannot be; False where the hash file is none
+    of the retraining's."""
+    counted = _accepted(here, retraining.rule_id, after=0, through=retraining.through)
+    found = next((one for one in counted if one.hashes_uri == uri), None)
+    rule = here.store.find_rule(retraining.rule_id)
+    if found is None or rule is None:
+        return False
+    try:
+        check_file(here, rule, found)
+    except (ObjectMissing, Unfit):
+        settle(here, rule.id, [Gone(found)])
+    return True
+
+
+def opening(here: Installation) -> Open:
+    """Opens object versions for the choice of rows, and says which one is gone."""
+
+    def open(uri: str, version_id: str) -> Iterator[bytes]:
+        try:
+            return here.objects.stream(uri, version_id=version_id)
+        except ObjectMissing:
+            raise gone(uri, version_id) from None
+
+    return open
+
+
+def _chosen(here: Installation, rule: RuleRecord, retraining: Retraining, frozen: Frozen, folder: str) -> DataManifest:
+    champion, selection = champion_of_rule(here, rule), retraining.request.selection
+    new = _accepted(here, rule.id, after=retraining.after, through=retraining.through)
+    old = () if selection.rows == "new" else _accepted(here, rule.id, after=0, through=retraining.after)
+    open = opening(here)
+    entries = choose_rows(
+        _sources(new),
+        _sources(old),
+        open,
+        selection=selection,
+        number=retraining.number,
+        known_uri=champion.known_uri,
+        keys_uri=frozen.keys_uri,
+    )
+    _refuse_own(here, rule, entries, champion, frozen)
+    body = Measured(dataset_bytes(entries, open))
+    for _ in body:
+        pass
+    rows = sum(entry.taken for entry in entries)
+    if rows == 0:
+        raise DatasetRefused(
+            f"No row of {len(new)} new file(s) is left: all are the champion's, of the evaluation set, or repeated.",
+            code="no_new_rows",
+            remedy="It fires again once there is more data.",
+        )
+    return DataManifest(
+        rule_id=rule.id,
+        tenant=rule.tenant,
+        retraining=retraining.number,
+        created_at=retraining.created_at,
+        entries=entries,
+        selection=selection,
+        frozen_sha256=frozen.sha256,
+        known_uri=champion.known_uri,
+        known_sha256=None if champion.known_uri is None else _sha256_of(here, champion.known_uri),
+        rows=rows,
+        replayed_rows=sum(entry.taken for entry in entries if entry.role == "replay"),
+        uri=f"{folder}training.jsonl",
+        sha256=body.sha256,
+        parent=champion.manifest_uri,
+    )
+
+
+def _keep_what_it_will_know(
+    here: Installation, rule: RuleRecord, retraining: Retraining, manifest: DataManifest, folder: str
+) -> None:
+    """The key file of what the tuned model will know: beside these rows, those of the champion that it goes on from."""
+    goes_on = retraining.request.job.registry.start_from == "champion"
+    earlier_uri = manifest.known_uri if goes_on else None
+    counted = here.store.accepted_arrivals(rule.id, after=0, through=retraining.through)
+    known = {(one.uri, one.version_id): one for one in map(source_of, counted)}
+    sources = [known[entry.uri, entry.version_id] for entry in manifest.entries]
+    chunks = known_after(sources, manifest.entries, opening(here), earlier_uri=earlier_uri)
+    here.objects.write_stream(layout.known_uri(folder), chunks)
+
+
+def _refuse_own(
+    here: Installation, rule: RuleRecord, entries: Sequence[ManifestEntry], champion: Champion, frozen: Frozen
+) -> None:
+    """No rule learns from what the service wrote, however it came among the rule's files."""
+    written = {frozen.sha256, *(() if champion.manifest is None else (champion.manifest.sha256,))}
+    for entry in entries:
+        if entry.taken and not may_feed(here, rule.tenant, entry.uri):
+            raise _own_output(entry.uri, "lies where the rule's tenant may not read, or where Spotune itself writes")
+        if entry.taken and entry.sha256 in written:
+            raise _own_output(entry.uri, "is a copy of a dataset that Spotune made for this rule")
+
+
+def _own_output(uri: str, what: str) -> DatasetRefused:
+    return DatasetRefused(
+        f"{uri} {what}.",
+        code="own_output",
+        remedy="Delete the object: a rule that learned from its own results would never stop.",
+    )
+
+
+def _accepted(here: Installation, rule_id: str, *, after: int, through: int) -> tuple[Arrival, ...]:
+    found = here.store.accepted_arrivals(rule_id, after=after, through=through)
+    return tuple(one for one in found if one.state == "accepted")
+
+
+def _sources(arrivals: Sequence[Arrival]) -> list[Source]:
+    return [source_of(one) for one in arrivals]
+
+
+def _rule_folder(here: Installation, rule: RuleRecord) -> str:
+    return layout.rule_uri(here.settings.data_bucket, rule.tenant, rule.id)
+
+
+def _folder_of(uri: str) -> str:
+    return uri[: uri.rindex("/") + 1]
+
+
+def _sha256_of(here: Installation, uri: str) -> str:
+    digest = hashlib.sha256()
+    for chunk in opening(here)(uri, ""):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _json(manifest: DataManifest) -> bytes:
+    return manifest.model_dump_json(indent=1).encode()

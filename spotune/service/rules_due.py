@@ -1,0 +1,89 @@
+"""The reconciler's part in rules: which of them the launch function has to work on. Here nothing is read of their data.
+
+A rule that may fire, or whose retraining stands still, goes onto the launch queue as one message, and once an hour for
+the sweep of its source. A second message while the first is at work finds nothing left to do.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from zlib import crc32
+
+from spotune.contracts.base import Seconds
+from spotune.contracts.errors import VersionConflict
+from spotune.contracts.rules import Retraining, RuleRecord
+from spotune.retraining.due import Known, Wait, due
+from spotune.service.apart import apart
+from spotune.service.installation import Installation
+from spotune.service.retrain import cap_of, living, note, queue_work
+from spotune.service.retraining_datasets import champion_of_rule
+from spotune.service.sweep import CHECKING
+
+LOOKING: Seconds = 10
+"""Of a pass of the reconciler at most."""
+PASS: Seconds = 60
+HURRY: Seconds = 600
+"""So long a rule that is due is queued in each pass, and then in one of ten."""
+STEP: Seconds = 960
+"""A delivery at work on a retraining is over by then: the launch function's time limit, and a minute."""
+SWEEP_PASSES = 60
+"""Each rule's files are swept in one pass of so many."""
+
+logger = logging.getLogger(__name__)
+
+
+def call_rules(here: Installation) -> int:
+    """Have the launch function work on each rule for which there is something to do; how many.
+
+    Where time is up the others have their turn in a later pass: each begins with another rule.
+    """
+    began, called, failed = here.clock(), 0, 0
+    rules = list(here.store.active_rules())
+    lost = {one.rule_id for one in here.store.waiting_arrivals(began - CHECKING) if _is_turn(began - one.arrived_at)}
+    first = int(began // PASS) % max(len(rules), 1)
+    for rule in rules[first:] + rules[:first]:
+        if here.clock() - began > LOOKING:
+            logger.warning("rules are left to the next pass")
+            break
+        wanted = apart(f"rule {rule.id}", partial(_has_work, here, rule), rule=rule.id, tenant=rule.tenant)
+        failed += wanted is None
+        swept = _is_swept(here, rule)
+        if wanted or rule.id in lost or swept:
+            queue_work(here, rule.id, sweep=swept)
+            called += 1
+    if failed:
+        raise RuntimeError(f"{failed} rules could not be looked at")
+    return called
+
+
+def _is_swept(here: Installation, rule: RuleRecord) -> bool:
+    return (int(here.clock() // PASS) + crc32(rule.id.encode())) % SWEEP_PASSES == 0
+
+
+def _has_work(here: Installation, rule: RuleRecord) -> bool:
+    retraining = living(here, rule)
+    if retraining is not None:
+        return _stands_still(here, retraining)
+    known = champion_of_rule(here, rule).known if rule.pending_rows else Known()
+    answer = due(rule, known, cap_of(here, rule), here.clock())
+    if isinstance(answer, Wait):
+        try:
+            note(here, rule, answer)
+        except VersionConflict:
+            logger.info("rule %s changed just now", rule.id)
+        return False
+    waits = here.clock() - max(rule.last_arrival_at or 0, rule.updated_at) - rule.request.trigger.quiet_seconds
+    return waits < HURRY or int(here.clock() // PASS) % 10 == crc32(rule.id.encode()) % 10
+
+
+def _stands_still(here: Installation, retraining: Retraining) -> bool:
+    if retraining.job_id is None:
+        return _is_turn(here.clock() - retraining.updated_at)
+    job = here.store.find_job(retraining.job_id)
+    return job is not None and job.terminal and not job.open
+
+
+def _is_turn(age: float) -> bool:
+    """True in one pass of sixteen, the first after a minute: what is at work on it has its time."""
+    return PASS <= age % STEP < 2 * PASS
