@@ -6,11 +6,11 @@ from spotune.contracts.base import MICRO, Interval
 from spotune.contracts.dataset import DatasetReport, TokenStatistics
 from spotune.contracts.events import Prepared, TrainingObserved
 from spotune.contracts.history import Actual, FinishedRun, Stay
-from spotune.contracts.job import JobRecord, ModelReference
+from spotune.contracts.job import ChampionReference, JobRecord, ModelReference
 from spotune.contracts.models import Lineage, ModelVersion, StatusChange
 from spotune.contracts.plan import Candidate, MemoryEstimate, Plan, Rung
 from spotune.contracts.request import JobRequest
-from spotune.contracts.scores import Scores
+from spotune.contracts.scores import Comparison, Scores
 from spotune.contracts.training import (
     AdapterConfig,
     CheckpointConfig,
@@ -216,6 +216,30 @@ def lineage(job_id: str = "ftjob-abc", **changes: object) -> Lineage:
         "trained_at": NOW,
     }
     return Lineage.model_validate({**values, **changes})
+
+
+def champion(**changes: object) -> ChampionReference:
+    values: dict[str, object] = {
+        "name": "ft:tiny:triage:old",
+        "number": 1,
+        "uri": "s3://jobs/acme/jobs/ftjob-old/output/ftjob-old-1/output/model/",
+        "start": False,
+    }
+    return ChampionReference.model_validate({**values, **changes})
+
+
+def comparison(**changes: object) -> Comparison:
+    """Of the loss: surely better by 0.1 nats."""
+    values: dict[str, object] = {
+        "metric": "eval_loss",
+        "rows": 40,
+        "base": 0.6,
+        "tuned": 0.5,
+        "difference": -0.1,
+        "low": -0.15,
+        "high": -0.05,
+    }
+    return Comparison.model_validate({**values, **changes})
 
 
 def finished_run(**changes: object) -> FinishedRun:

@@ -126,6 +126,8 @@ class TrainingJobSpec:
     training_uri: str
     validation_uri: str | None
     model_uri: str
+    champion_uri: str | None
+    golden_uri: str | None
     checkpoints_uri: str
     output_uri: str
     environment: Mapping[str, str]

@@ -202,9 +202,14 @@ def parse_failure(reason: str) -> tuple[Failure | None, int | None]:
 
 
 def _channels(spec: TrainingJobSpec) -> list[dict[str, Any]]:
-    channels = {"config": spec.config_uri, "training": spec.training_uri, "model": spec.model_uri}
-    if spec.validation_uri is not None:
-        channels["validation"] = spec.validation_uri
+    channels = {
+        "config": spec.config_uri,
+        "training": spec.training_uri,
+        "model": spec.model_uri,
+        "validation": spec.validation_uri,
+        "champion": spec.champion_uri,
+        "golden": spec.golden_uri,
+    }
     return [
         {
             "ChannelName": name,
@@ -215,6 +220,7 @@ def _channels(spec: TrainingJobSpec) -> list[dict[str, Any]]:
             },
         }
         for name, uri in channels.items()
+        if uri is not None
     ]
 
 

@@ -13,7 +13,7 @@ import typer
 
 from spotune.cli import render
 from spotune.cli.screen import JsonOption, Screen
-from spotune.contracts.dataset import DatasetReport
+from spotune.contracts.dataset import DatasetReport, GoldenReport
 from spotune.contracts.errors import DatasetRefused, RequestRefused
 from spotune.contracts.request import LossOn, Objective
 from spotune.local.state import default_home
@@ -116,6 +116,18 @@ def check_file(
             objective=objective,
             loss_on=loss_on,
         )
+
+
+def check_golden_file(file: Path, tokenizer: RowTokenizer | None, *, max_length: int) -> GoldenReport:
+    """The report on a golden file of this machine.
+
+    Raises:
+        RequestRefused: it cannot be read.
+    """
+    from spotune.data.golden_checks import check_golden  # as above
+
+    with _opened(file) as stream:
+        return check_golden(_chunks(stream.read), uri=str(file), tokenizer=tokenizer, max_length=max_length)
 
 
 def model_folder(model: str) -> Path:

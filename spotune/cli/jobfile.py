@@ -15,7 +15,9 @@ from pydantic_core import ErrorDetails
 from spotune.contracts.errors import RequestRefused
 from spotune.contracts.request import JobRequest
 
-FILE_FIELDS = ("training_file", "validation_file")
+GOLDEN_FIELD = "gate.golden_file"
+FILE_FIELDS = ("training_file", "validation_file", GOLDEN_FIELD)
+"""Dotted names of the fields that take a path."""
 
 Location = tuple[str | int, ...]
 Body = dict[str, object]
@@ -41,7 +43,7 @@ class Draft:
 
     def with_ids(self, ids: Mapping[str, str]) -> JobRequest:
         """The request that can be sent, with file ids in place of paths."""
-        return JobRequest.model_validate(self.request.model_dump(mode="json", exclude_unset=True) | dict(ids))
+        return JobRequest.model_validate(merge(self.request.model_dump(mode="json", exclude_unset=True), ids))
 
 
 def read_draft(path: Path | None, overrides: Mapping[str, object]) -> Draft:
@@ -57,7 +59,7 @@ def read_draft(path: Path | None, overrides: Mapping[str, object]) -> Draft:
         request = JobRequest.model_validate(body)
     except ValidationError as error:
         raise _refused(source, body, error) from None
-    return Draft(request, local_files({name: getattr(request, name) for name in FILE_FIELDS}, source.folder))
+    return Draft(request, local_files(request.model_dump(mode="json"), source.folder))
 
 
 def read_job_file(path: Path) -> JobFile:
@@ -237,14 +239,14 @@ def _fields_of(model: type[BaseModel], groups: Location) -> list[str]:
 
 
 def local_files(fields: Mapping[str, object], folder: Path) -> dict[str, Path]:
-    """The files on this machine among a request's fields. Paths start from this folder, else from where one is.
+    """The files on this machine that a request's body names. Paths start from this folder, else from where one is.
 
     Raises:
         RequestRefused: a path leads nowhere.
     """
     files: dict[str, Path] = {}
     for name in FILE_FIELDS:
-        value = fields.get(name)
+        value = _named(fields, name)
         if not isinstance(value, str) or "://" in value:
             continue
         path = next((place for place in (folder / value, Path(value)) if place.is_file()), None)
@@ -258,3 +260,11 @@ def local_files(fields: Mapping[str, object], folder: Path) -> dict[str, Path]:
                 remedy="Give a path that exists, a file id (file-...) or an s3:// URI.",
             )
     return files
+
+
+def _named(fields: Mapping[str, object], dotted: str) -> object:
+    """The value of a dotted field; None where it is not there."""
+    at: object = fields
+    for name in dotted.split("."):
+        at = at.get(name) if isinstance(at, Mapping) else None
+    return at

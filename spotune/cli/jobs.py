@@ -227,7 +227,7 @@ def with_uploads(api: Api, draft: Draft, screen: Screen) -> JobRequest:
 
 def _with_uploads_in(api: Api, changes: dict[str, object], screen: Screen) -> dict[str, object]:
     files = local_files(changes, Path.cwd())
-    return {**changes, **{name: upload(api, path, screen).id for name, path in files.items()}}
+    return merge(changes, {name: upload(api, path, screen).id for name, path in files.items()})
 
 
 def _watch(api: Api, job_id: str, screen: Screen) -> int:

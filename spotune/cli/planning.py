@@ -14,10 +14,10 @@ import typer
 from spotune.cli import render
 from spotune.cli.client import Api
 from spotune.cli.connection import find_connection
-from spotune.cli.data import check_file, model_folder, tokenizer_of
+from spotune.cli.data import check_file, check_golden_file, model_folder, tokenizer_of
 from spotune.cli.explanation import explain as explain_type
 from spotune.cli.explanation import lines
-from spotune.cli.jobfile import Draft
+from spotune.cli.jobfile import GOLDEN_FIELD, Draft
 from spotune.cli.jobs import (
     BudgetOption,
     FileArgument,
@@ -33,7 +33,7 @@ from spotune.cli.plot import check_target, write_plot
 from spotune.cli.screen import JsonOption, Screen
 from spotune.contracts.api import DatasetPair, PlanObject
 from spotune.contracts.base import MICRO, MicroUSD
-from spotune.contracts.dataset import DatasetReport
+from spotune.contracts.dataset import DatasetReport, GoldenReport
 from spotune.contracts.errors import DatasetRefused, RequestRefused, Unavailable
 from spotune.contracts.job import ModelReference
 from spotune.contracts.request import JobRequest
@@ -93,8 +93,10 @@ def plan_offline(draft: Draft) -> PlanObject:
 
     request = draft.request
     config, tokenizer = _model_of(request)
-    limit = planner.sequence_limit(request, planner.read_architecture(config))
-    reports = {name: _checked(name, path, tokenizer, limit, request) for name, path in draft.files.items()}
+    architecture = planner.read_architecture(config)
+    limit = planner.sequence_limit(request, architecture)
+    datasets = {name: path for name, path in draft.files.items() if name != GOLDEN_FIELD}
+    reports = {name: _checked(name, path, tokenizer, limit, request) for name, path in datasets.items()}
     if "training_file" not in reports:
         raise RequestRefused(
             f"{request.training_file} is not on this machine.",
@@ -103,21 +105,22 @@ def plan_offline(draft: Draft) -> PlanObject:
             remedy="Give a path, or plan through the API.",
         )
     training, validation = reports["training_file"], reports.get("validation_file")
-    parameters = planner.read_architecture(config).parameters
+    golden = _golden(draft, tokenizer, architecture.context)
     prepared = planner.prepare(
         request,
         job_id="ftjob-plan",
-        model=ModelReference(name=request.model, uri="", parameters=parameters),
+        model=ModelReference(name=request.model, uri="", parameters=architecture.parameters),
         architecture_config=config,
         training=training,
         validation=validation,
         cap=request.constraints.budget or _default_budget(),
         now=time.time(),
+        judged=planner.Judged(golden=golden),
     )
     return PlanObject(
         plan=prepared.plan,
         settings=prepared.settings,
-        dataset=DatasetPair(training=training, validation=validation),
+        dataset=DatasetPair(training=training, validation=validation, golden=golden),
         config=prepared.config,
     )
 
@@ -152,14 +155,29 @@ def _checked(name: str, path: Path, tokenizer: RowTokenizer | None, limit: int, 
         path, tokenizer, max_length=limit, objective=request.objective, loss_on=request.training.loss_on
     )
     if not report.ok:
-        raise DatasetRefused(
-            f"{path} has {report.fault_count} faults.",
-            code="dataset_refused",
-            param=name,
-            remedy=f"See them with `spotune data check {path}`.",
-            details={"reports": {name: report.model_dump(mode="json", include={"fault_count", "rows", "faults"})}},
-        )
+        raise _faulty(name, path, report, f"See them with `spotune data check {path}`.")
     return report
+
+
+def _golden(draft: Draft, tokenizer: RowTokenizer | None, context: int) -> GoldenReport | None:
+    path = draft.files.get(GOLDEN_FIELD)
+    if path is None:
+        return None
+    report = check_golden_file(path, tokenizer, max_length=context)
+    if not report.ok:
+        first = report.faults[0]
+        raise _faulty(GOLDEN_FIELD, path, report, f"The first, line {first.line}: {first.message}. {first.remedy}")
+    return report
+
+
+def _faulty(name: str, path: Path, report: DatasetReport | GoldenReport, remedy: str) -> DatasetRefused:
+    return DatasetRefused(
+        f"{path} has {report.fault_count} faults.",
+        code="dataset_refused",
+        param=name,
+        remedy=remedy,
+        details={"reports": {name: report.model_dump(mode="json", include={"fault_count", "rows", "faults"})}},
+    )
 
 
 def _default_budget() -> MicroUSD:

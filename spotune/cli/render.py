@@ -20,6 +20,7 @@ from spotune.contracts.job import Attempt, ResolvedSetting
 from spotune.contracts.plan import Candidate, Plan, Rung
 from spotune.contracts.receipt import Receipt
 from spotune.contracts.training import TrainingReport
+from spotune.contracts.verdict import Verdict
 
 Row = tuple[str, str]
 
@@ -27,7 +28,7 @@ SHOWN_DEARER = 6
 """Rejected types that only cost more, of which the plan shows this many."""
 
 _STATE_STYLES = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "interrupted": "yellow"}
-_MARKETS = {"spot": "spot", "on_demand": "on-demand"}
+_MET_STYLES = {True: "green", False: "red", None: "yellow"}
 
 
 def plan(answer: PlanObject, *, now: float) -> RenderableType:
@@ -64,7 +65,7 @@ def choice_rows(plan: Plan, *, now: float) -> list[Row]:
             "memory",
             f"{words.size(chosen.memory.p95)} of {words.size(chosen.memory.usable)} usable on a GPU (95 % quantile)",
         ),
-        ("fit", _fit(chosen)),
+        ("fit", words.fit(chosen)),
     ]
 
 
@@ -87,6 +88,8 @@ def job(answer: JobObject, *, now: float) -> RenderableType:
         parts.append(settings(answer.spotune.settings))
     if answer.spotune.report is not None:
         parts += [scores(answer.spotune.report), *notes(answer.spotune.report.warnings)]
+    if answer.spotune.verdict is not None:
+        parts.append(verdict(answer.spotune.verdict))
     if answer.spotune.receipt is not None and answer.spotune.receipt.attempts:
         parts.append(facts("Receipt", receipt_rows(answer.spotune.receipt)))
     if answer.spotune.run is not None:
@@ -169,6 +172,15 @@ def scores(report: TrainingReport) -> RenderableType:
     return titled("Result", listed)
 
 
+def verdict(judged: Verdict) -> RenderableType:
+    """The gate's table, a condition a line."""
+    listed = table("condition", "of", "wanted", "measured", "met")
+    for one in judged.conditions:
+        met = Text(words.met(one.met), style=_MET_STYLES[one.met])
+        add_row(listed, one.name, one.subject, one.wanted, one.measured, met)
+    return titled(f"Gate: {words.DECISIONS[judged.decision]}", listed)
+
+
 def receipt_rows(receipt: Receipt) -> list[Row]:
     """What a job cost, lost and saved."""
     seconds = (
@@ -182,6 +194,8 @@ def receipt_rows(receipt: Receipt) -> list[Row]:
     ]
     if receipt.work_lost_seconds is not None:
         rows.append(("work lost", f"{receipt.steps_lost} steps, {words.duration(receipt.work_lost_seconds)} run again"))
+    if receipt.decision is not None:
+        rows.append(("gate", words.DECISIONS[receipt.decision]))
     if receipt.forecast is not None:
         rows.append(("forecast", words.money(receipt.forecast)))
     return rows
@@ -284,18 +298,6 @@ def _money_words(answer: JobObject) -> str:
     if amounts.on_demand:
         said += f"; on demand {dollars(amounts.on_demand)}"
     return said
-
-
-def _fit(candidate: Candidate) -> str:
-    said = [
-        candidate.precision,
-        f"micro-batch {candidate.micro_batch_size}",
-        f"accumulation {candidate.gradient_accumulation}",
-        f"gradient checkpointing {'on' if candidate.gradient_checkpointing else 'off'}",
-    ]
-    if candidate.sharding != "none":
-        said.append(candidate.sharding)
-    return ", ".join(said)
 
 
 def _ladder(rungs: Sequence[Rung]) -> RenderableType:

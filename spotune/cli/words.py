@@ -8,8 +8,11 @@ from spotune.contracts.api import JobObject
 from spotune.contracts.base import Interval, MicroUSD, dollars
 from spotune.contracts.plan import Candidate
 from spotune.contracts.training import Progress
+from spotune.contracts.verdict import GateDecision
 
 _MARKETS = {"spot": "spot", "on_demand": "on-demand"}
+DECISIONS: dict[GateDecision, str] = {"promote": "passed", "hold": "held for a person", "reject": "rejected"}
+"""A gate's decision as people say it."""
 
 
 def state_words(answer: JobObject) -> str:
@@ -47,6 +50,24 @@ def progress_words(progress: Progress) -> str:
 def machines(candidate: Candidate) -> str:
     """`1 x ml.g5.xlarge`."""
     return f"{candidate.instance_count} x {candidate.instance_type}"
+
+
+def met(condition: bool | None) -> str:
+    """Whether a condition is met."""
+    return {True: "yes", False: "no", None: "a person decides"}[condition]
+
+
+def fit(candidate: Candidate) -> str:
+    """How a step is laid out on a GPU."""
+    said = [
+        candidate.precision,
+        f"micro-batch {candidate.micro_batch_size}",
+        f"accumulation {candidate.gradient_accumulation}",
+        f"gradient checkpointing {'on' if candidate.gradient_checkpointing else 'off'}",
+    ]
+    if candidate.sharding != "none":
+        said.append(candidate.sharding)
+    return ", ".join(said)
 
 
 def market(name: str) -> str:

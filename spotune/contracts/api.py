@@ -8,15 +8,16 @@ from pydantic import Field
 
 from spotune.contracts.base import Contract, MicroUSD
 from spotune.contracts.checkpoint import Resumption
-from spotune.contracts.dataset import DatasetReport
+from spotune.contracts.dataset import DatasetReport, GoldenReport
 from spotune.contracts.files import UploadPart
 from spotune.contracts.history import Corrections, FinishedRun
 from spotune.contracts.identity import MonthlyLimit, RequestsPerMinute, Scope
-from spotune.contracts.job import Attempt, JobError, ResolvedSetting, State, Status
+from spotune.contracts.job import Attempt, ChampionReference, JobError, ResolvedSetting, State, Status
 from spotune.contracts.plan import Plan
 from spotune.contracts.receipt import Receipt
 from spotune.contracts.request import Hyperparameters, MethodChoice
 from spotune.contracts.training import Progress, TrainingConfig, TrainingReport
+from spotune.contracts.verdict import Verdict
 
 T = TypeVar("T")
 Json = dict[str, object]
@@ -95,6 +96,8 @@ class DatasetPair(Contract):
 
     training: DatasetReport | None
     validation: DatasetReport | None
+    golden: GoldenReport | None = None
+    """Of the gate's golden prompts."""
 
 
 class KeyObject(Contract):
@@ -185,6 +188,13 @@ class JobDetails(Contract):
     run: FinishedRun | None
     """Forecast against outcome, once the job has ended."""
     gate_verdict: str
+    """The verdict in a sentence; empty before there is one."""
+    verdict: Verdict | None
+    """The gate's, with its table."""
+    champion: ChampionReference | None
+    """Of its group when it was submitted: what its model starts from or competes with."""
+    retraining: str
+    """`<rule id>/<number>`, where a rule submitted it."""
     output_uri: str | None
     error: JobError | None
 

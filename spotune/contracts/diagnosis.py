@@ -25,6 +25,8 @@ Cause = Literal[
     "time_ran_out",
     "money_ran_out",
     "sync_stalled",
+    "gate_held",
+    "gate_rejected",
     "internal",
 ]
 

@@ -16,7 +16,7 @@
 A further region has three buckets of its own, <prefix>-<region>-data, -jobs and -models. A job that runs there has its
 whole folder in the second one; what it reads is copied into the other two, under the version of its source:
 
-<data bucket>/<tenant>/copies/<of the source's URI>/<version>/<file name>
+<data bucket>/<tenant>/copies/<of the source's URI>/<version>/<file name>        a champion's folder: its files' names
 <jobs bucket>/<tenant>/jobs/<job id>/inputs.json                     written once: which copies the job reads
 <models bucket>/base/<model name>/<version>/..., spotune.json        written last, as at home
 """
@@ -137,6 +137,11 @@ def copies_uri(bucket: str, tenant: str, source_uri: str) -> str:
 def file_copy_uri(bucket: str, tenant: str, source_uri: str, version: str) -> str:
     """The copy of one version of a file, alone in its folder: SageMaker's channels are prefixes."""
     return f"{copies_uri(bucket, tenant, source_uri)}{version}/{source_uri.rpartition('/')[2]}"
+
+
+def folder_copy_uri(bucket: str, tenant: str, source_uri: str, version: str) -> str:
+    """The copy of one version of a folder."""
+    return f"{copies_uri(bucket, tenant, source_uri)}{version}/"
 
 
 def base_model_copy_uri(bucket: str, name: str, version: str) -> str:

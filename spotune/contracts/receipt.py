@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from spotune.contracts.base import Contract, Interval, MicroUSD, Seconds
+from spotune.contracts.verdict import GateDecision
 
 
 class Receipt(Contract):
@@ -22,5 +23,7 @@ class Receipt(Contract):
     """What the same seconds cost on demand."""
     saved: MicroUSD
     """Against that."""
+    decision: GateDecision | None
+    """The gate's on what it bought; None where nothing was published."""
     forecast: Interval | None
     """What the plan expected it to cost, micro-dollars; None where there was no plan."""

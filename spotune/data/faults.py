@@ -85,6 +85,10 @@ REMEDIES: dict[str, str] = {
     "no_golden_prompt": "Give the line messages, prompt, or instruction with input; and `expected`.",
     "golden_with_answer": "Remove the answer: what is expected of it stands in `expected`.",
     "too_many_golden_prompts": "Keep the prompts that matter most: each model answers all of them.",
+    "golden_too_large": "Keep the prompts that matter most: a golden file is read whole.",
+    "expectation_too_long": "Expect a shorter text, or the shape of what it holds.",
+    "golden_prompt_too_long": "Shorten the prompt, or choose a base model of a longer context.",
+    "shape_too_deep": "Say `<any>` for what lies deeper.",
     "template_refused_row": "Change the row as the model's chat template asks, or choose another base model.",
 }
 """Every rule, and what to do where it is broken. docs/data.md explains them."""

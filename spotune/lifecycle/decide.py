@@ -10,10 +10,8 @@ so that the store writes both in one transaction.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from spotune.contracts.base import Timestamp, dollars
-from spotune.contracts.commands import CheckDataset, StopAttempt
+from spotune.contracts.commands import StopAttempt
 from spotune.contracts.events import (
     AttemptAccepted,
     AttemptRefused,
@@ -34,26 +32,11 @@ from spotune.lifecycle.attempts import begin_attempt, stand_in_line, take_back, 
 from spotune.lifecycle.draft import Draft
 from spotune.lifecycle.lines import line_of
 from spotune.lifecycle.observed import observe
+from spotune.lifecycle.opening import prepared
 from spotune.lifecycle.rungs import next_rung, plan_of, rung_after_the_last, spot_time_left
 
 NO_INSTANCE = frozenset({"", "Starting", "Pending", "Interrupted", "LaunchingMLInstances", "PreparingTrainingStack"})
 """SageMaker's secondary statuses before an instance works for the job."""
-
-
-def open_job(job: JobRecord, now: Timestamp) -> Decision:
-    """The first decision of a job whose dataset is still to be read."""
-    draft = Draft(job, now)
-    draft.say(f"Job created{_retry_words(job)}; its files are being checked.")
-    draft.command(CheckDataset())
-    return draft.decision()
-
-
-def open_prepared(job: JobRecord, prepared: Prepared, now: Timestamp, *, full_line: str = "") -> Decision:
-    """The first decision of a job whose dataset was read within the request; `full_line` as in `decide`."""
-    draft = Draft(job, now, full_line=full_line)
-    draft.say(f"Job created{_retry_words(job)}.")
-    _prepared(draft, prepared)
-    return draft.decision()
 
 
 def decide(job: JobRecord, event: Event, now: Timestamp, *, no_funds: str = "", full_line: str = "") -> Decision | None:
@@ -69,7 +52,7 @@ def decide(job: JobRecord, event: Event, now: Timestamp, *, no_funds: str = "", 
     draft = Draft(job, now, no_funds, full_line)
     match event:
         case Prepared():
-            changed = job.state == "validating" and _prepared(draft, event)
+            changed = job.state == "validating" and prepared(draft, event)
         case Refused():
             changed = job.state == "validating" and _refused(draft, event)
         case CheckBegun():
@@ -96,40 +79,8 @@ def decide(job: JobRecord, event: Event, now: Timestamp, *, no_funds: str = "", 
     return draft.decision() if changed else None
 
 
-def _prepared(draft: Draft, event: Prepared) -> bool:
-    draft.set(
-        training=event.training,
-        validation=event.validation,
-        settings=event.settings,
-        config=event.config,
-        plan=event.plan,
-        resumption=event.resumption,
-    )
-    draft.say(
-        f"Files checked: {event.training.rows} training rows"
-        + (f", {event.validation.rows} validation rows." if event.validation else ".")
-    )
-    if event.resumption is not None:
-        level: Literal["info", "warn"] = "info" if event.resumption.used else "warn"
-        draft.say(
-            event.resumption.message, level=level, **event.resumption.model_dump(mode="json", exclude={"message"})
-        )
-    chosen = event.plan.chosen
-    draft.say(
-        f"Planned: {chosen.instance_count} x {chosen.instance_type} ({chosen.gpu}), {chosen.market.replace('_', '-')}, "
-        f"{chosen.billed_hours.mid:.2f} h, {dollars(round(chosen.cost.mid))} "
-        f"({dollars(round(chosen.cost.low))} to {dollars(round(chosen.cost.high))}).",
-    )
-    begin_attempt(draft, rung=0)
-    return True
-
-
-def _retry_words(job: JobRecord) -> str:
-    return f": a retry of {job.retry_of}" if job.retry_of else ""
-
-
 def _refused(draft: Draft, event: Refused) -> bool:
-    draft.set(training=event.training, validation=event.validation)
+    draft.set(training=event.training, validation=event.validation, golden=event.golden)
     draft.say(event.error.message, level="error", code=event.error.code)
     draft.finish("failed", event.error)
     return True

@@ -11,7 +11,9 @@ from spotune.contracts.job import Attempt, JobError, JobRecord, LogEvent
 from spotune.contracts.lines import is_quota_line
 from spotune.contracts.market import quota_name
 from spotune.contracts.plan import Candidate, Plan
+from spotune.contracts.verdict import Verdict
 from spotune.lifecycle.causes import cause_of, expected, interruptions
+from spotune.lifecycle.gate import condition_words
 
 STALLED_INTERVALS = 3
 """Save intervals without a new checkpoint in S3 after which its upload is taken to hang."""
@@ -52,8 +54,25 @@ def diagnose(
         return _sync_stalled(job, newest_checkpoint, now)
     if job.state in ("paused", "cancelled"):
         return _ended_by_a_person(job)
+    if job.verdict is not None and job.verdict.decision != "promote":
+        return _judged(job, job.verdict)
     doing = f"waiting for {job.waiting_for}" if job.waiting_for else job.state
     return Diagnosis(job_id=job.id, cause="well", message=f"Nothing is wrong: the job is {doing}.")
+
+
+def _judged(job: JobRecord, verdict: Verdict) -> Diagnosis:
+    """A job that succeeded, and whose model is not in its place."""
+    decisive = [one for one in verdict.conditions if one.met is not True]
+    held, group = verdict.decision == "hold", job.request.registry.group
+    waits = f"Approve or reject its version in group {group}." if group else "Look at its report before you use it."
+    return Diagnosis(
+        job_id=job.id,
+        cause="gate_held" if held else "gate_rejected",
+        message=f"The job succeeded; its gate {'holds the model for a person' if held else 'rejected the model'}.",
+        evidence=tuple(condition_words(one) for one in decisive),
+        remedy=waits if held else "Train with other data or settings, or ask for less in `gate`.",
+        command=f"spotune show {job.id}",
+    )
 
 
 def _said(job: JobRecord, log: Sequence[LogEvent]) -> Iterator[str]:

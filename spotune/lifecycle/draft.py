@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from spotune.contracts.base import MicroUSD, Timestamp, dollars
-from spotune.contracts.commands import Command, Notify, WarnOfMonth
+from spotune.contracts.commands import Command, EndRetraining, Notify, WarnOfMonth
 from spotune.contracts.job import Attempt, Decision, JobError, JobRecord, LedgerChange, LogEvent, State
 from spotune.contracts.money import warning_level
 from spotune.lifecycle.finished import finished_run
@@ -84,6 +84,10 @@ class Draft:
         """Enter a terminal state."""
         self.set(state=state, error=error, finished_at=self.now, waiting_for="", line="")
 
+    def _ends_anew(self) -> bool:
+        """True where the job ends now, or is billed for something that outlived it."""
+        return not self._before.terminal or self._before.billed != self.job.billed
+
     def decision(self) -> Decision:
         """The finished decision, with what the outside is to be told of it."""
         for change in self._ledgers.values():
@@ -94,6 +98,8 @@ class Draft:
                 self.say(f"Waiting for {self.job.waiting_for}." if self.job.waiting_for else f"Now {self.job.state}.")
             self.command(Notify(type=news, sequence=self.job.event_seq))
             self.set(wait_told=news == WAITING)
+        if self.job.retraining and self.job.terminal and self._ends_anew():
+            self.command(EndRetraining())
         self.set(version=self._version, updated_at=self.now)
         return Decision(
             job=self.job,

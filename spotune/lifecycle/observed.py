@@ -9,8 +9,8 @@ from spotune.contracts.job import ENDED, Attempt, JobError, JobRecord, Outcome, 
 from spotune.contracts.plan import Rung
 from spotune.lifecycle.attempts import begin_attempt, billed_cost, take_back
 from spotune.lifecycle.draft import Draft
-from spotune.lifecycle.gate import failed_conditions
 from spotune.lifecycle.outcomes import classify
+from spotune.lifecycle.publication import publish
 from spotune.lifecycle.rungs import next_rung, plan_of
 
 INTERNAL_RETRIES = 2
@@ -106,7 +106,7 @@ def _finish(draft: Draft, attempt: Attempt, seen: TrainingObserved) -> None:
 
 def _after(draft: Draft, attempt: Attempt, outcome: Outcome, error: JobError | None, seen: TrainingObserved) -> None:
     if outcome == "completed":
-        _publish(draft, seen)
+        publish(draft, seen)
     elif draft.job.cancel_requested:
         draft.say("Cancelled; its checkpoints are kept.")
         draft.finish("cancelled")
@@ -127,29 +127,6 @@ def _after(draft: Draft, attempt: Attempt, outcome: Outcome, error: JobError | N
     else:
         draft.say(error.message if error else outcome, level="error")
         draft.finish("failed", error)
-
-
-def _publish(draft: Draft, seen: TrainingObserved) -> None:
-    report = seen.report
-    if report is None:
-        raise ValueError("a completed attempt without a report is classified as internal")
-    failed = failed_conditions(draft.job.request.gate, report)
-    draft.set(report=report, output_uri=seen.output_uri, gate_verdict="; ".join(failed) if failed else "passed")
-    if failed:
-        draft.say(f"The gate was not passed, so the model is not registered: {draft.job.gate_verdict}.", level="warn")
-    else:
-        draft.set(fine_tuned_model=model_name(draft.job.id, draft.job.model.name, draft.job.request.suffix))
-        draft.say(f"Model registered: {draft.job.fine_tuned_model}.")
-    if report.stopped_early:
-        draft.say(
-            f"Training stopped early ({report.stopped_early}); the best weights so far are published.", level="warn"
-        )
-    draft.finish("succeeded")
-
-
-def model_name(job_id: str, base: str, suffix: str | None) -> str:
-    """The tuned model's name: OpenAI's form `ft:<base>:<suffix>:<job>`."""
-    return f"ft:{base}:{suffix or ''}:{job_id.removeprefix('ftjob-')}"
 
 
 def _climb(draft: Draft, error: JobError | None) -> None:

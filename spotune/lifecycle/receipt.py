@@ -22,6 +22,7 @@ def receipt(job: JobRecord) -> Receipt | None:
         billed=job.billed,
         on_demand=on_demand,
         saved=max(on_demand - job.billed, 0),
+        decision=job.verdict and job.verdict.decision,
         forecast=job.plan and job.plan.chosen.cost,
     )
 

@@ -2,13 +2,18 @@
 
 from spotune.planner.architecture import Architecture, known_config, known_names, read_architecture
 from spotune.planner.catalog import load_catalog
+from spotune.planner.combinations import METHOD_FIELDS
+from spotune.planner.evaluation import NOTHING_JUDGED, Judged
 from spotune.planner.prepare import NOTHING_DONE, Done, prepare
 from spotune.planner.settings import sequence_limit
 
 __all__ = [
+    "METHOD_FIELDS",
     "NOTHING_DONE",
+    "NOTHING_JUDGED",
     "Architecture",
     "Done",
+    "Judged",
     "MarketSnapshot",
     "known_config",
     "known_names",

@@ -12,6 +12,7 @@ from spotune.contracts.errors import RequestRefused
 from spotune.contracts.outputs import check_mergeable
 from spotune.contracts.request import AdapterChoice, JobRequest, Method
 from spotune.planner.architecture import Architecture
+from spotune.planner.gate import check_gate
 from spotune.planner.workload import LORA_KIN
 
 LORA_FIELDS = frozenset({"rank", "alpha", "dropout", "target_modules"})
@@ -43,7 +44,7 @@ def check_combinations(request: JobRequest) -> None:
     _check_checkpointing(request)
     _check_adapter_fields(request)
     check_mergeable(request.adapter.type, merged=request.outputs.merged, gguf=request.outputs.gguf)
-    _check_gate(request)
+    check_gate(request)
     _check_loss_on(request)
     _check_learning_rate(request)
 
@@ -123,16 +124,6 @@ def _check_adapter_fields(request: JobRequest) -> None:
                 param=f"adapter.{field}",
                 remedy=f"Leave it out; it uses {', '.join(sorted(used)) or 'none of them'}.",
             )
-
-
-def _check_gate(request: JobRequest) -> None:
-    if request.gate.min_exact_match is not None and not request.training.generation_examples:
-        raise RequestRefused(
-            "gate.min_exact_match is given, but training.generation_examples is 0: no answer would be generated.",
-            code="conflicting_settings",
-            param="gate.min_exact_match",
-            remedy="Set training.generation_examples, or leave the condition out.",
-        )
 
 
 def _check_loss_on(request: JobRequest) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from spotune.contracts.job import ModelReference
 from spotune.contracts.request import JobRequest, Method, OutputChoice
 from spotune.contracts.training import (
@@ -17,6 +19,7 @@ from spotune.contracts.training import (
     TrainingConfig,
 )
 from spotune.planner.architecture import Architecture
+from spotune.planner.evaluation import Judged, golden_seconds
 from spotune.planner.ladder import hardware_of
 from spotune.planner.learning_rates import choose_learning_rate
 from spotune.planner.options import Option
@@ -36,6 +39,7 @@ def configure(
     settings: Settings,
     chosen: Option,
     max_runtime: int,
+    judged: Judged,
 ) -> TrainingConfig:
     """`training.json` of a job that runs as chosen; each attempt cuts its time."""
     work, training = chosen.fit.work, request.training
@@ -64,16 +68,23 @@ def configure(
         checkpoint=CheckpointConfig(interval_seconds=chosen.save_interval),
         limits=LimitConfig(
             max_runtime_seconds=max_runtime,
-            publication_reserve_seconds=publication_seconds(architecture, request.outputs),
+            publication_reserve_seconds=publication_seconds(architecture, request.outputs)
+            + golden_seconds(judged, architecture.layers),
         ),
         evaluation=EvaluationConfig(
             evaluations_per_epoch=training.evaluations_per_epoch,
             early_stopping_patience=training.early_stopping_patience,
             generation_examples=training.generation_examples,
+            **_golden(judged),
         ),
         outputs=OutputConfig(merged=request.outputs.merged, gguf=request.outputs.gguf),
         trackers=tracker_configs(request),
+        champion=judged.champion,
     )
+
+
+def _golden(judged: Judged) -> dict[str, Any]:
+    return {} if judged.golden is None else {"golden": True, "golden_new_tokens": judged.golden.answer_tokens}
 
 
 def _adapter(request: JobRequest, settings: Settings, method: Method) -> AdapterConfig | None:

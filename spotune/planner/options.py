@@ -11,6 +11,7 @@ from spotune.contracts.market import MarketSnapshot
 from spotune.contracts.money import worst_case
 from spotune.contracts.request import Market
 from spotune.planner.catalog import InstanceSpec
+from spotune.planner.evaluation import Evaluations
 from spotune.planner.interruptions import (
     BILLED_START_SECONDS,
     DOWNLOAD_BYTES_PER_SECOND,
@@ -29,12 +30,6 @@ from spotune.planner.throughput import Speed
 from spotune.planner.transfer import Carriage, carriage
 from spotune.planner.workload import Workload
 
-GENERATION_BATCH = 16
-GENERATED_TOKENS = 64
-"""An answer's length, as the container generates."""
-GENERATION_LAUNCH = 0.001
-"""Seconds of host time a block and generated token: a third of a training pass."""
-
 WEIGHT_BYTES, TRAINED_BYTES = 2, 4
 """A base model's parameter on its way to the machine, and a trained one's on its way back."""
 
@@ -49,14 +44,14 @@ class Job:
     """One a method that may be chosen."""
     checkpointing: tuple[bool, ...]
     training_tokens: int
-    evaluation_tokens: int
-    generated_examples: int
-    """Over both evaluations."""
+    evaluations: Evaluations
     publication_seconds: int
     save_interval: int | None
     """The request's own, if any."""
     input_bytes: int = 0
     """Of the base model and the files, about."""
+    judged_bytes: int = 0
+    """Of them, the champion's and the golden prompts'."""
     whole_bytes: int = 0
     """Of the 16-bit weights that are published whole: a GPU or the machine's memory holds them when they are made."""
     to_copy: Mapping[str, int] = field(default_factory=dict)
@@ -182,16 +177,11 @@ def _work(job: Job, timed: Timed, slower_start: float) -> Work:
     """Seconds of start, training with its evaluations and publication, and one checkpoint."""
     work, speed = timed.fit.work, timed.speed
     architecture = work.architecture
-    rounds = math.ceil(job.generated_examples / GENERATION_BATCH) * GENERATED_TOKENS
-    other = (
-        job.evaluation_tokens / speed.forward
-        + rounds * architecture.layers * GENERATION_LAUNCH
-        + job.publication_seconds
-    )
+    other = job.evaluations.seconds(speed.forward, architecture.layers) + job.publication_seconds
+    downloaded = architecture.parameters * WEIGHT_BYTES + job.judged_bytes
     held = TRAINED_BYTES + 2 * MOMENT_BYTES[work.optimizer]
     return Work(
-        start=slower_start
-        * (BILLED_START_SECONDS + architecture.parameters * WEIGHT_BYTES / DOWNLOAD_BYTES_PER_SECOND),
+        start=slower_start * (BILLED_START_SECONDS + downloaded / DOWNLOAD_BYTES_PER_SECOND),
         training=Span(
             job.training_tokens / speed.training.high,
             job.training_tokens / speed.training.mid,

@@ -18,6 +18,7 @@ from spotune.planner.catalog import load_catalog
 from spotune.planner.combinations import check_convertible
 from spotune.planner.configuration import configure, publication_seconds
 from spotune.planner.corrections import Corrector
+from spotune.planner.evaluation import NOTHING_JUDGED, Evaluations, Judged, evaluations, resolved_by_gate
 from spotune.planner.layouts import PRESENT_TRAINER, Trainer
 from spotune.planner.learning_rates import choose_learning_rate
 from spotune.planner.limits import read_limits
@@ -59,6 +60,7 @@ def prepare(
     trainer: Trainer = PRESENT_TRAINER,
     corrections: Corrections = NO_CORRECTIONS,
     done: Done = NOTHING_DONE,
+    judged: Judged = NOTHING_JUDGED,
     to_copy: Mapping[str, int] = NOTHING_THERE,
 ) -> Prepared:
     """Resolve the settings, choose the cheapest plan within every constraint, and write the container's config.
@@ -71,6 +73,7 @@ def prepare(
         trainer: how the container can spread a step.
         corrections: what finished runs teach.
         done: what need not be done; time and money are those of the rest.
+        judged: what the gate compares the tuned model with beside its base.
         to_copy: bytes of the model and the files that a further region lacks; estimated where it is not named.
 
     Raises:
@@ -85,8 +88,8 @@ def prepare(
     limits = read_limits(request.constraints, cap, catalog, snapshots)
     settings = settle(request, architecture, training, validation)
     files = training.bytes + (validation.bytes if validation is not None else 0)
-    input_bytes = architecture.parameters * WEIGHT_BYTES + files
-    job = replace(_job(request, architecture, settings, done), input_bytes=input_bytes, to_copy=to_copy)
+    input_bytes = architecture.parameters * WEIGHT_BYTES + files + judged.bytes
+    job = replace(_job(request, architecture, settings, done, judged), input_bytes=input_bytes, to_copy=to_copy)
     found = search(job, catalog, snapshots, limits, trainer, Corrector(corrections))
     if not found.feasible:
         raise refuse(found)
@@ -96,29 +99,29 @@ def prepare(
         *training.warnings,
         *settings.warnings,
         *warn(found, plan, chosen, snapshots, now),
-        *_price_of_choices(request, architecture, settings, found, snapshots, trainer, done, job),
+        *_price_of_choices(request, architecture, settings, found, snapshots, trainer, done, judged, job),
     )
     return Prepared(
         training=training,
         validation=validation,
-        settings=(*settings.resolved, *_resolved_by_search(request, architecture, chosen)),
-        config=configure(request, job_id, model, architecture, settings, chosen, max_runtime(chosen, limits)),
+        golden=judged.golden,
+        settings=(*settings.resolved, *_resolved_by_search(request, architecture, settings, judged, chosen)),
+        config=configure(request, job_id, model, architecture, settings, chosen, max_runtime(chosen, limits), judged),
         plan=plan.with_(warnings=warnings),
     )
 
 
-def _job(request: JobRequest, architecture: Architecture, settings: Settings, done: Done) -> Job:
+def _job(request: JobRequest, architecture: Architecture, settings: Settings, done: Done, judged: Judged) -> Job:
     volume, epochs = settings.volume, settings.epochs * (1 - done.share)
-    evaluations = max(epochs * request.training.evaluations_per_epoch, 1)
-    scorings = evaluations + (0 if done.base_scored else 1)
     asked = 0 if done.share else volume.tokens * REFERENCE_PASSES[request.objective]
+    found = evaluations(request, volume, epochs=epochs, base_scored=done.base_scored, judged=judged)
     save_interval = request.training.save_interval_seconds
     return Job(
         workloads=tuple(workload(request, architecture, settings, method) for method in settings.methods),
         checkpointing=settings.checkpointing,
         training_tokens=math.ceil(volume.tokens * epochs),
-        evaluation_tokens=math.ceil(volume.evaluation_tokens * scorings) + asked,
-        generated_examples=(1 if done.base_scored else 2) * request.training.generation_examples,
+        evaluations=found.plus(Evaluations(tokens=asked)),
+        judged_bytes=judged.bytes,
         publication_seconds=publication_seconds(architecture, request.outputs),
         save_interval=None if save_interval == "auto" else save_interval,
         whole_bytes=architecture.parameters * WEIGHT_BYTES if request.outputs != OutputChoice() else 0,
@@ -133,6 +136,7 @@ def _price_of_choices(
     snapshots: Sequence[MarketSnapshot],
     trainer: Trainer,
     done: Done,
+    judged: Judged,
     planned: Job,
 ) -> Iterator[str]:
     choices = _choices(request, found.feasible[0])
@@ -145,7 +149,7 @@ def _price_of_choices(
     else:
         open_request = request.with_(training=training)
         settings = replace(settings, checkpointing=checkpointing_of(open_request))
-        job = _job(open_request, architecture, settings, done)
+        job = _job(open_request, architecture, settings, done, judged)
         job = replace(job, input_bytes=planned.input_bytes, to_copy=planned.to_copy)
         free = search(job, found.catalog, snapshots, limits, trainer, found.corrector)
     yield from price_of_choices(choices, found.feasible[0], free.feasible[0])
@@ -164,7 +168,9 @@ def _choices(request: JobRequest, chosen: Option) -> list[str]:
     return [word for word, chosen_by_user in words.items() if chosen_by_user]
 
 
-def _resolved_by_search(request: JobRequest, architecture: Architecture, chosen: Option) -> Iterator[ResolvedSetting]:
+def _resolved_by_search(
+    request: JobRequest, architecture: Architecture, settings: Settings, judged: Judged, chosen: Option
+) -> Iterator[ResolvedSetting]:
     work, training = chosen.fit.work, request.training
     where = f"{chosen.spec.instance_type} ({chosen.spec.gpu.name})"
     if request.adapter.type == "auto":
@@ -184,6 +190,8 @@ def _resolved_by_search(request: JobRequest, architecture: Architecture, chosen:
     if training.save_interval_seconds == "auto":
         reason = f"{chosen.course.interruptions:.2f} interruptions expected (Young-Daly, within 2 to 30 minutes)"
         yield ResolvedSetting(name="save_interval_seconds", value=str(chosen.save_interval), reason=reason)
+    forward, layers = chosen.speed.forward, architecture.layers
+    yield from resolved_by_gate(request, settings.volume, judged, forward=forward, layers=layers)
 
 
 def _optimizer_reason(chosen: Option) -> str:

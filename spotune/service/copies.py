@@ -19,6 +19,7 @@ from spotune.contracts.base import Seconds
 from spotune.contracts.errors import Unavailable
 from spotune.contracts.events import CopyStarted
 from spotune.contracts.job import Attempt, Inputs, JobRecord, ModelReference
+from spotune.contracts.training import REPORT_NAME
 from spotune.service.changes import apply
 from spotune.service.installation import Installation, Place
 
@@ -46,6 +47,18 @@ class _Copies:
     inputs: Inputs
     files: tuple[_Copy, ...]
     model: tuple[_Copy, ...]
+
+
+def own_inputs(job: JobRecord) -> Inputs:
+    """Where a job's inputs lie before any of them is copied."""
+    champion = job.champion
+    return Inputs(
+        training_uri=job.training_uri,
+        validation_uri=job.validation_uri,
+        model_uri=job.model.uri,
+        champion_uri=champion.uri if champion is not None and not champion.obstacle else None,
+        golden_uri=job.golden_uri,
+    )
 
 
 def bytes_to_copy(
@@ -78,8 +91,7 @@ def inputs_in_region(here: Installation, job: JobRecord, attempt: Attempt) -> In
         ObjectMissing: the region's buckets are not there.
         Unavailable, AwsRefused: S3 does not answer, or refuses.
     """
-    own = Inputs(training_uri=job.training_uri, validation_uri=job.validation_uri, model_uri=job.model.uri)
-    place = here.place(job.region)
+    own, place = own_inputs(job), here.place(job.region)
     if place.region == here.settings.region:
         return own
     decided = _decided(here, job)
@@ -108,7 +120,8 @@ def _decided(here: Installation, job: JobRecord) -> Inputs | None:
 
 
 def _all_there(here: Installation, inputs: Inputs) -> bool:
-    wanted = (inputs.model_uri + layout.MODEL_MARKER, inputs.training_uri, inputs.validation_uri)
+    wanted = [inputs.model_uri + layout.MODEL_MARKER, inputs.training_uri, inputs.validation_uri, inputs.golden_uri]
+    wanted.append(None if inputs.champion_uri is None else inputs.champion_uri + REPORT_NAME)
     return all(here.objects.head(uri) is not None for uri in wanted if uri is not None)
 
 
@@ -181,15 +194,18 @@ def _lacking(here: Installation, copies: _Copies) -> int:
 
 def _copies(here: Installation, place: Place, tenant: str, model: ModelReference, own: Inputs) -> _Copies:
     folder, parts = _model_copies(here, place, model)
-    uris = [uri for uri in (own.training_uri, own.validation_uri) if uri is not None]
+    uris = [uri for uri in (own.training_uri, own.validation_uri, own.golden_uri) if uri is not None]
     files = {uri: _file_copy(here, place, tenant, uri) for uri in uris}
+    champion_uri, champion = _champion_copies(here, place, tenant, own.champion_uri)
     return _Copies(
         inputs=Inputs(
             training_uri=files[own.training_uri].target,
             validation_uri=None if own.validation_uri is None else files[own.validation_uri].target,
             model_uri=folder,
+            champion_uri=champion_uri,
+            golden_uri=None if own.golden_uri is None else files[own.golden_uri].target,
         ),
-        files=tuple(files.values()),
+        files=(*files.values(), *champion),
         model=parts,
     )
 
@@ -202,15 +218,30 @@ def _file_copy(here: Installation, place: Place, tenant: str, uri: str) -> _Copy
     return _Copy(source, layout.file_copy_uri(place.data_bucket, tenant, uri, version))
 
 
+def _champion_copies(
+    here: Installation, place: Place, tenant: str, uri: str | None
+) -> tuple[str | None, tuple[_Copy, ...]]:
+    """The champion's folder in a region, and what goes there, its report last; nothing where it was trained there."""
+    if uri is None or uri.startswith(f"s3://{place.artifacts_bucket}/"):
+        return uri, ()
+    found = sorted(here.objects.list(uri), key=lambda one: one.uri == uri + REPORT_NAME)
+    if not found or found[-1].uri != uri + REPORT_NAME:
+        raise ObjectMissing(uri + REPORT_NAME)
+    folder = layout.folder_copy_uri(place.data_bucket, tenant, uri, _version(uri, found))
+    return folder, tuple(_Copy(one, folder + one.uri.removeprefix(uri)) for one in found)
+
+
 def _model_copies(here: Installation, place: Place, model: ModelReference) -> tuple[str, tuple[_Copy, ...]]:
     """The model's folder in a region, and what goes there. While a model is exchanged, it has no marker."""
     found = sorted(here.objects.list(model.uri), key=lambda one: one.uri.endswith("/" + layout.MODEL_MARKER))
     if not found or not found[-1].uri.endswith("/" + layout.MODEL_MARKER):
         raise ObjectMissing(model.uri + layout.MODEL_MARKER)
-    lines = sorted(_version_lines(model.uri, found))
-    version = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:24]
-    folder = layout.base_model_copy_uri(place.models_bucket, model.name, version)
+    folder = layout.base_model_copy_uri(place.models_bucket, model.name, _version(model.uri, found))
     return folder, tuple(_Copy(one, folder + one.uri.removeprefix(model.uri)) for one in found)
+
+
+def _version(folder: str, found: Iterable[ObjectInfo]) -> str:
+    return hashlib.sha256("\n".join(sorted(_version_lines(folder, found))).encode()).hexdigest()[:24]
 
 
 def _version_lines(folder: str, found: Iterable[ObjectInfo]) -> Iterator[str]:

@@ -167,7 +167,8 @@ def _spec(
 ) -> TrainingJobSpec:
     rung, told = plan_of(job).rungs[attempt.rung], attempt_config(job, attempt)
     online = any(tracker.online for tracker in told.trackers)
-    file_bytes = sum(report.bytes for report in (job.training, job.validation) if report is not None)
+    file_bytes = sum(report.bytes for report in (job.training, job.validation, job.golden) if report is not None)
+    champion_bytes = job.champion.bytes if job.champion is not None and inputs.champion_uri is not None else 0
     return TrainingJobSpec(
         name=attempt.name,
         job_id=job.id,
@@ -178,13 +179,15 @@ def _spec(
         market=attempt.market,
         instance_types=rung.instance_types,
         instance_count=attempt.instance_count,
-        volume_gb=volume_gb(told, job.model.parameters, file_bytes),
+        volume_gb=volume_gb(told, job.model.parameters, file_bytes, champion_bytes),
         max_runtime=attempt.max_runtime,
         max_wait=attempt.max_wait,
         config_uri=config,
         training_uri=inputs.training_uri,
         validation_uri=inputs.validation_uri,
         model_uri=inputs.model_uri,
+        champion_uri=inputs.champion_uri,
+        golden_uri=inputs.golden_uri,
         checkpoints_uri=layout.checkpoints_uri(folder),
         output_uri=layout.output_uri(folder),
         environment={STAGE_VARIABLE: here.settings.stage, HOME_REGION_VARIABLE: here.settings.region},
@@ -192,15 +195,16 @@ def _spec(
     )
 
 
-def volume_gb(config: TrainingConfig, parameters: int, file_bytes: int) -> int:
+def volume_gb(config: TrainingConfig, parameters: int, file_bytes: int, champion_bytes: int = 0) -> int:
     """Disk for the image (30 GB), the 16-bit model, the files with their tokens, four checkpoints of what is trained
-    and its moments (the newest two, the best, and one that is being written), and what is published whole.
+    and its moments (the newest two, the best, and one that is being written), what is published whole, and the
+    champion's files.
 
     No more than that: a type with a disk of its own (125 GB in an ml.g4dn.xlarge) takes no request for a larger one.
     """
     trained = parameters * _trained_share(config)
     published = 4 * (config.method in WHOLE) + 2 * config.outputs.merged + 6 * (config.outputs.gguf is not None)
-    needed = parameters * (2 + published) + trained * 4 * 12 + 4 * file_bytes
+    needed = parameters * (2 + published) + trained * 4 * 12 + 4 * file_bytes + champion_bytes
     return 30 + math.ceil(needed / 10**9)
 
 

@@ -110,6 +110,7 @@ def _data_of(job: JobRecord, kind: EventType, line: LogEvent) -> dict[str, objec
         data["metadata"] = dict(job.request.metadata)
     if kind == "fine_tuning.job.succeeded":
         data |= {"fine_tuned_model": job.fine_tuned_model, "gate_verdict": job.gate_verdict}
+        data["verdict"] = job.verdict and job.verdict.model_dump(mode="json")
     if kind == "fine_tuning.job.failed" and job.error is not None:
         data["error"] = job.error.model_dump(include={"code", "message", "param", "remedy"})
     return data

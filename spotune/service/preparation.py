@@ -9,17 +9,19 @@ from itertools import islice
 
 from spotune import planner
 from spotune.aws.base import ObjectMissing
-from spotune.contracts.base import MicroUSD
-from spotune.contracts.dataset import DatasetReport
+from spotune.contracts.dataset import DatasetReport, GoldenReport
 from spotune.contracts.errors import DatasetRefused, NotFound, RequestRefused
 from spotune.contracts.events import Prepared
 from spotune.contracts.files import DIRECT_UPLOAD_BYTES
-from spotune.contracts.job import Inputs
+from spotune.contracts.job import JobRecord
 from spotune.contracts.layout import split_uri
 from spotune.contracts.request import JobRequest
 from spotune.data.checks import check_dataset
+from spotune.data.golden_checks import check_golden
+from spotune.data.tokens import RowTokenizer
 from spotune.service.base_models import BaseModel, check_cut, row_tokenizer
-from spotune.service.copies import bytes_to_copy
+from spotune.service.champions import champion_config
+from spotune.service.copies import bytes_to_copy, own_inputs
 from spotune.service.files import file_of
 from spotune.service.history import current_corrections
 from spotune.service.installation import Installation
@@ -27,6 +29,7 @@ from spotune.service.market import current_market
 
 IN_REQUEST_BYTES = DIRECT_UPLOAD_BYTES
 """Files up to this size together are checked while the caller waits; API Gateway gives up after 30 s."""
+GOLDEN_FIELD = "gate.golden_file"
 TOKENIZED_BYTES = 16_000_000
 """Above this, token statistics are taken from a sample of rows (held in memory); every row is still checked."""
 
@@ -34,7 +37,7 @@ TOKENIZED_BYTES = 16_000_000
 class FilesRefused(DatasetRefused):
     """Files of a request have faults: `reports` by the field that names the file, the first of them in the message."""
 
-    def __init__(self, name: str, reports: dict[str, DatasetReport]) -> None:
+    def __init__(self, name: str, reports: dict[str, DatasetReport | GoldenReport]) -> None:
         param, report = next(iter(reports.items()))
         first = report.faults[0] if report.faults else None
         where = f"line {first.line}, field {first.field or '-'}: {first.message} {first.remedy}" if first else "no rows"
@@ -82,6 +85,7 @@ class CheckedFiles:
 
     training: DatasetReport
     validation: DatasetReport | None
+    golden: GoldenReport | None = None
     whole: bool = True
     """False where only their first bytes were read: a sha256 is then that of the head."""
 
@@ -93,6 +97,7 @@ def check_files(
     model: BaseModel,
     training_uri: str,
     validation_uri: str | None,
+    golden_uri: str | None = None,
     preview: bool = False,
 ) -> CheckedFiles:
     """Read a request's files.
@@ -104,10 +109,11 @@ def check_files(
         RequestRefused: the model's tokenizer does not serve for the rows, or for an output that is asked for.
         DatasetRefused: a file has faults; all are in `details["reports"]`.
     """
+    architecture, tokenizer = planner.read_architecture(model.architecture), row_tokenizer(here, model.reference)
     check = partial(
         check_dataset,
-        tokenizer=row_tokenizer(here, model.reference),
-        max_length=planner.sequence_limit(request, planner.read_architecture(model.architecture)),
+        tokenizer=tokenizer,
+        max_length=planner.sequence_limit(request, architecture),
         objective=request.objective,
         loss_on=request.training.loss_on,
     )
@@ -115,55 +121,56 @@ def check_files(
         check_cut(here, model.reference)
     training = _check(here, training_uri, check, preview=preview)
     validation = _check(here, validation_uri, check, preview=preview) if validation_uri else None
-    _refuse_faults(request, training, validation)
-    return CheckedFiles(training, validation, whole=not preview)
+    golden = _golden(here, golden_uri, tokenizer, architecture.context) if golden_uri else None
+    _refuse_faults(request, training, validation, golden)
+    return CheckedFiles(training, validation, golden, whole=not preview)
 
 
 def make_plan(
     here: Installation,
+    job: JobRecord,
     request: JobRequest,
     files: CheckedFiles,
     *,
-    job_id: str,
-    tenant: str,
     model: BaseModel,
-    cap: MicroUSD,
     done: planner.Done = planner.NOTHING_DONE,
 ) -> Prepared:
     """Resolve the `auto`s and make the plan.
 
     Args:
+        request: the job's, with what its champion or an earlier job's checkpoint decides.
         done: what an earlier job's checkpoint spares.
 
     Raises:
         PlanRefused, RequestRefused: nothing meets the constraints, or the model cannot be planned for.
     """
-    own = Inputs(
-        training_uri=files.training.uri,
-        validation_uri=files.validation and files.validation.uri,
-        model_uri=model.reference.uri,
-    )
-    to_copy = _to_copy(here, request, tenant, model, own)
+    to_copy = _to_copy(here, job, request)
+    champion = champion_config(here, job)
     return planner.prepare(
         request,
-        job_id=job_id,
+        job_id=job.id,
         model=model.reference,
         architecture_config=model.architecture,
         training=files.training,
         validation=files.validation,
-        cap=cap,
+        cap=job.cap,
         now=here.clock(),
         markets=tuple(current_market(here, region) for region in (here.settings.region, *to_copy)),
         corrections=current_corrections(here),
         done=done,
+        judged=planner.Judged(
+            champion=champion,
+            champion_bytes=job.champion.bytes if job.champion is not None and champion is not None else 0,
+            golden=files.golden,
+        ),
         to_copy=to_copy,
     )
 
 
-def _to_copy(here: Installation, request: JobRequest, tenant: str, model: BaseModel, own: Inputs) -> dict[str, int]:
+def _to_copy(here: Installation, job: JobRecord, request: JobRequest) -> dict[str, int]:
     """Bytes that each further region lacks."""
     try:
-        return bytes_to_copy(here, tenant, model.reference, own, named=request.constraints.regions or ())
+        return bytes_to_copy(here, job.tenant, job.model, own_inputs(job), named=request.constraints.regions or ())
     except ObjectMissing as missing:
         raise _changed(missing) from None
 
@@ -220,6 +227,13 @@ def _check(here: Installation, uri: str, check: Callable[..., DatasetReport], *,
         raise _changed(missing) from None
 
 
+def _golden(here: Installation, uri: str, tokenizer: RowTokenizer, context: int) -> GoldenReport:
+    try:
+        return check_golden(here.objects.stream(uri), uri=uri, tokenizer=tokenizer, max_length=context)
+    except ObjectMissing as missing:
+        raise _changed(missing) from None
+
+
 def _changed(missing: ObjectMissing) -> NotFound:
     return NotFound(
         f"{missing.uri} was replaced or deleted while it was read ({missing.reason}).",
@@ -255,10 +269,14 @@ def _scaled(seen: DatasetReport, size: int) -> DatasetReport:
     )
 
 
-def _refuse_faults(request: JobRequest, training: DatasetReport, validation: DatasetReport | None) -> None:
-    named = [("training_file", request.training_file, training)]
-    if validation is not None and request.validation_file is not None:
-        named.append(("validation_file", request.validation_file, validation))
-    bad = [(param, name, report) for param, name, report in named if not report.ok]
+def _refuse_faults(
+    request: JobRequest, training: DatasetReport, validation: DatasetReport | None, golden: GoldenReport | None
+) -> None:
+    named: list[tuple[str, str | None, DatasetReport | GoldenReport | None]] = [
+        ("training_file", request.training_file, training),
+        ("validation_file", request.validation_file, validation),
+        (GOLDEN_FIELD, request.gate.golden_file, golden),
+    ]
+    bad = [(param, name or param, report) for param, name, report in named if report is not None and not report.ok]
     if bad:
         raise FilesRefused(bad[0][1], {param: report for param, _, report in bad})

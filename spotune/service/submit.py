@@ -15,11 +15,13 @@ from spotune.contracts.subject import know_job
 from spotune.lifecycle import measure_decision, open_job, open_prepared
 from spotune.planner import NOTHING_DONE, Done
 from spotune.service.base_models import BaseModel, base_model
+from spotune.service.champions import champion_of, started
 from spotune.service.changes import apply, limit_message, queue_commands
 from spotune.service.identifiers import job_id
 from spotune.service.installation import Installation
 from spotune.service.limits import places
 from spotune.service.preparation import (
+    GOLDEN_FIELD,
     IN_REQUEST_BYTES,
     FilesRefused,
     check_files,
@@ -32,6 +34,9 @@ from spotune.service.trackers import check_integrations
 from spotune.store.base import LimitReached, LineFull
 
 logger = logging.getLogger(__name__)
+
+_REPORTED = {"training": "training_file", "validation": "validation_file", "golden": GOLDEN_FIELD}
+"""Where a refusal keeps the report of each of a request's files."""
 
 
 def submit(
@@ -112,7 +117,7 @@ def _new_job(
         _check_may_be_retried(retry_of)
     check_integrations(request, stage=here.settings.stage, tenant=tenant)
     now = here.clock()
-    validation = request.validation_file
+    validation, golden = request.validation_file, request.gate.golden_file
     return JobRecord(
         id=new_id,
         tenant=tenant,
@@ -126,6 +131,8 @@ def _new_job(
         model=model.reference,
         training_uri=resolve_file(here, tenant, request.training_file, "training_file"),
         validation_uri=resolve_file(here, tenant, validation, "validation_file") if validation else None,
+        golden_uri=resolve_file(here, tenant, golden, GOLDEN_FIELD) if golden else None,
+        champion=champion_of(here, tenant, request, model.reference),
         cap=request.constraints.budget or here.settings.default_budget,
     )
 
@@ -164,28 +171,32 @@ def _paying(key: ApiKey | None) -> PayingKey | None:
 
 def _prepared_in_request(here: Installation, job: JobRecord, model: BaseModel) -> Prepared | None:
     """None where the files are too large to be checked while the caller waits."""
-    if size_of(here, job.training_uri, job.validation_uri) > IN_REQUEST_BYTES:
+    if size_of(here, job.training_uri, job.validation_uri, job.golden_uri) > IN_REQUEST_BYTES:
         return None
     return _prepare(here, job, model)
 
 
 def _prepare(here: Installation, job: JobRecord, model: BaseModel, *, preview: bool = False) -> Prepared:
+    start = started(here, job)
     files = check_files(
         here,
-        job.request,
+        start.request,
         model=model,
         training_uri=job.training_uri,
         validation_uri=job.validation_uri,
+        golden_uri=job.golden_uri,
         preview=preview,
     )
 
     def plan_of(request: JobRequest, done: Done) -> Prepared:
-        return make_plan(here, request, files, job_id=job.id, tenant=job.tenant, model=model, cap=job.cap, done=done)
+        return make_plan(here, job, request, files, model=model, done=done)
 
     earlier = here.store.get_job(job.tenant, job.retry_of) if job.retry_of is not None else None
     if earlier is None:
-        return plan_of(job.request, NOTHING_DONE)
-    return prepare_retry(here, job.request, earlier, files, plan_of)
+        prepared = plan_of(start.request, NOTHING_DONE)
+    else:
+        prepared = prepare_retry(here, start.request, earlier, files, plan_of)
+    return prepared.with_(settings=(*start.settings, *prepared.settings))
 
 
 def _record(here: Installation, job: JobRecord, prepared: Prepared | None, full_line: str = "") -> JobRecord:
@@ -247,6 +258,5 @@ def _refused(error: SpotuneError) -> Refused:
     reports = error.reports if isinstance(error, FilesRefused) else {}
     return Refused(
         error=JobError(code=error.code, message=str(error), param=error.param, remedy=error.remedy),
-        training=reports.get("training_file"),
-        validation=reports.get("validation_file"),
+        **{name: reports[field] for name, field in _REPORTED.items() if field in reports},
     )

@@ -158,7 +158,7 @@ def plan_object(prepared: Prepared) -> PlanObject:
     return PlanObject(
         plan=prepared.plan,
         settings=prepared.settings,
-        dataset=DatasetPair(training=prepared.training, validation=prepared.validation),
+        dataset=DatasetPair(training=prepared.training, validation=prepared.validation, golden=prepared.golden),
         config=prepared.config,
         resumption=prepared.resumption,
     )
@@ -184,10 +184,13 @@ def _details(job: JobRecord, progress: Progress | None) -> JobDetails:
         ),
         progress=progress,
         report=job.report,
-        dataset=DatasetPair(training=job.training, validation=job.validation),
+        dataset=DatasetPair(training=job.training, validation=job.validation, golden=job.golden),
         receipt=receipt(job),
         run=finished_run(job),
         gate_verdict=job.gate_verdict,
+        verdict=job.verdict,
+        champion=job.champion,
+        retraining=job.retraining,
         output_uri=job.output_uri,
         error=job.error,
     )

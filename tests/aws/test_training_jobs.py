@@ -41,6 +41,8 @@ def spec(**changes: Any) -> TrainingJobSpec:
         "training_uri": "s3://data/acme/files/file-a/a.jsonl",
         "validation_uri": None,
         "model_uri": "s3://models/base/tiny/",
+        "champion_uri": None,
+        "golden_uri": None,
         "checkpoints_uri": f"{folder}checkpoints/",
         "output_uri": f"{folder}output/",
         "environment": {"SPOTUNE_LOG": "info"},
@@ -82,15 +84,19 @@ class TestRequest:
         assert create_request(LADDER)["EnableInterContainerTrafficEncryption"] is True
 
     def test_each_channel_is_there_under_its_name(self) -> None:
-        channels = create_request(spec(validation_uri="s3://data/v.jsonl"))["InputDataConfig"]
+        further = {"champion_uri": "s3://artifacts/acme/jobs/ftjob-old/m/", "golden_uri": "s3://data/g.jsonl"}
+        channels = create_request(spec(validation_uri="s3://data/v.jsonl", **further))["InputDataConfig"]
         uris = {channel["ChannelName"]: channel["DataSource"]["S3DataSource"]["S3Uri"] for channel in channels}
         assert uris == {
             "config": f"s3://artifacts/acme/jobs/ftjob-abc/config/{NAME}/",
             "training": "s3://data/acme/files/file-a/a.jsonl",
             "validation": "s3://data/v.jsonl",
             "model": "s3://models/base/tiny/",
+            "champion": "s3://artifacts/acme/jobs/ftjob-old/m/",
+            "golden": "s3://data/g.jsonl",
         }
-        assert "validation" not in {c["ChannelName"] for c in create_request(spec())["InputDataConfig"]}
+        names = {channel["ChannelName"] for channel in create_request(spec())["InputDataConfig"]}
+        assert names == {"config", "training", "model"}
 
     def test_results_checkpoints_metrics_and_tags_are_where_they_belong(self) -> None:
         request = create_request(spec())

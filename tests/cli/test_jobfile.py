@@ -113,6 +113,15 @@ def test_paths_start_from_the_job_files_folder(tmp_path: Path, monkeypatch: pyte
     assert draft.with_ids({"training_file": "file-1"}).training_file == "file-1"
 
 
+def test_golden_prompts_may_be_a_path_inside_their_group(tmp_path: Path) -> None:
+    (tmp_path / "golden.jsonl").write_text("{}")
+    text = "model: m\ntraining_file: file-1\ngate: {golden_file: golden.jsonl, min_golden: 0.9}\n"
+    draft = read_draft(write(tmp_path, text), {})
+    assert draft.files == {"gate.golden_file": tmp_path / "golden.jsonl"}
+    gate = draft.with_ids({"gate.golden_file": "file-2"}).gate
+    assert (gate.golden_file, gate.min_golden) == ("file-2", 0.9)
+
+
 def test_a_path_that_leads_nowhere_is_refused_and_an_id_is_not(tmp_path: Path) -> None:
     error = refusal(write(tmp_path, "model: m\ntraining_file: rows.jsonl\n"))
     assert (error.code, error.param) == ("file_missing", "training_file")

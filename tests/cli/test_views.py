@@ -21,6 +21,7 @@ from spotune.contracts.dataset import Fault
 from spotune.contracts.errors import Unavailable
 from spotune.contracts.plan import Rejection
 from spotune.contracts.training import Progress
+from spotune.contracts.verdict import Condition, Verdict
 from spotune.service import views
 from tests import factories, tiny_model
 from tests.cli.conftest import Run, Service, attempt
@@ -188,3 +189,15 @@ def test_a_job_says_where_its_trackers_have_it_and_what_its_report_warns_of() ->
     assert "Tracker mlflow: 3 points were dropped." in shown
     before = views.job_object(factories.job(request=asked))
     assert words.trackers_words(before) == "mlflow at https://mlflow.example.com"
+
+
+def test_a_judged_job_shows_the_gates_table() -> None:
+    worse = Condition(name="no_slice_worse", subject="billing", wanted="no worse", measured="+0.4", met=False)
+    waits = Condition(name="approval", wanted="a person's approval", measured="not yet", met=None)
+    verdict = Verdict(decision="reject", conditions=(worse, waits), reason="no_slice_worse")
+    job = factories.job(state="succeeded", verdict=verdict, gate_verdict="rejected: no_slice_worse")
+    shown = as_text(render.job(views.job_object(job), now=factories.NOW))
+    lines = {tuple(line.split()) for line in shown.splitlines()}
+    assert ("no_slice_worse", "billing", "no", "worse", "+0.4", "no") in lines
+    assert ("approval", "a", "person's", "approval", "not", "yet", "a", "person", "decides") in lines
+    assert "Gate: rejected" in shown

@@ -28,6 +28,10 @@ PROVOKED_ELSEWHERE = {
     "no_golden_prompt",
     "golden_with_answer",
     "too_many_golden_prompts",
+    "golden_too_large",
+    "expectation_too_long",
+    "golden_prompt_too_long",
+    "shape_too_deep",
 }
 
 

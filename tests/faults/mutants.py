@@ -88,7 +88,7 @@ def _take_stopped_for_success() -> None:
 
     right = observed.classify  # type: ignore[attr-defined]
     observed.classify = classify  # type: ignore[attr-defined]
-    observed._publish = publish
+    observed.publish = publish
 
 
 def _drop_the_outbox() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spotune.contracts.base import MICRO
-from spotune.contracts.commands import StartAttempt, StopAttempt
+from spotune.contracts.commands import EndRetraining, StartAttempt, StopAttempt
 from spotune.contracts.events import (
     AttemptAccepted,
     AttemptRefused,
@@ -24,7 +24,7 @@ from spotune.contracts.plan import Fallback
 from spotune.contracts.scores import Scores
 from spotune.contracts.training import Failure
 from spotune.lifecycle import decide, open_job, open_prepared
-from tests.factories import NOW, ON_DEMAND_PRICE, job, observed, plan, prepared, report, request
+from tests.factories import NOW, ON_DEMAND_PRICE, champion, job, observed, plan, prepared, report, request
 
 FIRST, SECOND = "ftjob-abc-1", "ftjob-abc-2"
 SPOT_LINE = "quota of ml.g5.xlarge (spot)"
@@ -125,16 +125,82 @@ def test_a_model_that_is_no_better_is_not_registered(running: JobRecord) -> None
     done = after(running, observed(status="Completed", secondary_status="Completed", report=worse))
     assert done.state == "succeeded"
     assert done.fine_tuned_model is None
-    assert "is not below" in done.gate_verdict
+    assert done.gate_verdict.startswith("rejected: better_than_base: 2.5000")
+    assert done.verdict is not None
+    assert done.verdict.decision == "reject"
 
 
-def test_an_exact_match_gate_needs_generated_answers() -> None:
+def test_a_gate_that_could_not_measure_holds_the_model_for_a_person() -> None:
     record = open_prepared(job(request=request(gate={"min_exact_match": 0.8})), prepared(), NOW).job
     record = after(record, AttemptAccepted(name=FIRST), observed())
     silent = report(tuned=Scores(eval_loss=0.5, perplexity=1.6))
     done = after(record, observed(status="Completed", secondary_status="Completed", report=silent))
-    assert done.fine_tuned_model is None
-    assert "no answer was generated" in done.gate_verdict
+    assert done.fine_tuned_model == "ft:tiny::abc"
+    assert done.gate_verdict.startswith("held: min_exact_match: no answer was generated")
+
+
+def ends(record: JobRecord, **changes: object) -> list[str]:
+    """The commands of the decision that its attempt ended."""
+    final = {"status": "Completed", "secondary_status": "Completed", "report": report(), "output_uri": "s3://o/"}
+    decision = decide(record, observed(**{**final, **changes}), NOW)
+    assert decision is not None
+    assert decision.job.terminal
+    return [command.kind for command in decision.commands if command.kind in ("register_model", "end_retraining")]
+
+
+def test_a_model_of_a_group_goes_to_the_registry_whatever_its_verdict() -> None:
+    grouped = job(request=request(registry={"group": "triage"}))
+    record = after(open_prepared(grouped, prepared(), NOW).job, AttemptAccepted(name=FIRST), observed())
+    assert ends(record) == ["register_model"]
+    assert ends(record, report=report(tuned=Scores(eval_loss=2.5, perplexity=12))) == ["register_model"]
+    assert ends(record, status="Stopped", secondary_status="Stopped") == []
+
+
+def test_a_retraining_is_told_of_every_end_of_its_job() -> None:
+    opened = open_prepared(job(retraining="rule-1/3"), prepared(), NOW).job
+    record = after(opened, AttemptAccepted(name=FIRST), observed())
+    failed = {
+        "status": "Failed",
+        "secondary_status": "Failed",
+        "exit_code": 2,
+        "failure": Failure(code="bad", message="b"),
+    }
+    assert ends(record) == ["end_retraining"]
+    assert ends(record, report=None, **failed) == ["end_retraining"]
+    assert ends(record, status="Stopped", secondary_status="Stopped") == ["end_retraining"]
+    refused = decide(open_job(job(retraining="rule-1/3"), NOW).job, Refused(error=JobError(code="x", message="x")), NOW)
+    assert refused is not None
+    assert EndRetraining() in refused.commands
+    cancelled = decide(open_job(job(retraining="rule-1/3"), NOW).job, CancelRequested(), NOW)
+    assert cancelled is not None
+    assert EndRetraining() in cancelled.commands
+
+
+def test_a_retraining_is_told_again_of_what_outlived_its_job_and_was_billed() -> None:
+    opened = open_prepared(job(retraining="rule-1/3"), prepared(), NOW).job
+    record = after(opened, CancelRequested(), AttemptRefused(name=FIRST, reason="cancelled", message="x"))
+    assert record.state == "cancelled"
+    lives = decide(record, observed(), NOW)
+    assert lives is not None
+    assert EndRetraining() not in lives.commands
+    ended = decide(lives.job, observed(status="Stopped", secondary_status="Stopped", billable_seconds=60), NOW)
+    assert ended is not None
+    assert ended.job.billed > 0
+    assert EndRetraining() in ended.commands
+
+
+def test_a_job_of_a_group_says_what_it_starts_from_and_competes_with() -> None:
+    def said(**changes: object) -> str:
+        asked = request(registry={"group": "triage", **changes.pop("registry", {})})  # type: ignore[dict-item]
+        return " ".join(line.message for line in open_prepared(job(request=asked, **changes), prepared(), NOW).log)
+
+    assert "Group triage has no champion yet." in said()
+    assert "Training starts from the base model." in said(registry={"start_from": "champion"})
+    assert "is compared with ft:tiny:triage:old, the champion of group triage" in said(champion=champion())
+    assert "Training goes on from ft:tiny:triage:old" in said(champion=champion(start=True))
+    assert "cannot be measured here: it is elsewhere. The gate will hold" in said(
+        champion=champion(obstacle="it is elsewhere")
+    )
 
 
 def test_an_interruption_is_not_an_end(running: JobRecord) -> None:

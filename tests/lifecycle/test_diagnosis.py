@@ -5,8 +5,9 @@ import pytest
 from spotune.contracts.dataset import Fault
 from spotune.contracts.events import AttemptRefused
 from spotune.contracts.job import JobError
+from spotune.contracts.scores import Scores
 from spotune.lifecycle import decide, diagnose, open_prepared
-from tests.factories import NOW, config, dataset, job, observed, plan, prepared, request
+from tests.factories import NOW, config, dataset, job, observed, plan, prepared, report, request
 from tests.lifecycle.test_finished import running
 
 
@@ -125,3 +126,17 @@ def test_every_state_has_a_diagnosis():
     assert diagnose(running().with_(state="paused"), None, NOW).command == "spotune resume ftjob-abc"
     assert diagnose(running().with_(state="cancelled"), None, NOW).command == "spotune retry ftjob-abc"
     assert all(one != other for one, other in pairwise(causes))
+
+
+def test_a_job_whose_gate_did_not_promote_its_model_says_which_condition_and_what_to_do():
+    final = {"status": "Completed", "secondary_status": "Completed", "output_uri": "s3://o/"}
+    worse = report(tuned=Scores(eval_loss=2.5, perplexity=12))
+    rejected = diagnose(decide(running(), observed(report=worse, **final), NOW).job, None, NOW)
+    assert rejected.cause == "gate_rejected"
+    assert "better_than_base: 2.5000" in rejected.evidence[0]
+    asked = running().request.with_(gate={"approval": True}, registry={"group": "triage"})
+    held = diagnose(decide(running().with_(request=asked), observed(report=report(), **final), NOW).job, None, NOW)
+    assert held.cause == "gate_held"
+    assert held.evidence[0].startswith("approval: nobody has approved it yet")
+    assert "group triage" in held.remedy
+    assert diagnose(decide(running(), observed(report=report(), **final), NOW).job, None, NOW).cause == "well"

@@ -17,6 +17,7 @@ def test_a_receipt_has_what_was_billed_lost_and_saved():
     assert made.on_demand == ON_DEMAND_PRICE
     assert made.saved == made.on_demand - made.billed
     assert made.forecast.mid == 200_000
+    assert made.decision == "promote"
 
 
 def test_a_job_that_runs_has_no_receipt():

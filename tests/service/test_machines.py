@@ -74,6 +74,7 @@ def test_disk_is_asked_for_by_what_is_trained_and_published_and_by_the_files() -
     assert volume_gb(lora, eight, 0) < 125, "a type with a disk of its own takes no request for a larger one"
     assert volume_gb(full, eight, 0) > 30 + 8 * (2 + 4 * 12), "the newest two, the best, and the one being written"
     assert volume_gb(lora, eight, 10 * 10**9) == volume_gb(lora, eight, 0) + 40
+    assert volume_gb(lora, eight, 0, 16 * 10**9) == volume_gb(lora, eight, 0) + 16, "a champion of whole weights"
     whole = lora.with_(outputs=OutputConfig(merged=True, gguf="f32"))
     assert volume_gb(whole, eight, 0) == volume_gb(lora, eight, 0) + 8 * (2 + 2 + 4)
 

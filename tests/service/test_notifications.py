@@ -13,6 +13,7 @@ from spotune.contracts.errors import Unavailable
 from spotune.contracts.job import Decision, JobRecord, LedgerChange, LogEvent, PayingKey
 from spotune.contracts.money import month_of
 from spotune.contracts.notifications import Delivery, EventType, OutwardEvent
+from spotune.contracts.verdict import Verdict
 from spotune.service.installation import Installation
 from spotune.service.notifications import notify, warn_of_month
 from spotune.service.reconcile import reconcile
@@ -65,7 +66,9 @@ def test_an_event_goes_to_the_topic_and_to_each_endpoint_that_wants_it(world: Wo
         endpoint("we_stranger", event_types=EVERYTHING, tenant="globex"),
     ):
         world.store.create_webhook(one)
-    record = kept(world, "Job created.", "Model registered.", state="succeeded", fine_tuned_model="ft:x")
+    verdict = Verdict(decision="promote", conditions=(), reason="nothing was asked of it")
+    ended = {"state": "succeeded", "fine_tuned_model": "ft:x", "gate_verdict": "passed", "verdict": verdict}
+    record = kept(world, "Job created.", "Model registered.", **ended)
     notify(world.here, record, Notify(type="fine_tuning.job.succeeded", sequence=2))
     sent = [delivery.destination.model_dump(exclude_none=True) for delivery in deliveries(world)]
     assert sent == [{"kind": "topic"}, {"kind": "webhook", "endpoint_id": "we_all"}]
@@ -78,7 +81,8 @@ def test_an_event_goes_to_the_topic_and_to_each_endpoint_that_wants_it(world: Wo
         "message": "Model registered.",
         "state": "succeeded",
         "fine_tuned_model": "ft:x",
-        "gate_verdict": "",
+        "gate_verdict": "passed",
+        "verdict": {"decision": "promote", "conditions": [], "champion": None, "reason": "nothing was asked of it"},
     }
 
 
