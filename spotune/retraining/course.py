@@ -122,6 +122,18 @@ def ended(
     return (_given_back(rule, retraining, arrivals) if ending.gives_back else rule), over
 
 
+def billed_since(
+    rule: RuleRecord, retraining: Retraining, billed: MicroUSD, now: Timestamp
+) -> tuple[RuleRecord, Retraining]:
+    """What its job was billed after the end, for what outlived it."""
+    more = billed - (retraining.billed or 0)
+    if not retraining.ended or more <= 0:
+        return rule, retraining
+    if rule.month == retraining.month:
+        rule = rule.with_(spent=rule.spent + more)
+    return rule, retraining.with_(billed=billed, updated_at=now)
+
+
 def _given_back(rule: RuleRecord, retraining: Retraining, arrivals: Iterable[Arrival]) -> RuleRecord:
     back = [one for one in arrivals if one.state == "accepted"]
     return rule.with_(

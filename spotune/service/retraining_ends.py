@@ -37,7 +37,10 @@ def end(here: Installation, job: JobRecord) -> bool:
     """
     rule_id, _, number = job.retraining.partition("/")
     retraining = here.store.get_retraining(job.tenant, rule_id, int(number)) if number.isdecimal() else None
-    if retraining is None or retraining.ended:
+    if retraining is None:
+        return True
+    if retraining.ended:
+        _book(here, retraining, job)
         return True
     if not job.terminal or job.open or not _is_registered(here, job):
         return False
@@ -66,6 +69,20 @@ def finish(here: Installation, retraining: Retraining, ending: Ending, *, job_id
         except VersionConflict:
             continue
         logger.info("retraining %s/%d: %s", rule.id, over.number, over.state)
+        return
+
+
+def _book(here: Installation, retraining: Retraining, job: JobRecord) -> None:
+    """What the job was billed since its retraining ended."""
+    for rule in tries(here, retraining.rule_id):
+        now = here.store.get_retraining(retraining.tenant, retraining.rule_id, retraining.number) or retraining
+        changed, booked = course.billed_since(rule, now, job.billed, here.clock())
+        if booked is now:
+            return
+        try:
+            here.store.commit_retraining(now, booked, (rule, changed))
+        except VersionConflict:
+            continue
         return
 
 

@@ -11,6 +11,7 @@ from spotune.contracts.errors import Conflict, NotFound, Unavailable
 from spotune.contracts.job import JobRecord
 from spotune.contracts.models import ModelGroup
 from spotune.contracts.rules import DataManifest, Retraining, RuleRecord
+from spotune.contracts.training import Failure
 from spotune.contracts.verdict import GateDecision, Verdict
 from spotune.service import control, retrain, retraining_ends
 from spotune.service.installation import install
@@ -258,8 +259,9 @@ class TestEnds:
 
     def test_what_failed_is_the_next_ones_with_what_came_since(self, story: Story) -> None:
         name = f"{story.jobs[0].id}-1"
-        spent = {"billable_seconds": 60, "training_seconds": 60}
-        story.world.training_jobs.observe(name, status="Failed", secondary_status="Failed", **spent)
+        failure = Failure(code="out_of_memory", message="It does not fit.")
+        ended = {"status": "Failed", "secondary_status": "Failed", "failure_reason": "x"}
+        story.world.training_jobs.observe(name, failure=failure, exit_code=2, **ended)
         observe(story.world.here, name)
         assert story.jobs[0].state == "failed"
         story.pass_by(3)
@@ -285,6 +287,13 @@ class TestEnds:
             story.end_job("reject")
         assert states(story.world) == ["set_aside"]
         assert story.rule.spent == 1_000_000
+
+    def test_what_is_billed_after_the_end_is_the_rules_too(self, story: Story) -> None:
+        story.end_job("hold")
+        over = story.jobs[0].with_(state="succeeded", billed=1_200_000, attempts=())
+        for _ in range(2):
+            assert end(story.world.here, over)
+        assert story.retrainings[0].billed == story.rule.spent == 1_200_000
 
     def test_an_end_waits_until_its_job_has_no_training_job_that_lives(self, story: Story) -> None:
         job = story.jobs[0].with_(state="cancelled")
