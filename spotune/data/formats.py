@@ -12,6 +12,7 @@ from spotune.data.faults import FaultList
 from spotune.data.labels import LABELS, labelled
 from spotune.data.lines import BOM, Line, look_at, read_head, split_lines
 from spotune.data.parsing import Row, clip, parse_line
+from spotune.data.plain import read_plain_chat
 from spotune.data.preferences import read_labelled, read_pair
 from spotune.data.rows import Example, Message
 from spotune.data.strings import read_string
@@ -77,8 +78,8 @@ def read_examples(
     show that the file is no JSONL at all. Rows of a format that the objective does not learn from are one fault; with
     None every format will do.
     """
-    for row, line in read_rows(chunks, faults):
-        example = read_row(row, line, faults)
+    for line in _lines_of(chunks, faults):
+        example = _read_line(line, faults)
         if example is not None:
             faults.rows += 1
             yield example
@@ -90,14 +91,19 @@ def read_examples(
 
 def read_rows(chunks: Iterable[bytes], faults: FaultList) -> Iterator[tuple[Row, Line]]:
     """The JSON object of each line that has one, whatever its fields; each other line becomes a fault."""
-    head, stream = read_head(chunks)
-    if seen := look_at(head):
-        faults.add(0, "", *seen)
-        return
-    for line in _filled_lines(stream, faults):
+    for line in _lines_of(chunks, faults):
         row = parse_line(line, faults)
         if row is not None:
             yield row, line
+
+
+def _lines_of(chunks: Iterable[bytes], faults: FaultList) -> Iterator[Line]:
+    """Lines with something on them; none, and a fault, where the first bytes show that the stream is no JSONL."""
+    head, stream = read_head(chunks)
+    if seen := look_at(head):
+        faults.add(0, "", *seen)
+    else:
+        yield from _filled_lines(stream, faults)
 
 
 def _filled_lines(stream: Iterator[bytes], faults: FaultList) -> Iterator[Line]:
@@ -115,6 +121,14 @@ def _filled_lines(stream: Iterator[bytes], faults: FaultList) -> Iterator[Line]:
                 faults.add(number, "", "blank_line", "the line is blank")
             first_blank = 0
         yield line
+
+
+def _read_line(line: Line, faults: FaultList) -> Example | None:
+    if faults.format in (None, "chat") and (example := read_plain_chat(line.content, line.number)) is not None:
+        faults.format = "chat"
+        return example
+    row = parse_line(line, faults)
+    return None if row is None else read_row(row, line, faults)
 
 
 def read_row(row: Row, line: Line, faults: FaultList) -> Example | None:

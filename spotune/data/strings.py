@@ -17,7 +17,7 @@ def read_string(value: object, field: str, line: int, faults: FaultList, *, may_
     if "\0" in value:
         faults.add(line, field, "nul_character", f"{field} holds a NUL character")
         return ""
-    if not _is_unicode(value):
+    if not is_unicode(value):
         faults.add(line, field, "lone_surrogate", f"{field} holds half of a surrogate pair")
         return ""
     return value
@@ -33,7 +33,7 @@ def _name(value: object) -> str:
     return "an object" if isinstance(value, dict) else "a number"
 
 
-def _is_unicode(value: str) -> bool:
+def is_unicode(value: str) -> bool:
     """False for half a surrogate pair, which JSON escapes can write and UTF-8 cannot."""
     if value.isascii():
         return True
