@@ -8,13 +8,12 @@ from hashlib import sha256
 from spotune.contracts.dataset import DatasetReport
 from spotune.contracts.request import LossOn, Objective
 from spotune.data.formats import FaultList, read_examples
-from spotune.data.rows import Example, content_hash
+from spotune.data.quality import QualityCheck
+from spotune.data.quality.exact import SeenRows
+from spotune.data.rows import Example, content_bytes, hash_of
 from spotune.data.sample import Sample
 from spotune.data.statistics import TokenCount, batches
 from spotune.data.tokens import RowTokenizer
-
-MAX_REMEMBERED_ROWS = 2_000_000
-"""Rows whose hashes are kept for finding duplicates: about 96 bytes of memory each, 190 MB at the most."""
 
 FEW_ROWS = 10
 MUCH = 0.1
@@ -32,6 +31,7 @@ def check_dataset(
     objective: Objective = "supervised",
     loss_on: LossOn = "assistant",
     sample_bytes: int | None = None,
+    quality: QualityCheck | None = None,
 ) -> DatasetReport:
     """Every fault of a JSONL file, its duplicates, and its length in the model's own tokens.
 
@@ -47,8 +47,9 @@ def check_dataset(
         loss_on: which tokens of a chat carry loss.
         sample_bytes: measure tokens on a random sample of rows of about this size instead of all (always the same
             sample of the same file). Every row is still checked but for what only the model's chat template refuses.
+        quality: looks at every good row, and is concluded at the end.
     """
-    stream, faults, duplicates, labels = _Stream(chunks), FaultList(), _Duplicates(), _Labels()
+    stream, faults, duplicates, labels = _Stream(chunks), FaultList(), _Duplicates(quality), _Labels()
     count = None if tokenizer is None else TokenCount(tokenizer, max_length, loss_on, faults)
     sample = Sample(None if count is None else sample_bytes)
     for batch in batches(sample.choose(duplicates.watch(labels.watch(read_examples(stream, faults, objective))))):
@@ -72,6 +73,8 @@ def check_dataset(
         sampled=sample.share,
     )
     spelt_out = count.warnings if count is not None else ()
+    if quality is not None:
+        quality.conclude(report, max_length, None if count is None else count.lengths)
     return report.with_(warnings=(*_warnings(report, max_length), *duplicates.warnings, *labels.warnings, *spelt_out))
 
 
@@ -96,22 +99,30 @@ class _Stream:
 
 
 class _Duplicates:
-    """Counts rows that repeat an earlier one."""
+    """Counts rows that repeat an earlier one; a quality check counts them anyway."""
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.warnings: tuple[str, ...] = ()
-        self._seen: set[bytes] = set()
+    def __init__(self, quality: QualityCheck | None) -> None:
+        self._quality = quality
+        self._seen = SeenRows() if quality is None else quality.seen
+        self._count = 0
+
+    @property
+    def count(self) -> int:
+        return self._count if self._quality is None else self._quality.duplicates
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        if not self._seen.full:
+            return ()
+        return (f"Duplicates were looked for among the first {self._seen.rows:,} rows only.",)
 
     def watch(self, examples: Iterator[Example]) -> Iterator[Example]:
         for example in examples:
-            digest = content_hash(example)
-            if digest in self._seen:
-                self.count += 1
-            elif len(self._seen) < MAX_REMEMBERED_ROWS:
-                self._seen.add(digest)
-            else:
-                self.warnings = (f"Duplicates were looked for among the first {MAX_REMEMBERED_ROWS:,} rows only.",)
+            content = content_bytes(example)
+            if self._quality is not None:
+                self._quality.add(example, content)
+            elif self._seen.seen(hash_of(content), example.number):
+                self._count += 1
             yield example
 
 

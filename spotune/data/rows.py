@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Literal
@@ -89,9 +88,20 @@ def only_last_turn(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     )
 
 
+def content_bytes(example: Example) -> bytes:
+    """All that a model may see of a row, the same for rows of equal content. NUL separates its parts, as no good row
+    holds one."""
+    return "\0".join(_parts(example)).encode()
+
+
 def content_hash(example: Example) -> bytes:
     """16 bytes that are equal for rows of equal content, wherever they stand in the file."""
-    return blake2b("\0".join(_parts(example)).encode(), digest_size=16).digest()
+    return hash_of(content_bytes(example))
+
+
+def hash_of(content: bytes) -> bytes:
+    """The hash of a row's `content_bytes`."""
+    return blake2b(content, digest_size=16).digest()
 
 
 def split_hash(example: Example) -> bytes:
@@ -118,19 +128,20 @@ def prompt_hash(example: Example) -> bytes:
     return content_hash(replace(example, messages=asked, prompt=prompt, completion="", rejected=None, label=None))
 
 
-def _parts(example: Example) -> Iterator[str]:
-    """What tells rows apart. NUL separates the parts: no good row holds one."""
-    yield from (example.format, example.prompt, example.completion, example.text)
+def _parts(example: Example) -> list[str]:
+    """What tells rows apart."""
+    parts: list[str] = [example.format, example.prompt, example.completion, example.text]
     for message in example.messages:
-        yield from (f"{message.role}{message.weight}", message.content)
+        parts += (f"{message.role}{message.weight}", message.content)
         for call in message.calls:
-            yield from ("call", call.id, call.name, call.arguments)
+            parts += ("call", call.id, call.name, call.arguments)
         if message.call_id:
-            yield from ("answers", message.call_id)
+            parts += ("answers", message.call_id)
     if example.tools:
-        yield from ("tools", example.tools)
+        parts += ("tools", example.tools)
     if example.label is not None:
-        yield f"label {example.label}"
+        parts.append(f"label {example.label}")
     if example.rejected is not None:
-        yield "rejected"
-        yield from _parts(example.rejected)
+        parts.append("rejected")
+        parts += _parts(example.rejected)
+    return parts

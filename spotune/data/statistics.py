@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from spotune.contracts.dataset import TokenStatistics
 from spotune.contracts.errors import DatasetRefused, RequestRefused
@@ -68,6 +68,11 @@ class TokenCount:
         self._total += sum(len(side.ids) for side in sides)
         self._trained += sum(trained)
         self._untrainable += not all(trained)
+
+    @property
+    def lengths(self) -> Mapping[int, int]:
+        """Measured rows by their length before truncation."""
+        return self._lengths
 
     @property
     def warnings(self) -> tuple[str, ...]:

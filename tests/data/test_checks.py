@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from spotune.contracts.dataset import DatasetReport
-from spotune.data import checks
 from spotune.data.checks import check_dataset
+from spotune.data.quality import exact
 from spotune.data.rows import Example
 from spotune.data.tokens import RowTokenizer
 from tests.data import templates
@@ -58,7 +58,7 @@ def test_duplicates_are_counted_and_warned_of() -> None:
 
 
 def test_beyond_what_is_remembered_the_search_for_duplicates_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "MAX_REMEMBERED_ROWS", 2)
+    monkeypatch.setattr(exact, "MAX_REMEMBERED_ROWS", 2)
     report = check(chat("a") + chat("b") + chat("c") + chat("c") + chat("a"))
     assert report.duplicate_rows == 1
     assert any("first 2 rows only" in warning for warning in report.warnings)
