@@ -44,6 +44,7 @@ from spotune.contracts.errors import (
 )
 from spotune.contracts.files import UploadRequest
 from spotune.contracts.market import MarketSnapshot
+from spotune.contracts.quality import JobQuality
 from spotune.contracts.request import JobRequest
 from spotune.contracts.webhooks import (
     DeletedWebhookObject,
@@ -186,6 +187,10 @@ class Api:
     def diagnosis(self, job_id: str) -> Diagnosis:
         """Why the job is where it is."""
         return _read(Diagnosis, self._get(f"fine_tuning/jobs/{job_id}/diagnosis"))
+
+    def quality(self, job_id: str) -> JobQuality:
+        """The quality of the job's files."""
+        return _read(JobQuality, self._get(f"fine_tuning/jobs/{job_id}/quality"))
 
     def events(self, job_id: str) -> Iterator[EventObject]:
         """The job's log, newest first, page by page as it is read."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, TypeVar, get_args
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, TypeVar, get_args
 import typer
 
 from spotune.cli import render
+from spotune.cli.client import Api
+from spotune.cli.connection import find_connection
 from spotune.cli.screen import JsonOption, Screen
 from spotune.contracts.dataset import DatasetReport, GoldenReport
 from spotune.contracts.errors import DatasetRefused, RequestRefused
@@ -19,6 +22,7 @@ from spotune.contracts.request import LossOn, Objective
 from spotune.local.state import default_home
 
 if TYPE_CHECKING:
+    from spotune.data.quality import QualityCheck
     from spotune.data.tokens import RowTokenizer
 
 app = typer.Typer(help="Look into datasets.", no_args_is_help=True)
@@ -33,6 +37,9 @@ _LOSS_ON: dict[str, LossOn] = {word: word for word in get_args(LossOn)}
 
 ObjectiveOption = Annotated[str, typer.Option("--objective", help=", ".join(get_args(Objective)))]
 LossOnOption = Annotated[str, typer.Option("--loss-on", help=f"Of chats: {', '.join(get_args(LossOn))}.")]
+HtmlOption = Annotated[
+    Path | None, typer.Option("--html", metavar="OUT", help="Write the quality report as one HTML page.")
+]
 LengthOption = Annotated[int, typer.Option("--max-length", min=16, help="Tokens of a row that training would keep.")]
 
 
@@ -45,18 +52,46 @@ def check(
     max_length: LengthOption = DEFAULT_MAX_LENGTH,
     objective: ObjectiveOption = "supervised",
     loss_on: LossOnOption = "assistant",
+    validation: Annotated[
+        Path | None, typer.Option("--validation", help="A file to evaluate on: what it shares with FILE is noticed.")
+    ] = None,
+    html: HtmlOption = None,
+    toxic: Annotated[bool, typer.Option("--toxic", help="Look for toxic words as well (English).")] = False,
     json: JsonOption = False,
 ) -> int:
-    """Check a dataset: format, faults with their lines, duplicates, lengths. Exits 2 where it would be refused."""
+    """Check a dataset: faults with their lines, and its quality. Exits 2 where it would be refused.
+
+    What is noticed of its quality (duplicates, leaks, damage, personal data and secrets, ...) refuses nothing.
+    """
+    from spotune.cli.quality import quality, write_page
+    from spotune.data.quality import QualityCheck
+
     screen = Screen(machine=json)
-    learned = _one_of("--loss-on", loss_on, _LOSS_ON)
-    minimised = _one_of("--objective", objective, _OBJECTIVES)
-    tokenizer = None if model is None else tokenizer_of(model_folder(model))
-    report = check_file(file, tokenizer, max_length=max_length, objective=minimised, loss_on=learned)
-    screen.emit(report.model_dump(mode="json"))
-    screen.show(render.dataset(report))
-    screen.say("\nGood to train on." if report.ok else "\nRefused: mend the faults and check again.")
-    return 0 if report.ok else 2
+    check_one = partial(
+        check_file,
+        tokenizer=None if model is None else tokenizer_of(model_folder(model)),
+        max_length=max_length,
+        objective=_one_of("--objective", objective, _OBJECTIVES),
+        loss_on=_one_of("--loss-on", loss_on, _LOSS_ON),
+    )
+    looks = [QualityCheck(toxic=toxic)]
+    reports = [check_one(file, quality=looks[0])]
+    if validation is not None:
+        looks.append(QualityCheck(toxic=toxic, training=looks[0]))
+        reports.append(check_one(validation, quality=looks[1]))
+    if html is not None:
+        write_page(html, [look.report for look in looks])
+    shown = [
+        one.model_dump(mode="json") | {"quality": look.report.model_dump(mode="json")}
+        for one, look in zip(reports, looks, strict=True)
+    ]
+    screen.emit(shown[0] if validation is None else shown[0] | {"validation": shown[1]})
+    for report, look in zip(reports, looks, strict=True):
+        screen.show(render.dataset(report))
+        screen.show(quality(look.report))
+    good = all(report.ok for report in reports)
+    screen.say("\nGood to train on." if good else "\nRefused: mend the faults and check again.")
+    return 0 if good else 2
 
 
 @app.command(epilog="Example: spotune data preview train.jsonl --model HuggingFaceTB/SmolLM2-135M-Instruct")
@@ -92,6 +127,26 @@ def preview(
     return 2 if faults.count else 0
 
 
+@app.command("quality", epilog="Example: spotune data quality ftjob-... --html report.html")
+def quality_of_job(
+    job_id: Annotated[str, typer.Argument(metavar="JOB", help="The job's id.", show_default=False)],
+    html: HtmlOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show what was noticed of a job's files when they were checked."""
+    from spotune.cli.quality import quality, write_page
+
+    screen = Screen(machine=json)
+    with Api(find_connection()) as api:
+        answer = api.quality(job_id)
+    reports = [answer.training, *([answer.validation] if answer.validation is not None else [])]
+    if html is not None:
+        write_page(html, reports)
+    screen.emit(answer.model_dump(mode="json"))
+    for report in reports:
+        screen.show(quality(report))
+
+
 def check_file(
     file: Path,
     tokenizer: RowTokenizer | None,
@@ -99,8 +154,9 @@ def check_file(
     max_length: int,
     objective: Objective = "supervised",
     loss_on: LossOn = "assistant",
+    quality: QualityCheck | None = None,
 ) -> DatasetReport:
-    """The report on a file of this machine.
+    """The report on a file of this machine; `quality` looks at its rows meanwhile.
 
     Raises:
         RequestRefused: it cannot be read.
@@ -115,6 +171,7 @@ def check_file(
             max_length=max_length,
             objective=objective,
             loss_on=loss_on,
+            quality=quality,
         )
 
 
