@@ -12,11 +12,13 @@ from spotune.contracts.api import CheckpointObject, EventObject, JobObject, List
 from spotune.contracts.diagnosis import Diagnosis
 from spotune.contracts.errors import RequestRefused
 from spotune.contracts.job import Status
+from spotune.contracts.quality import JobQuality
 from spotune.contracts.request import JobRequest, PlanRequest
 from spotune.service import control, registry, retry, submit, views
 from spotune.service.diagnosis import explain
 from spotune.service.installation import installation
 from spotune.service.observation import progress_of
+from spotune.service.quality import quality_of
 
 router = Router()
 JOBS = "/v1/fine_tuning/jobs"
@@ -96,6 +98,12 @@ def retry_job(job_id: str, changes: Annotated[dict[str, Any] | None, Body()] = N
 def diagnosis(job_id: str) -> Diagnosis:
     """The typed cause, what shows it, the remedy, and the command to run."""
     return explain(installation(), router.context["tenant"], job_id)
+
+
+@router.get(JOBS + "/<job_id>/quality", tags=["jobs"], summary="The quality of a job's files")
+def quality(job_id: str) -> JobQuality:
+    """Duplicates, leaks, damage, personal data and secrets (never quoted), languages, classes, lengths."""
+    return quality_of(installation(), router.context["tenant"], job_id)
 
 
 @router.get(JOBS + "/<job_id>/events", tags=["jobs"], summary="A job's log, newest first")

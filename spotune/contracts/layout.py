@@ -9,6 +9,7 @@
 <artifacts bucket>/<tenant>/jobs/<job id>/config/<attempt>/training.json
                                          /checkpoints/...            synced by SageMaker, both ways
                                          /output/<attempt>/output/model/...      SageMaker adds the last three
+                                         /quality.json                always at home, wherever the job runs
 <models bucket>/base/<model name>/config.json, tokenizer.json, model.safetensors, ...
 <models bucket>/base/<model name>/spotune.json                       written last: without it, no model
 <models bucket>/market/<region>/latest.json, <seconds>.json          prices: the snapshot in force, and each one made
@@ -27,6 +28,7 @@ import hashlib
 
 MODEL_MARKER = "spotune.json"
 INPUTS_NAME = "inputs.json"
+QUALITY_NAME = "quality.json"
 
 
 def file_uri(bucket: str, tenant: str, file_id: str, filename: str) -> str:
@@ -92,6 +94,11 @@ def checkpoints_uri(job_folder: str) -> str:
 def checkpoint_uri(job_folder: str, step: int) -> str:
     """One checkpoint's folder."""
     return f"{checkpoints_uri(job_folder)}checkpoint-{step}/"
+
+
+def quality_uri(job_folder: str) -> str:
+    """The quality of the job's files."""
+    return f"{job_folder}{QUALITY_NAME}"
 
 
 def output_uri(job_folder: str) -> str:

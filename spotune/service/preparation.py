@@ -15,9 +15,11 @@ from spotune.contracts.events import Prepared
 from spotune.contracts.files import DIRECT_UPLOAD_BYTES
 from spotune.contracts.job import JobRecord
 from spotune.contracts.layout import split_uri
+from spotune.contracts.quality import JobQuality
 from spotune.contracts.request import JobRequest
 from spotune.data.checks import check_dataset
 from spotune.data.golden_checks import check_golden
+from spotune.data.quality import SAMPLE_CHARACTERS, QualityCheck
 from spotune.data.tokens import RowTokenizer
 from spotune.service.base_models import BaseModel, check_cut, row_tokenizer
 from spotune.service.champions import champion_config
@@ -30,6 +32,8 @@ from spotune.service.market import current_market
 IN_REQUEST_BYTES = DIRECT_UPLOAD_BYTES
 """Files up to this size together are checked while the caller waits; API Gateway gives up after 30 s."""
 GOLDEN_FIELD = "gate.golden_file"
+IN_REQUEST_CHARACTERS = 1_000_000
+"""Of the text in which near duplicates and languages are looked for while the caller waits: a tenth of a second."""
 TOKENIZED_BYTES = 16_000_000
 """Above this, token statistics are taken from a sample of rows (held in memory); every row is still checked."""
 
@@ -86,8 +90,13 @@ class CheckedFiles:
     training: DatasetReport
     validation: DatasetReport | None
     golden: GoldenReport | None = None
-    whole: bool = True
-    """False where only their first bytes were read: a sha256 is then that of the head."""
+    quality: JobQuality | None = None
+    """None where only their first bytes were read: a sha256 is then that of the head."""
+
+    @property
+    def whole(self) -> bool:
+        """True where all of their bytes were read."""
+        return self.quality is not None
 
 
 def check_files(
@@ -99,11 +108,14 @@ def check_files(
     validation_uri: str | None,
     golden_uri: str | None = None,
     preview: bool = False,
+    sample_characters: int = SAMPLE_CHARACTERS,
 ) -> CheckedFiles:
     """Read a request's files.
 
     Args:
-        preview: read only the first `IN_REQUEST_BYTES` of each file and scale what they show.
+        preview: read only the first `IN_REQUEST_BYTES` of each file and scale what they show; nothing is said of their
+            quality.
+        sample_characters: of each file's text in which near duplicates and languages are looked for.
 
     Raises:
         RequestRefused: the model's tokenizer does not serve for the rows, or for an output that is asked for.
@@ -119,11 +131,16 @@ def check_files(
     )
     if request.outputs.gguf is not None:
         check_cut(here, model.reference)
-    training = _check(here, training_uri, check, preview=preview)
-    validation = _check(here, validation_uri, check, preview=preview) if validation_uri else None
+    look = None if preview else QualityCheck(sample_characters=sample_characters)
+    second = look and QualityCheck(sample_characters=sample_characters, training=look)
+    training = _check(here, training_uri, check, look)
+    validation = _check(here, validation_uri, check, second) if validation_uri else None
     golden = _golden(here, golden_uri, tokenizer, architecture.context) if golden_uri else None
     _refuse_faults(request, training, validation, golden)
-    return CheckedFiles(training, validation, golden, whole=not preview)
+    if look is None:
+        return CheckedFiles(training, validation, golden)
+    quality = JobQuality(training=look.report, validation=second.report if second and validation else None)
+    return CheckedFiles(training, validation, golden, quality)
 
 
 def make_plan(
@@ -217,12 +234,15 @@ def _size(here: Installation, uri: str, param: str | None = None) -> int:
     return found.bytes
 
 
-def _check(here: Installation, uri: str, check: Callable[..., DatasetReport], *, preview: bool) -> DatasetReport:
-    size = _size(here, uri) if preview else 0
+def _check(
+    here: Installation, uri: str, check: Callable[..., DatasetReport], quality: QualityCheck | None
+) -> DatasetReport:
+    """Without a look at its quality, only the head of a large file is read."""
+    size = _size(here, uri) if quality is None else 0
     try:
         if size > IN_REQUEST_BYTES:
             return _scaled(check(_head(here, uri), uri=uri), size)
-        return check(here.objects.stream(uri), uri=uri, sample_bytes=TOKENIZED_BYTES)
+        return check(here.objects.stream(uri), uri=uri, sample_bytes=TOKENIZED_BYTES, quality=quality)
     except ObjectMissing as missing:
         raise _changed(missing) from None
 

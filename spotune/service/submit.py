@@ -12,6 +12,7 @@ from spotune.contracts.identity import ApiKey
 from spotune.contracts.job import Decision, JobError, JobRecord, PayingKey
 from spotune.contracts.request import JobRequest
 from spotune.contracts.subject import know_job
+from spotune.data.quality import SAMPLE_CHARACTERS
 from spotune.lifecycle import measure_decision, open_job, open_prepared
 from spotune.planner import NOTHING_DONE, Done
 from spotune.service.base_models import BaseModel, base_model
@@ -23,12 +24,14 @@ from spotune.service.limits import places
 from spotune.service.preparation import (
     GOLDEN_FIELD,
     IN_REQUEST_BYTES,
+    IN_REQUEST_CHARACTERS,
     FilesRefused,
     check_files,
     make_plan,
     resolve_file,
     size_of,
 )
+from spotune.service.quality import keep_quality
 from spotune.service.resumption import prepare_retry
 from spotune.service.trackers import check_integrations
 from spotune.store.base import LimitReached, LineFull
@@ -173,10 +176,17 @@ def _prepared_in_request(here: Installation, job: JobRecord, model: BaseModel) -
     """None where the files are too large to be checked while the caller waits."""
     if size_of(here, job.training_uri, job.validation_uri, job.golden_uri) > IN_REQUEST_BYTES:
         return None
-    return _prepare(here, job, model)
+    return _prepare(here, job, model, sample_characters=IN_REQUEST_CHARACTERS)
 
 
-def _prepare(here: Installation, job: JobRecord, model: BaseModel, *, preview: bool = False) -> Prepared:
+def _prepare(
+    here: Installation,
+    job: JobRecord,
+    model: BaseModel,
+    *,
+    preview: bool = False,
+    sample_characters: int = SAMPLE_CHARACTERS,
+) -> Prepared:
     start = started(here, job)
     files = check_files(
         here,
@@ -186,6 +196,7 @@ def _prepare(here: Installation, job: JobRecord, model: BaseModel, *, preview: b
         validation_uri=job.validation_uri,
         golden_uri=job.golden_uri,
         preview=preview,
+        sample_characters=sample_characters,
     )
 
     def plan_of(request: JobRequest, done: Done) -> Prepared:
@@ -196,6 +207,8 @@ def _prepare(here: Installation, job: JobRecord, model: BaseModel, *, preview: b
         prepared = plan_of(start.request, NOTHING_DONE)
     else:
         prepared = prepare_retry(here, start.request, earlier, files, plan_of)
+    if files.quality is not None:
+        keep_quality(here, job, files.quality)
     return prepared.with_(settings=(*start.settings, *prepared.settings))
 
 

@@ -40,6 +40,7 @@ NEEDS: dict[tuple[str, str], Scope] = {
     ("POST", f"{JOBS}/<job_id>/resume"): "submit",
     ("POST", f"{JOBS}/<job_id>/retry"): "submit",
     ("GET", f"{JOBS}/<job_id>/diagnosis"): "read",
+    ("GET", f"{JOBS}/<job_id>/quality"): "read",
     ("GET", f"{JOBS}/<job_id>/events"): "read",
     ("GET", f"{JOBS}/<job_id>/checkpoints"): "read",
     ("POST", "/v1/fine_tuning/plans"): "read",

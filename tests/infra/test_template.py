@@ -123,13 +123,18 @@ def test_only_the_launcher_starts_training_and_hands_a_role_to_sagemaker_alone()
     assert passes["LaunchRole"]["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
 
 
-def test_the_launcher_writes_a_jobs_config_its_first_checkpoint_and_rules_datasets_alone() -> None:
+def test_the_launcher_writes_a_jobs_config_its_quality_its_first_checkpoint_and_rules_datasets_alone() -> None:
     written = [
         r for s in statements("LaunchRole") if "s3:PutObject" in listed(s["Action"]) for r in listed(s["Resource"])
     ]
     at_home = [r["Fn::Sub"] for r in written if "Bucket.Arn" in r["Fn::Sub"]]
     away = [r["Fn::Sub"].partition("-*-")[2] for r in written if "Bucket.Arn" not in r["Fn::Sub"]]
-    assert {r.partition("/*/")[2] for r in at_home} == {"jobs/*/checkpoints/*", "jobs/*/config/*", "rules/*"}
+    assert {r.partition("/*/")[2] for r in at_home} == {
+        "jobs/*/checkpoints/*",
+        "jobs/*/config/*",
+        "jobs/*/quality.json",
+        "rules/*",
+    }
     jobs = {f"jobs/*/jobs/*/{what}" for what in ("checkpoints/*", "config/*", "inputs.json")}
     assert set(away) == {"data/*/copies/*", "models/base/*"} | jobs
 
