@@ -38,7 +38,9 @@ def document(app: APIGatewayHttpResolver) -> str:
     _say_how_errors_look(made)
     made["paths"]["/v1/files"]["post"]["requestBody"] = _upload_body()
     retry = made["paths"]["/v1/fine_tuning/jobs/{job_id}/retry"]["post"]
-    retry["requestBody"] = _changes_body(made["components"]["schemas"])
+    retry["requestBody"] = _changes_body("JobRequest", made["components"]["schemas"])
+    schemas = made["components"]["schemas"]
+    made["paths"]["/v1/rules/{rule}"]["patch"]["requestBody"] = _changes_body("RuleRequest", schemas, required=True)
     models = made["paths"].pop("/v1/models/.+")
     models["get"]["parameters"] = [
         {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}, "description": "Its name."}
@@ -47,10 +49,10 @@ def document(app: APIGatewayHttpResolver) -> str:
     return json.dumps(made)
 
 
-def _changes_body(schemas: dict[str, Any]) -> dict[str, Any]:
-    """A retry's body: a request of which every field may be left out, and null means its default."""
-    schema = {"$ref": _REFERENCE + _add_changes_of("JobRequest", schemas)}
-    return {"required": False, "content": {"application/json": {"schema": schema}}}
+def _changes_body(name: str, schemas: dict[str, Any], *, required: bool = False) -> dict[str, Any]:
+    """A request of which every field may be left out, and null means its default."""
+    schema = {"$ref": _REFERENCE + _add_changes_of(name, schemas)}
+    return {"required": required, "content": {"application/json": {"schema": schema}}}
 
 
 def _add_changes_of(name: str, schemas: dict[str, Any]) -> str:

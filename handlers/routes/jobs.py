@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from aws_lambda_powertools.event_handler.api_gateway import Router
 from aws_lambda_powertools.event_handler.openapi.params import Body, Query
 
-from handlers.routes.paging import After, Limit, list_object, page_after
+from handlers.routes.paging import After, Limit, list_object, number_after, page_after
 from spotune.contracts.api import CheckpointObject, EventObject, JobObject, ListObject, PlanObject
 from spotune.contracts.diagnosis import Diagnosis
 from spotune.contracts.errors import RequestRefused
@@ -22,8 +22,6 @@ from spotune.service.quality import quality_of
 
 router = Router()
 JOBS = "/v1/fine_tuning/jobs"
-SEQUENCE_DIGITS = 10
-"""Of a log line's number at most: Python refuses to read thousands of them."""
 
 
 @router.post(JOBS, tags=["jobs"], summary="Submit a job, or see its plan with dry_run")
@@ -111,7 +109,9 @@ def list_events(
     job_id: str, after: After = None, limit: Annotated[int, Query(ge=1, le=1000)] = 20
 ) -> ListObject[EventObject]:
     """A page of log lines; sequence numbers have no gaps."""
-    page = control.list_log(installation(), router.context["tenant"], job_id, after=_sequence(after), limit=limit)
+    page = control.list_log(
+        installation(), router.context["tenant"], job_id, after=number_after(after, "-"), limit=limit
+    )
     return list_object([views.event_object(event) for event in page.items], has_more=page.has_more)
 
 
@@ -122,18 +122,3 @@ def list_checkpoints(job_id: str, after: After = None, limit: Limit = 10) -> Lis
     shown = [views.checkpoint_object(job, manifest) for manifest in manifests]
     page, has_more = page_after(shown, after, limit)
     return list_object(page, has_more=has_more)
-
-
-def _sequence(after: str | None) -> int:
-    if after is None:
-        return 0
-    tail = after.rpartition("-")[2]
-    if not tail.isdecimal() or len(tail) > SEQUENCE_DIGITS:
-        raise _unknown_cursor(after)
-    return int(tail)
-
-
-def _unknown_cursor(after: str) -> RequestRefused:
-    return RequestRefused(
-        f"No item {after!r} in this list.", code="unknown_cursor", param="after", remedy="Use the last_id of a page."
-    )

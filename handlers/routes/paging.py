@@ -24,6 +24,9 @@ class HasId(Protocol):
 
 T = TypeVar("T", bound=HasId)
 
+_DIGITS = 10
+"""Of a number at most: Python refuses to read thousands of them."""
+
 
 def list_object(items: Sequence[T], *, has_more: bool = False) -> ListObject[T]:
     """A page in OpenAI's shape."""
@@ -43,11 +46,29 @@ def page_after(items: Sequence[T], after: str | None, limit: int) -> tuple[Seque
     """
     places = [0] if after is None else [index for index, one in enumerate(items, start=1) if one.id == after]
     if not places:
-        raise RequestRefused(
-            f"No item {after!r} in this list.",
-            code="unknown_cursor",
-            param="after",
-            remedy="Use the last_id of a page.",
-        )
+        raise _unknown_cursor(after)
     rest = items[places[0] :]
     return rest[:limit], len(rest) > limit
+
+
+def number_after(after: str | None, before_it: str) -> int:
+    """The number at the end of an id that a page follows; 0 for the first page.
+
+    Args:
+        before_it: what stands before the number.
+
+    Raises:
+        RequestRefused: there is none.
+    """
+    if after is None:
+        return 0
+    tail = after.rpartition(before_it)[2]
+    if not (tail.isascii() and tail.isdecimal() and len(tail) <= _DIGITS):
+        raise _unknown_cursor(after)
+    return int(tail)
+
+
+def _unknown_cursor(after: str | None) -> RequestRefused:
+    return RequestRefused(
+        f"No item {after!r} in this list.", code="unknown_cursor", param="after", remedy="Use the last_id of a page."
+    )

@@ -2,6 +2,7 @@
 
 from spotune.planner.architecture import Architecture, known_config, known_names, read_architecture
 from spotune.planner.catalog import load_catalog
+from spotune.planner.check import check_request
 from spotune.planner.combinations import METHOD_FIELDS
 from spotune.planner.evaluation import NOTHING_JUDGED, Judged
 from spotune.planner.prepare import NOTHING_DONE, Done, prepare
@@ -15,6 +16,7 @@ __all__ = [
     "Done",
     "Judged",
     "MarketSnapshot",
+    "check_request",
     "known_config",
     "known_names",
     "load_catalog",

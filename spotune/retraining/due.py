@@ -77,9 +77,10 @@ def due(rule: RuleRecord, known: Known, cap: MicroUSD, now: Timestamp) -> Fire |
 def by_hand(rule: RuleRecord, cap: MicroUSD, now: Timestamp) -> Fire | Wait:
     """Whether a retraining begins now that a person asks for it: whatever the switch, thresholds, quiet and schedule
     say, within the limits and the money."""
-    if rule.pending_rows == 0 and not (rule.request.selection.rows == "all" and rule.sequence > 0):
-        return Wait("new data: there is none")
-    return barred(rule, cap, now) or Fire("person")
+    if (bar := barred(rule, cap, now)) is not None:
+        return bar
+    again = rule.request.selection.rows == "all" and rule.sequence > 0
+    return Fire("person") if rule.pending_rows > 0 or again else Wait("new data: there is none")
 
 
 def barred(rule: RuleRecord, cap: MicroUSD, now: Timestamp) -> Wait | None:

@@ -56,11 +56,11 @@ class Pattern:
         state = 1 << self._end
         self._end += 1
         if piece == "**/":
+            # A way in, which any text and a slash follow, or nothing: past the way in it is too late for nothing.
             self._skip_folder |= state
-            self._stay |= state
             self._skip |= state
-            self._literal["/"] |= state << 1
-            self._end += 1
+            self._add("**")
+            self._add("/")
         elif piece == "**":
             self._stay |= state
             self._skip |= state
@@ -91,7 +91,7 @@ class Pattern:
     def _skipped(self, states: int) -> int:
         """With the states that wildcards for nothing lead to."""
         while True:
-            more = states | ((states & self._skip) << 1) | ((states & self._skip_folder) << 2)
+            more = states | ((states & self._skip) << 1) | ((states & self._skip_folder) << 3)
             if more == states:
                 return states
             states = more

@@ -13,6 +13,7 @@ from spotune.contracts.refusal import refusal
 from spotune.contracts.request import Hyperparameters, JobRequest, MethodChoice
 from spotune.service.control import job_of
 from spotune.service.installation import Installation
+from spotune.service.merging import merged
 from spotune.service.submit import plan, request_sha256, submit
 
 _DEEPEST = 4
@@ -34,7 +35,7 @@ def changed_request(here: Installation, tenant: str, job_id: str, changes: Mappi
     """
     body = job_of(here, tenant, job_id).request.model_dump(mode="json")
     try:
-        return JobRequest.model_validate(_merged(body, changes, _DEEPEST))
+        return JobRequest.model_validate(merged(body, changes, levels=_DEEPEST, unset=_UNSET))
     except ValidationError as error:
         raise refusal(error.errors()) from None
 
@@ -70,16 +71,3 @@ def plan_retry(here: Installation, tenant: str, job_id: str, request: JobRequest
         SpotuneError: as `retry` would.
     """
     return plan(here, tenant, request, retry_of=job_of(here, tenant, job_id))
-
-
-def _merged(body: dict[str, object], changes: Mapping[str, object], levels: int) -> dict[str, object]:
-    merged = dict(body)
-    for name, value in changes.items():
-        if value is None and name in merged:
-            del merged[name]
-        elif isinstance(value, dict) and levels > 1:
-            group = merged.get(name)
-            merged[name] = _merged(group if isinstance(group, dict) else _UNSET.get(name, {}), value, levels - 1)
-        else:
-            merged[name] = value
-    return merged

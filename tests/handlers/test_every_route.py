@@ -18,6 +18,7 @@ from spotune.store.base import NoticeStore, Store
 from spotune.store.memory import MemoryStore
 from tests import tiny_model
 from tests.handlers.test_jobs import JOBS, body_for
+from tests.handlers.test_rules import RULES, WANTED, lands
 from tests.handlers.test_webhooks import ENDPOINTS
 from tests.in_process import Client, World
 from tests.tiny_model import chat_rows
@@ -56,6 +57,15 @@ NEEDS: dict[tuple[str, str], Scope] = {
     ("POST", f"{ENDPOINTS}/<endpoint_id>/rotate_secret"): "admin",
     ("POST", f"{ENDPOINTS}/<endpoint_id>/test"): "admin",
     ("GET", "/v1/webhook_event_types"): "admin",
+    ("POST", RULES): "submit",
+    ("GET", RULES): "read",
+    ("GET", f"{RULES}/<rule>"): "read",
+    ("PATCH", f"{RULES}/<rule>"): "submit",
+    ("DELETE", f"{RULES}/<rule>"): "submit",
+    ("POST", f"{RULES}/<rule>/fire"): "submit",
+    ("GET", f"{RULES}/<rule>/arrivals"): "read",
+    ("GET", f"{RULES}/<rule>/retrainings"): "read",
+    ("POST", f"{RULES}/<rule>/retrainings/<number>/release"): "submit",
     ("GET", "/v1/models"): "read",
     ("GET", "/v1/models/.+"): "read",
 }
