@@ -26,9 +26,11 @@ from spotune.data.assembly.refusals import DatasetChanged, HashesDamaged
 from spotune.retraining import course
 from spotune.retraining.course import Ending
 from spotune.retraining.due import Count, Fire, Wait, by_hand, due, noted
+from spotune.retraining.template import job_request
 from spotune.service import retraining_datasets as datasets
 from spotune.service.installation import Installation
 from spotune.service.retraining_ends import MOST_TRIES, contention, end, finish, tries
+from spotune.service.rule_checks import cap_of
 from spotune.service.settling import Gone, settle
 from spotune.service.submit import plan, submit
 
@@ -50,7 +52,7 @@ def look(here: Installation, rule_id: str) -> Retraining | None:
     """
     for rule in tries(here, rule_id):
         champion = datasets.champion_of_rule(here, rule)
-        cap = cap_of(here, rule)
+        cap = cap_of(here, rule.request)
         try:
             match due(rule, champion.known, cap, here.clock()):
                 case Fire(cause=cause):
@@ -76,14 +78,15 @@ def fire(here: Installation, tenant: str, rule_id: str) -> Retraining:
     """
     for _ in range(MOST_TRIES):
         rule = _rule_of(here, tenant, rule_id)
-        cap = cap_of(here, rule)
+        cap = cap_of(here, rule.request)
         answer = by_hand(rule, cap, here.clock())
         if isinstance(answer, Wait):
             raise Conflict(
-                f"Rule {rule_id} cannot fire now; it waits for {answer.reason}.",
+                f"Rule {rule.request.name} cannot fire now; it waits for {answer.reason}.",
                 code="rule_waits",
-                param="rule_id",
-                remedy="Try again then, or change what holds it back with PATCH /v1/rules/{id}.",
+                param="rule",
+                remedy=f"Try again then, or change what holds it back with PATCH /v1/rules/{rule_id}.",
+                details=None if answer.until is None else {"not_before": answer.until},
             )
         try:
             begun = _begin(here, rule, answer.cause, cap)
@@ -125,11 +128,6 @@ def living(here: Installation, rule: RuleRecord) -> Retraining | None:
     return None if rule.live is None else here.store.get_retraining(rule.tenant, rule.id, rule.live)
 
 
-def cap_of(here: Installation, rule: RuleRecord) -> MicroUSD:
-    """What the job of a retraining may cost."""
-    return rule.request.job.constraints.budget or here.settings.default_budget
-
-
 def note(here: Installation, rule: RuleRecord, wait: Wait) -> None:
     """Keep in the rule what it waits for; where somebody changes the rule just now, the next look does."""
     waits = noted(rule, wait)
@@ -161,7 +159,7 @@ def _advance(here: Installation, rule: RuleRecord, retraining: Retraining) -> No
     if retraining.state != "preparing" or retraining.manifest_uri is None:
         return
     manifest = datasets.read_manifest(here, retraining.manifest_uri)
-    request = _job_request(retraining, manifest.uri, frozen.uri)
+    request = job_request(retraining.request, manifest.uri, frozen.uri)
     if retraining.request.dry_run:
         finish(here, retraining, Ending("planned", _planned(here, retraining, request)))
         return
@@ -220,13 +218,6 @@ def _moved(here: Installation, retraining: Retraining, move: Callable[[Retrainin
     raise contention(retraining.rule_id)
 
 
-def _job_request(retraining: Retraining, training_uri: str, validation_uri: str) -> JobRequest:
-    """The template with its files, in the rule's model group."""
-    template, rule = retraining.request.job, retraining.request
-    fields = {**dict(template), "registry": template.registry.with_(group=rule.group)}
-    return JobRequest.model_validate({**fields, "training_file": training_uri, "validation_file": validation_uri})
-
-
 def _key_of(here: Installation, rule: RuleRecord) -> ApiKey | None:
     """The key that made the rule: what its jobs spend counts against the key's limit."""
     return next((key for key, _ in here.store.list_keys(rule.tenant) if key.id == rule.key), None)
@@ -244,6 +235,6 @@ def _rule_of(here: Installation, tenant: str, rule_id: str) -> RuleRecord:
     rule = here.store.get_rule(tenant, rule_id)
     if rule is None:
         raise NotFound(
-            f"No rule {rule_id!r}.", code="rule_not_found", param="rule_id", remedy="List yours with GET /v1/rules."
+            f"No rule {rule_id!r}.", code="rule_not_found", param="rule", remedy="List yours with GET /v1/rules."
         )
     return rule

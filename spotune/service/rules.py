@@ -11,12 +11,11 @@ from spotune.contracts.identity import ApiKey
 from spotune.contracts.refusal import refusal
 from spotune.contracts.rules import Arrival, ArrivalState, Retraining, RuleRecord, RuleRequest
 from spotune.retraining.arrivals import release as released_data
-from spotune.retraining.course import begin
-from spotune.retraining.due import Wait, by_hand
+from spotune.service import retrain
 from spotune.service.identifiers import rule_id
 from spotune.service.installation import Installation
 from spotune.service.merging import merged
-from spotune.service.rule_checks import cap_of, check_rule
+from spotune.service.rule_checks import check_rule
 from spotune.store.page import Page
 from spotune.store.retraining import MOST_ARRIVALS
 
@@ -50,6 +49,8 @@ def create(here: Installation, tenant: str, request: RuleRequest, key: ApiKey) -
         return _revived(here, known, request, key)
     made = RuleRecord(id=new_id, tenant=tenant, request=request, created_at=now, updated_at=now, key=key.id)
     if here.store.create_rule(made):
+        # What lies there already is found by a sweep.
+        retrain.queue_work(here, made.id, sweep=True)
         return made.with_(version=1)
     return create(here, tenant, request, key)
 
@@ -91,7 +92,9 @@ def change(here: Installation, tenant: str, name: str, changes: Mapping[str, obj
         moments = {"scheduled_at": now} if again else {}
         return rule.with_(request=request, updated_at=now, tried_through=0, waiting_for="", **moments)
 
-    return _apply(here, tenant, name, changed)
+    rule = _apply(here, tenant, name, changed)
+    retrain.queue_work(here, rule.id)
+    return rule
 
 
 def delete(here: Installation, tenant: str, name: str) -> RuleRecord:
@@ -111,19 +114,7 @@ def fire(here: Installation, tenant: str, name: str) -> Retraining:
         NotFound: as `rule_of`.
         Conflict: there is no data, one lives, or a limit or the month's budget stands against it.
     """
-    for _ in range(TRIES):
-        rule, now = rule_of(here, tenant, name), here.clock()
-        cap = cap_of(here, rule.request)
-        answer = by_hand(rule, cap, now)
-        if isinstance(answer, Wait):
-            raise _may_not_fire(rule, answer)
-        begun, retraining = begin(rule, answer.cause, cap, now)
-        try:
-            here.store.begin_retraining(rule, begun, retraining)
-        except VersionConflict:
-            continue
-        return retraining.with_(version=1)
-    raise _contention(name)
+    return retrain.fire(here, tenant, rule_of(here, tenant, name).id)
 
 
 def release(here: Installation, tenant: str, name: str, number: int) -> Retraining:
@@ -150,6 +141,7 @@ def release(here: Installation, tenant: str, name: str, number: int) -> Retraini
         here.store.commit_retraining(retraining, done)
     except VersionConflict:
         return retraining_of(here, rule, number)
+    retrain.queue_work(here, rule.id)
     return done.with_(version=retraining.version + 1)
 
 
@@ -204,6 +196,7 @@ def _revived(here: Installation, known: RuleRecord, request: RuleRequest, key: A
         here.store.replace_rule(known, rule)
     except VersionConflict:
         return create(here, known.tenant, request, key)
+    retrain.queue_work(here, rule.id, sweep=True)
     return rule.with_(version=known.version + 1)
 
 
@@ -272,15 +265,6 @@ def _release_some(here: Installation, tenant: str, rule_id: str, arrivals: list[
             continue
         return
     raise _contention(rule_id)
-
-
-def _may_not_fire(rule: RuleRecord, wait: Wait) -> Conflict:
-    return Conflict(
-        f"Rule {rule.request.name} does not fire: it waits for {wait.reason}.",
-        code="rule_cannot_fire",
-        remedy="Wait for that, or change the rule's limits with PATCH.",
-        details=None if wait.until is None else {"not_before": wait.until},
-    )
 
 
 def _contention(name: str) -> Conflict:

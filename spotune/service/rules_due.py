@@ -16,8 +16,9 @@ from spotune.contracts.rules import Retraining, RuleRecord
 from spotune.retraining.due import Known, Wait, due
 from spotune.service.apart import apart
 from spotune.service.installation import Installation
-from spotune.service.retrain import cap_of, living, note, queue_work
+from spotune.service.retrain import living, note, queue_work
 from spotune.service.retraining_datasets import champion_of_rule
+from spotune.service.rule_checks import cap_of
 from spotune.service.sweep import CHECKING
 
 LOOKING: Seconds = 10
@@ -66,7 +67,7 @@ def _has_work(here: Installation, rule: RuleRecord) -> bool:
     if retraining is not None:
         return _stands_still(here, retraining)
     known = champion_of_rule(here, rule).known if rule.pending_rows else Known()
-    answer = due(rule, known, cap_of(here, rule), here.clock())
+    answer = due(rule, known, cap_of(here, rule.request), here.clock())
     if isinstance(answer, Wait):
         try:
             note(here, rule, answer)

@@ -16,6 +16,8 @@ from spotune.service.installation import install
 from spotune.service.keys import issue_key
 from spotune.store.base import NoticeStore, Store
 from spotune.store.memory import MemoryStore
+from spotune.store.models import ModelStore
+from spotune.store.retraining import RetrainingStore
 from tests import tiny_model
 from tests.handlers.test_jobs import JOBS, body_for
 from tests.handlers.test_rules import RULES, WANTED, lands
@@ -82,11 +84,21 @@ OF_ALL_TENANTS = frozenset(
         "ledgers",
         "lines",
         "correct_line",
+        "find_rule",
+        "rules_of_bucket",
+        "active_rules",
+        "get_arrival",
+        "arrivals_of_object",
+        "arrivals_of_bytes",
+        "accepted_arrivals",
+        "waiting_arrivals",
+        "unsettled_versions",
     }
 )
 """The store's methods that know no tenant: the control plane's own."""
-BY_THE_API = frozenset({"find_key", "recent_runs"})
-"""Those of them that a request may reach: who asks, and the corrections that plans take from every finished run."""
+BY_THE_API = frozenset({"find_key", "recent_runs", "find_rule"})
+"""Those of them that a request may reach: who asks, the corrections that plans take from every finished run, and the
+rule whose id is made of the tenant and the name that is asked for."""
 
 
 def routes() -> list[tuple[str, str]]:
@@ -106,10 +118,17 @@ def allowed(scopes: tuple[Scope, ...], needed: Scope) -> bool:
 def path_of(route: str, ids: dict[str, str]) -> str:
     for name, value in ids.items():
         route = route.replace(f"<{name}>", value)
-    return route.replace(".+", "no/such-model")
+    return route.replace(".+", "no/such-model").replace("<number>", "1")
 
 
-NOBODYS = {"file_id": "file-x", "job_id": "ftjob-x", "key_id": "key-x", "endpoint_id": "we_x"}
+def body_of(route: str, file_id: str) -> dict[str, object]:
+    if route == RULES:
+        return {**WANTED, "name": "x", "source": {"uri": "s3://data/globex/support/"}}
+    return {**body_for(file_id), "name": "x"}
+
+
+NOBODYS = {"file_id": "file-x", "job_id": "ftjob-x", "key_id": "key-x", "endpoint_id": "we_x", "rule": "rule-x"}
+WITH_BODY = ("POST", "PATCH")
 
 
 def test_every_route_has_its_scope_written_down() -> None:
@@ -146,7 +165,7 @@ class Kept:
 
 
 def everything(world: World) -> Kept:
-    counters = ("_lock", "_noticing", "_uses", "_windows")
+    counters = ("_lock", "_noticing", "_retraining", "_models_lock", "_uses", "_windows")
     store = {name: repr(value) for name, value in vars(world.store).items() if name not in counters}
     return Kept(store, repr(vars(world.objects)), repr(vars(world.queue)))
 
@@ -158,8 +177,12 @@ def owned(world: World, client: Client) -> dict[str, str]:
     job = client.call("POST", JOBS, {**body_for(file_id), "model": tiny_model.NAME}).body
     key = client.call("POST", "/v1/keys", {"name": "ci"}).body
     hook = client.call("POST", ENDPOINTS, {"name": "ci", "url": "https://hooks.example.com/"}).body
+    rule = client.call("POST", RULES, WANTED).body
+    lands(world, rule["id"])
+    client.call("POST", f"{RULES}/{rule['id']}/fire")
     world.run_queue()
-    return {"file_id": file_id, "job_id": job["id"], "key_id": key["id"], "endpoint_id": hook["id"]}
+    ids = {"file_id": file_id, "job_id": job["id"], "key_id": key["id"], "endpoint_id": hook["id"], "rule": rule["id"]}
+    return {name: str(value) for name, value in ids.items()}
 
 
 @pytest.mark.parametrize("route", [route for route in routes() if "<" in route[1]], ids=" ".join)
@@ -168,8 +191,8 @@ def test_another_tenant_s_id_is_missing_on_every_route_and_stays_untouched(
 ) -> None:
     method, path = route[0], path_of(route[1], owned)
     before = everything(world)
-    answer = stranger.call(method, path, {} if method == "POST" else None)
-    missing = stranger.call(method, path_of(route[1], NOBODYS), {} if method == "POST" else None)
+    answer = stranger.call(method, path, {} if method in WITH_BODY else None)
+    missing = stranger.call(method, path_of(route[1], NOBODYS), {} if method in WITH_BODY else None)
     assert (answer.status, answer.error["code"]) == (404, missing.error["code"])
     assert everything(world) == before
     if method == "GET":
@@ -180,7 +203,7 @@ def test_another_tenant_s_id_is_missing_on_every_route_and_stays_untouched(
 def test_another_tenant_s_things_are_in_no_list_and_no_answer(
     world: World, stranger: Client, owned: dict[str, str], route: tuple[str, str]
 ) -> None:
-    body = {**body_for(owned["file_id"]), "validation_file": owned["file_id"], "name": "x"}
+    body = body_of(route[1], owned["file_id"]) | ({} if route[1] == RULES else {"validation_file": owned["file_id"]})
     answer = stranger.call(route[0], path_of(route[1], {}), body if route[0] == "POST" else None)
     told = answer.raw.replace(owned["file_id"], "", 2) if answer.status >= 400 else answer.raw
     assert not [value for value in owned.values() if value in told]
@@ -188,9 +211,9 @@ def test_another_tenant_s_things_are_in_no_list_and_no_answer(
 
 
 def test_every_method_of_the_store_takes_a_tenant_or_a_record_that_has_one() -> None:
-    named = {**vars(NoticeStore), **vars(Store)}
+    named = {**vars(NoticeStore), **vars(RetrainingStore), **vars(ModelStore), **vars(Store)}
     methods = {name: method for name, method in named.items() if not name.startswith("_") and callable(method)}
-    owners = {"endpoint", "tenant", "key", "record", "decision", "before", "entry", "ledger"}
+    owners = {"endpoint", "tenant", "key", "record", "decision", "before", "entry", "ledger", "rule", "arrival"}
     without = {name for name, method in methods.items() if not owners & set(inspect.signature(method).parameters)}
     assert without == OF_ALL_TENANTS
 
@@ -202,13 +225,15 @@ def test_no_request_reaches_reads_of_all_tenants_for_another_tenant_s_things(
     spy = Spy(world.store)
     install(dataclasses.replace(world.here, store=spy))  # type: ignore[arg-type]
     for method, route in routes():
-        stranger.call(method, path_of(route, owned), {**body_for(owned["file_id"]), "name": "x"})
+        stranger.call(method, path_of(route, owned), body_of(route, owned["file_id"]))
     assert spy.called() & OF_ALL_TENANTS == BY_THE_API
+    assert spy.tenants_found("find_rule", world.store) <= {"globex"}
+    strangers = len(spy.calls)
     for method, route in routes():
-        client.call(method, path_of(route, owned), {**body_for(owned["file_id"]), "name": "x"})
+        client.call(method, path_of(route, owned), body_of(route, owned["file_id"]))
     assert spy.called() & OF_ALL_TENANTS == BY_THE_API | {"find_job"}
-    found = [world.store.find_job(str(arguments[0])) for name, arguments in spy.calls if name == "find_job"]
-    assert {job.tenant for job in found if job is not None} == {"acme"}
+    assert spy.tenants_found("find_job", world.store) == {"acme"}
+    assert spy.tenants_found("find_rule", world.store, strangers) <= {"acme"}
 
 
 class Spy:
@@ -220,6 +245,12 @@ class Spy:
 
     def called(self) -> set[str]:
         return {name for name, _ in self.calls}
+
+    def tenants_found(self, name: str, store: MemoryStore, since: int = 0) -> set[str]:
+        """Whose records a method that takes an id was asked for."""
+        asked = [arguments for called, arguments in self.calls[since:] if called == name]
+        found = [getattr(store, name)(str(arguments[0])) for arguments in asked]
+        return {record.tenant for record in found if record is not None}
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method: Callable[..., Any] = getattr(self._store, name)

@@ -46,7 +46,7 @@ def lands(world: World, rule_id: str, name: str = "a.jsonl", body: str = "a") ->
     seen = arrival(name, rule_id=rule_id)
     known = world.store.record_arrival(seen)
     before = record(world, rule_id)
-    change = accept(before, known, Checked(body * 64, 200, "s3://hashes"), [known], lambda _: (), NOW)
+    change = accept(before, known, Checked(body * 64, 200, "s3://hashes", "chat"), [known], lambda _: (), NOW)
     world.store.commit_arrivals(before, change.rule, change.arrivals)
     return change.arrivals[0]
 
@@ -356,7 +356,7 @@ class TestFiring:
     def test_not_beyond_the_rule_s_limits(self, world: World, client: Client) -> None:
         rule = made(client)
         answer = client.call("POST", f"{RULES}/support/fire")
-        assert (answer.status, answer.error["code"]) == (409, "rule_cannot_fire")
+        assert (answer.status, answer.error["code"]) == (409, "rule_waits")
         lands(world, rule["id"])
         client.call("POST", f"{RULES}/support/fire")
         assert "retraining 1" in client.call("POST", f"{RULES}/support/fire").error["message"]

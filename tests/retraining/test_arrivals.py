@@ -55,7 +55,7 @@ class Shelf:
         known = self.get(name, version)
         same = self.store.arrivals_of_object(RULE, known.uri)
         return self.write(
-            accept(self.rule, known, Checked(body * 64, rows, "s3://hashes"), same, self.of_bytes, NOW + 5)
+            accept(self.rule, known, Checked(body * 64, rows, "s3://hashes", "chat"), same, self.of_bytes, NOW + 5)
         )
 
     def deleted(self, name: str, order: str) -> Change:

@@ -279,7 +279,7 @@ class Histories(RuleBasedStateMachine):
         body = self.bodies[name, event.version_id]
         if body == BAD:
             return quarantine(rule, known, "bad")
-        return accept(rule, known, Checked(body * 64, ROWS[body], "s3://hashes"), same, self.of_bytes, self.now)
+        return accept(rule, known, Checked(body * 64, ROWS[body], "s3://hashes", "chat"), same, self.of_bytes, self.now)
 
     def begin(self, before: RuleRecord, fire: Fire, now: float) -> None:
         after, made = begin(before, fire.cause, CAP, now)
