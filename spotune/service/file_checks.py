@@ -63,6 +63,12 @@ def check_file(here: Installation, rule: RuleRecord, arrival: Arrival) -> Checke
     return Checked(body.sha256, faults.rows, hashes, faults.format)
 
 
+def is_there(here: Installation, arrival: Arrival) -> bool:
+    """True where that version is there still; where its bucket keeps none, an object with its ETag."""
+    found = here.objects.head(arrival.uri, version_id=version_of(arrival))
+    return found is not None and found.etag == arrival.etag
+
+
 def quarantined(here: Installation, arrival: Arrival, unfit: Unfit) -> str:
     """Keep the report on a file that is not trained on, and tell its tenant; where the report lies.
 

@@ -20,7 +20,7 @@ from spotune.data.assembly.frozen import carve
 from spotune.data.assembly.refusals import gone
 from spotune.data.assembly.sources import Open, Source, source_of
 from spotune.retraining.due import Known
-from spotune.service.file_checks import Unfit, check_file
+from spotune.service.file_checks import Unfit, check_file, is_there
 from spotune.service.installation import Installation
 from spotune.service.settling import Gone, settle
 from spotune.service.sources import may_feed
@@ -129,9 +129,9 @@ def make_dataset(here: Installation, rule: RuleRecord, retraining: Retraining, f
 
 
 def missing_of(here: Installation, retraining: Retraining) -> tuple[Arrival, ...]:
-    """Which of the files that a retraining may be made of are not there any more."""
+    """Which of the files that a retraining may be made of are not there any more, or others by now."""
     counted = _accepted(here, retraining.rule_id, after=0, through=retraining.through)
-    return tuple(one for one in counted if here.objects.head(one.uri, version_id=source_of(one).version_id) is None)
+    return tuple(one for one in counted if not is_there(here, one))
 
 
 def mend_hashes(here: Installation, retraining: Retraining, uri: str) -> bool:

@@ -17,10 +17,10 @@ from spotune.aws.base import ObjectMissing, ObjectVersion
 from spotune.contracts import layout
 from spotune.contracts.base import Contract, Seconds
 from spotune.contracts.rules import Arrival, RuleRecord
-from spotune.data.assembly.sources import version_of
 from spotune.retraining.patterns import compiled, ignored
 from spotune.service.apart import apart
 from spotune.service.arrivals import look_at_file, record
+from spotune.service.file_checks import is_there
 from spotune.service.installation import Installation
 from spotune.service.settling import Deleted, Gone, Outcome, settle
 from spotune.service.sources import may_feed
@@ -122,13 +122,8 @@ def _lost(here: Installation, rule: RuleRecord, after: int) -> tuple[int, list[O
     after = max(after, rule.claimed)
     page = list(islice(here.store.accepted_arrivals(rule.id, after=after, through=rule.sequence), SWEPT))
     pending = [one for one in page if one.state == "accepted"]
-    gone: list[Outcome] = [Gone(one) for one in pending if not _is_there(here, one)]
+    gone: list[Outcome] = [Gone(one) for one in pending if not is_there(here, one)]
     return (page[-1].sequence or 0 if len(page) == SWEPT else 0), gone
-
-
-def _is_there(here: Installation, arrival: Arrival) -> bool:
-    found = here.objects.head(arrival.uri, version_id=version_of(arrival))
-    return found is not None and found.etag == arrival.etag
 
 
 def _read_place(here: Installation, rule: RuleRecord) -> Place:

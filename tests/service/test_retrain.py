@@ -32,8 +32,8 @@ JOB = {"model": tiny_model.NAME, "constraints": {"budget_usd": 5}}
 class Story:
     """A rule that fires on 30 rows, and what happens to it."""
 
-    def __init__(self, **request: object) -> None:
-        self.world = make_world()
+    def __init__(self, *, versionless: tuple[str, ...] = (), **request: object) -> None:
+        self.world = make_world(versionless=versionless)
         install(self.world.here)
         self.lands = Landings(self.world)
         made_rule(self.world, request={"job": JOB, "trigger": {"min_rows": 30}, **request})
@@ -368,6 +368,16 @@ class TestBadDays:
         (retraining,) = story.retrainings
         assert sorted(story.trained_on(retraining) + story.frozen) == list(range(40))
         assert states(story.world) == ["accepted", "gone"]
+
+    def test_a_file_that_is_another_by_then_is_left_out(self) -> None:
+        story = Story(versionless=("data",))
+        story.land("a", *range(40))
+        story.land("b", *range(40, 80))
+        story.world.objects.write(f"{IN}b.jsonl", rows(*range(90, 99)))
+        story.pass_by(8)
+        (retraining,) = story.retrainings
+        assert retraining.state == "submitted", retraining.reason
+        assert sorted(story.trained_on(retraining) + story.frozen) == list(range(40))
 
     def test_where_all_files_are_gone_it_ends_with_words(self) -> None:
         story = Story()
