@@ -13,6 +13,10 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
+class PartsFailed(Exception):
+    """Parts of a part failed. Each of them was set apart, and logged, by itself."""
+
+
 def apart(what: str, work: Callable[[], T], **subject: object) -> T | None:
     """Do one part of a pass; None where it failed: whatever is wrong with it, the others have their turn.
 

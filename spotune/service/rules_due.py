@@ -14,7 +14,7 @@ from spotune.contracts.base import Seconds
 from spotune.contracts.errors import VersionConflict
 from spotune.contracts.rules import Retraining, RuleRecord
 from spotune.retraining.due import Known, Wait, due
-from spotune.service.apart import apart
+from spotune.service.apart import PartsFailed, apart
 from spotune.service.installation import Installation
 from spotune.service.retrain import living, note, queue_work
 from spotune.service.retraining_datasets import champion_of_rule
@@ -54,7 +54,7 @@ def call_rules(here: Installation) -> int:
             queue_work(here, rule.id, sweep=swept)
             called += 1
     if failed:
-        raise RuntimeError(f"{failed} rules could not be looked at")
+        raise PartsFailed(f"{failed} rules could not be looked at")
     return called
 
 
