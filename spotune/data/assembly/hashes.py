@@ -19,7 +19,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from itertools import chain
-from typing import get_args
+from typing import cast, get_args
 
 from spotune.contracts.dataset import RowFormat
 from spotune.contracts.errors import DatasetRefused
@@ -81,7 +81,7 @@ def read_rows(chunks: Iterable[bytes], uri: str, rows: int) -> tuple[RowFormat, 
     row_format = _FORMATS.get(head[8:].rstrip(b"\0").decode("ascii", "replace"))
     if row_format is None:
         raise HashesDamaged(uri, "it names no format")
-    return row_format, ((content, prompt) for content, prompt in _records(_ROWS, head, rest, uri, rows))
+    return row_format, cast(Iterator[RowHash], _records(_ROWS, head, rest, uri, rows))
 
 
 def read_keys(chunks: Iterable[bytes], uri: str) -> Iterator[bytes]:
