@@ -36,6 +36,7 @@ DISTRIBUTIONS = (
     "pydantic",
     "pydantic-core",
     "python-dateutil",
+    "pyyaml",
     "s3transfer",
     "six",
     "tokenizers",

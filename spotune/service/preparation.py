@@ -18,12 +18,14 @@ from spotune.contracts.layout import split_uri
 from spotune.contracts.quality import JobQuality
 from spotune.contracts.request import JobRequest
 from spotune.data.checks import check_dataset
+from spotune.data.dvc import DVC_SUFFIX, verified
 from spotune.data.golden_checks import check_golden
 from spotune.data.quality import SAMPLE_CHARACTERS, QualityCheck
 from spotune.data.tokens import RowTokenizer
 from spotune.service.base_models import BaseModel, check_cut, row_tokenizer
 from spotune.service.champions import champion_config
 from spotune.service.copies import bytes_to_copy, own_inputs
+from spotune.service.dvc import tracked_object
 from spotune.service.files import file_of
 from spotune.service.history import current_corrections
 from spotune.service.installation import Installation
@@ -55,14 +57,18 @@ class FilesRefused(DatasetRefused):
 
 
 def resolve_file(here: Installation, tenant: str, name: str, param: str) -> str:
-    """The `s3://` URI of a request's file: an uploaded file's, or the given one where it is the tenant's.
+    """The `s3://` URI of a request's file: an uploaded file's, the given one where it is the tenant's, or that of the
+    object that a `.dvc` file of the tenant's stands for.
 
     Raises:
         NotFound: no such file or object for this tenant.
-        RequestRefused: a URI outside the tenant's folder, or a file still being uploaded.
+        RequestRefused: a URI outside the tenant's folder, a `.dvc` file that leads nowhere, or a file still being
+            uploaded.
     """
     if name.startswith("s3://"):
-        return _own_object(here, tenant, name, param)
+        _check_own(here, tenant, name, param)
+        uri = tracked_object(here, tenant, name, param) if name.endswith(DVC_SUFFIX) else name
+        return _own_object(here, tenant, uri, param)
     record = file_of(here, tenant, name, param)
     if record.status != "processed":
         raise RequestRefused(
@@ -133,9 +139,12 @@ def check_files(
         check_cut(here, model.reference)
     look = None if preview else QualityCheck(sample_characters=sample_characters)
     second = look and QualityCheck(sample_characters=sample_characters, training=look)
-    training = _check(here, training_uri, check, look)
-    validation = _check(here, validation_uri, check, second) if validation_uri else None
-    golden = _golden(here, golden_uri, tokenizer, architecture.context) if golden_uri else None
+    training = _check(here, request.training_file, training_uri, check, look)
+    validation = golden = None
+    if validation_uri is not None:
+        validation = _check(here, request.validation_file or "", validation_uri, check, second)
+    if golden_uri is not None:
+        golden = _golden(here, request.gate.golden_file or "", golden_uri, tokenizer, architecture.context)
     _refuse_faults(request, training, validation, golden)
     if look is None:
         return CheckedFiles(training, validation, golden)
@@ -193,6 +202,13 @@ def _to_copy(here: Installation, job: JobRecord, request: JobRequest) -> dict[st
 
 
 def _own_object(here: Installation, tenant: str, uri: str, param: str) -> str:
+    _check_own(here, tenant, uri, param)
+    _size(here, uri, param)
+    _refuse_siblings(here, uri, param)
+    return uri
+
+
+def _check_own(here: Installation, tenant: str, uri: str, param: str) -> None:
     bucket, key = _split(uri, param)
     if bucket != here.settings.data_bucket or not key.startswith(f"{tenant}/") or ".." in key.split("/"):
         raise RequestRefused(
@@ -201,9 +217,6 @@ def _own_object(here: Installation, tenant: str, uri: str, param: str) -> str:
             param=param,
             remedy=f"Copy the file to s3://{here.settings.data_bucket}/{tenant}/ first.",
         )
-    _size(here, uri, param)
-    _refuse_siblings(here, uri, param)
-    return uri
 
 
 def _refuse_siblings(here: Installation, uri: str, param: str) -> None:
@@ -235,23 +248,29 @@ def _size(here: Installation, uri: str, param: str | None = None) -> int:
 
 
 def _check(
-    here: Installation, uri: str, check: Callable[..., DatasetReport], quality: QualityCheck | None
+    here: Installation, name: str, uri: str, check: Callable[..., DatasetReport], quality: QualityCheck | None
 ) -> DatasetReport:
     """Without a look at its quality, only the head of a large file is read."""
     size = _size(here, uri) if quality is None else 0
     try:
         if size > IN_REQUEST_BYTES:
             return _scaled(check(_head(here, uri), uri=uri), size)
-        return check(here.objects.stream(uri), uri=uri, sample_bytes=TOKENIZED_BYTES, quality=quality)
+        return check(_stream(here, name, uri), uri=uri, sample_bytes=TOKENIZED_BYTES, quality=quality)
     except ObjectMissing as missing:
         raise _changed(missing) from None
 
 
-def _golden(here: Installation, uri: str, tokenizer: RowTokenizer, context: int) -> GoldenReport:
+def _golden(here: Installation, name: str, uri: str, tokenizer: RowTokenizer, context: int) -> GoldenReport:
     try:
-        return check_golden(here.objects.stream(uri), uri=uri, tokenizer=tokenizer, max_length=context)
+        return check_golden(_stream(here, name, uri), uri=uri, tokenizer=tokenizer, max_length=context)
     except ObjectMissing as missing:
         raise _changed(missing) from None
+
+
+def _stream(here: Installation, name: str, uri: str) -> Iterator[bytes]:
+    """A file's bytes; of one that a `.dvc` file stands for, only if they are those that it stands for."""
+    stream = here.objects.stream(uri)
+    return verified(stream, uri) if name.endswith(DVC_SUFFIX) else stream
 
 
 def _changed(missing: ObjectMissing) -> NotFound:

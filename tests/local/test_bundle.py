@@ -25,6 +25,7 @@ AT_FIRST_USE = (
         "spotune.aws.topic",
         "spotune.aws.training_jobs",
         "spotune.aws.webhooks",
+        "spotune.data.plain_yaml",
         "spotune.data.tokens",
         "spotune.planner",
     ),
