@@ -216,6 +216,9 @@ class ObjectStore(Protocol):
     def presign_part(self, uri: str, upload_id: str, number: int, expires_in: Seconds) -> str:
         """A URL to which anybody can PUT this part's bytes, without further headers, for so many seconds."""
 
+    def presign_read(self, uri: str, expires_in: Seconds, *, version_id: str = "") -> str:
+        """A URL that anybody can GET this object from, whole or a range of it, for so many seconds."""
+
     def uploaded_parts(self, uri: str, upload_id: str) -> tuple[UploadedPart, ...]:
         """The parts that have arrived, by number. Raises `ObjectMissing` where the upload is completed or aborted."""
 

@@ -156,6 +156,10 @@ class MemoryObjects:
         """See `ObjectStore`; the URL names the part and leads nowhere."""
         return f"memory://{_checked(uri)[5:]}?uploadId={upload_id}&partNumber={number}&expires={expires_in}"
 
+    def presign_read(self, uri: str, expires_in: Seconds, *, version_id: str = "") -> str:
+        """See `ObjectStore`; the URL names the object and leads nowhere."""
+        return f"memory://{_checked(uri)[5:]}?versionId={version_id}&expires={expires_in}"
+
     def put_part(self, uri: str, upload_id: str, number: int, body: bytes) -> None:
         """What a PUT to the presigned URL does. Raises `ObjectMissing` where there is no such upload."""
         with self._lock:

@@ -191,6 +191,13 @@ class Objects:
         url: str = self._s3(bucket).generate_presigned_url("upload_part", Params=part, ExpiresIn=expires_in)
         return url
 
+    def presign_read(self, uri: str, expires_in: Seconds, *, version_id: str = "") -> str:
+        """See `ObjectStore`. It ends with the credentials that sign it, as `presign_part`'s."""
+        bucket, key = split_uri(uri)
+        asked = {"Bucket": bucket, "Key": key, **({"VersionId": version_id} if version_id else {})}
+        url: str = self._s3(bucket).generate_presigned_url("get_object", Params=asked, ExpiresIn=expires_in)
+        return url
+
     def uploaded_parts(self, uri: str, upload_id: str) -> tuple[UploadedPart, ...]:
         """See `ObjectStore`."""
         parts: list[UploadedPart] = []

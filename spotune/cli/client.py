@@ -44,6 +44,7 @@ from spotune.contracts.errors import (
 )
 from spotune.contracts.files import UploadRequest
 from spotune.contracts.market import MarketSnapshot
+from spotune.contracts.pull import DatasetObject, PinnedObject
 from spotune.contracts.quality import JobQuality
 from spotune.contracts.request import JobRequest
 from spotune.contracts.webhooks import (
@@ -206,6 +207,21 @@ class Api:
     def checkpoints(self, job_id: str) -> ListObject[CheckpointObject]:
         """The job's checkpoints that verify, newest first."""
         return _read(ListObject[CheckpointObject], self._get(f"fine_tuning/jobs/{job_id}/checkpoints"))
+
+    def dataset(self, job_id: str) -> DatasetObject:
+        """What the job was trained on, with URLs that end within the hour."""
+        return _read(DatasetObject, self._get(f"fine_tuning/jobs/{job_id}/dataset"))
+
+    def dataset_objects(self, job_id: str) -> Iterator[PinnedObject]:
+        """The objects that the job's dataset can be built from again, page by page."""
+        after: str | None = None
+        while True:
+            answer = self._get(f"fine_tuning/jobs/{job_id}/dataset/objects", _page(after, 1000))
+            page = _read(ListObject[PinnedObject], answer)
+            yield from page.data
+            if not page.has_more:
+                return
+            after = page.last_id
 
     def models(self) -> ListObject[ModelObject]:
         """The models that this installation can train."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, TypeVar, get_args
 
 import typer
 
-from spotune.cli import render
+from spotune.cli import pull, render
 from spotune.cli.client import Api
 from spotune.cli.connection import find_connection
 from spotune.cli.screen import JsonOption, Screen
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from spotune.data.tokens import RowTokenizer
 
 app = typer.Typer(help="Look into datasets.", no_args_is_help=True)
+
+app.command(epilog="Example: spotune data pull ftjob-... --out dataset")(pull.pull)
 
 CHUNK_BYTES = 1024**2
 DEFAULT_MAX_LENGTH = 2048

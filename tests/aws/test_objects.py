@@ -216,6 +216,19 @@ class TestS3:
         assert not [name for headers in asked for name in headers if "checksum" in name.lower()]
         assert len(asked) == 1
 
+    def test_a_presigned_read_gives_a_range_of_that_version_and_ends_in_time(self, bucket: str) -> None:
+        objects, uri, s3 = Objects(), f"s3://{bucket}/a b+c", client("s3")
+        s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        first = s3.put_object(Bucket=bucket, Key="a b+c", Body=b"the first")["VersionId"]
+        objects.write(uri, b"the second")
+        url = objects.presign_read(uri, 60, version_id=first)
+        assert httpx.get(url).content == b"the first"
+        assert httpx.get(objects.presign_read(uri, 60)).content == b"the second"
+        part = httpx.get(objects.presign_read(uri, 60), headers={"Range": "bytes=4-"})
+        assert (part.status_code, part.content) == (206, b"second")
+        assert httpx.URL(url).params["X-Amz-Expires"] == "60"
+        assert httpx.URL(url).params["X-Amz-SignedHeaders"] == "host"
+
     def test_a_presigned_url_needs_no_header_and_names_no_secret(self, bucket: str) -> None:
         objects, uri = Objects(), f"s3://{bucket}/a"
         url = httpx.URL(objects.presign_part(uri, objects.start_upload(uri), 1, 60))

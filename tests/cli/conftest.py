@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 import handlers.api
+from spotune.aws.base import ObjectMissing
 from spotune.aws.memory_objects import MemoryObjects
 from spotune.cli import client, main, watch
 from spotune.contracts.job import Attempt
@@ -29,7 +30,8 @@ from tests.in_process import world as make_world
 class Service:
     """The API on loopback, S3's presigned parts beside it.
 
-    `refuse` answers a status instead, by method and path; `lose` breaks the connection after the work is done.
+    `refuse` answers a status instead, by method and path; `lose` breaks the connection after the work is done; `carry`
+    says how many bytes of an object come through before it breaks, None for all.
     """
 
     world: World
@@ -38,6 +40,7 @@ class Service:
     calls: list[tuple[str, str]] = field(default_factory=list)
     refuse: Callable[[str, str], int | None] = lambda method, path: None
     lose: Callable[[str, str], bool] = lambda method, path: False
+    carry: Callable[[str], int | None] = lambda uri: None
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,11 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
             f"{made.url}/parts?uri={uri}&upload={upload_id}&number={number}"
         ),
     )
+    monkeypatch.setattr(
+        MemoryObjects,
+        "presign_read",
+        lambda self, uri, expires_in, version_id="": f"{made.url}/objects?uri={uri}&version={version_id}",
+    )
     monkeypatch.setenv("SPOTUNE_API_URL", made.url)
     monkeypatch.setenv("SPOTUNE_API_KEY", made.key)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
@@ -121,6 +129,8 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
                 asked = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
                 service.world.objects.put_part(asked["uri"], asked["upload"], int(asked["number"]), body)
                 return self._send(200, b"")
+            if path == "/objects":
+                return self._send_object(parse_qs(urlsplit(self.path).query))
             headers = {name.lower(): value for name, value in self.headers.items()}
             event = http_event(self.command, path, self.path.partition("?")[2], headers, body)
             response = handlers.api.handler(event, Context())
@@ -128,6 +138,24 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
                 return None
             return self._send(response["statusCode"], response["body"].encode(), response["headers"])
+
+        def _send_object(self, asked: Mapping[str, list[str]]) -> None:
+            """As S3 answers a GET with a range."""
+            uri, version = asked["uri"][0], asked.get("version", [""])[0]
+            try:
+                body = b"".join(service.world.objects.stream(uri, version_id=version))
+            except ObjectMissing:
+                return self._send(404, b"<Error><Code>NoSuchKey</Code></Error>")
+            offset = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+            if offset >= len(body):
+                return self._send(416, b"<Error><Code>InvalidRange</Code></Error>")
+            through = service.carry(uri)
+            self.send_response(206)
+            self.send_header("Content-Length", str(len(body) - offset))
+            self.end_headers()
+            self.wfile.write(body[offset:] if through is None else body[offset : offset + through])
+            self.close_connection = through is not None
+            return None
 
         def _send(self, status: int, body: bytes, headers: Mapping[str, str] = MappingProxyType({})) -> None:
             self.send_response(status)

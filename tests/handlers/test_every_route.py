@@ -46,6 +46,8 @@ NEEDS: dict[tuple[str, str], Scope] = {
     ("GET", f"{JOBS}/<job_id>/quality"): "read",
     ("GET", f"{JOBS}/<job_id>/events"): "read",
     ("GET", f"{JOBS}/<job_id>/checkpoints"): "read",
+    ("GET", f"{JOBS}/<job_id>/dataset"): "read",
+    ("GET", f"{JOBS}/<job_id>/dataset/objects"): "read",
     ("POST", "/v1/fine_tuning/plans"): "read",
     ("GET", "/v1/market"): "read",
     ("POST", "/v1/keys"): "admin",
