@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from spotune.contracts.subject import know
+from spotune.service.apart import apart
 from spotune.service.installation import Installation
 from spotune.service.launch import run_command
 from spotune.service.retrain import carry_on, look
@@ -42,7 +44,7 @@ def work_on_rule(here: Installation, rule_id: str, *, sweeping: bool = False) ->
     if rule.deleted_at is None:
         check_again(here, rule)
         if sweeping:
-            sweep(here, rule)
+            apart("the sweep", partial(sweep, here, rule), rule=rule_id)
     carry_on(here, rule_id)
     if look(here, rule_id) is not None:
         carry_on(here, rule_id)
