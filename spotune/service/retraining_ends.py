@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from spotune.contracts.base import Seconds
-from spotune.contracts.errors import Conflict, NotFound, Unavailable, VersionConflict
+from spotune.contracts.errors import Unavailable, VersionConflict
 from spotune.contracts.job import JobRecord
 from spotune.contracts.rules import Arrival, Retraining, RuleRecord
 from spotune.contracts.subject import know
@@ -84,39 +84,6 @@ def _book(here: Installation, retraining: Retraining, job: JobRecord) -> None:
         except VersionConflict:
             continue
         return
-
-
-def release(here: Installation, tenant: str, rule_id: str, number: int) -> Retraining:
-    """Give the data of a rejected retraining back to its rule, as new data. A second time changes nothing.
-
-    Raises:
-        NotFound: the tenant has no such rule, or the rule no such retraining.
-        Conflict: it was not rejected.
-    """
-    rule = here.store.get_rule(tenant, rule_id)
-    retraining = None if rule is None else here.store.get_retraining(tenant, rule_id, number)
-    if retraining is None:
-        raise NotFound(
-            f"No retraining {number} of a rule {rule_id!r}.",
-            code="retraining_not_found",
-            param="number",
-            remedy="List them with GET /v1/rules/{id}/retrainings.",
-        )
-    if retraining.decision != "reject":
-        raise Conflict(
-            f"Retraining {number} of rule {rule_id} was not rejected: none of its data is set aside.",
-            code="nothing_set_aside",
-            param="number",
-        )
-    change_claimed(here, retraining, lambda rule, some: arrivals.release(rule, some, here.clock()))
-    released = retraining.with_(released=True, updated_at=here.clock())
-    if retraining.released:
-        return retraining
-    try:
-        here.store.commit_retraining(retraining, released)
-    except VersionConflict:
-        logger.info("released by another call")  # nothing else happens to a retraining that has ended
-    return released
 
 
 def change_claimed(

@@ -15,9 +15,9 @@ from spotune.service import retrain
 from spotune.service.identifiers import rule_id
 from spotune.service.installation import Installation
 from spotune.service.merging import merged
+from spotune.service.retraining_ends import change_claimed
 from spotune.service.rule_checks import check_rule
 from spotune.store.page import Page
-from spotune.store.retraining import MOST_ARRIVALS
 
 MOST_RULES = 100
 """Of one tenant: each is looked at every minute. Two creations at the same moment may exceed it by one."""
@@ -134,8 +134,7 @@ def release(here: Installation, tenant: str, name: str, number: int) -> Retraini
             code="nothing_set_aside",
             remedy="Only the data of a retraining whose model the gate rejected can be released.",
         )
-    for first in range(0, len(waiting := _set_aside(here, retraining)), MOST_ARRIVALS):
-        _release_some(here, tenant, rule.id, waiting[first : first + MOST_ARRIVALS])
+    change_claimed(here, retraining, lambda rule, some: released_data(rule, some, here.clock()))
     done = retraining.with_(released=True, updated_at=here.clock())
     try:
         here.store.commit_retraining(retraining, done)
@@ -242,29 +241,6 @@ def _apply(here: Installation, tenant: str, name: str, changed: Callable[[RuleRe
             continue
         return after.with_(version=before.version + 1)
     raise _contention(name)
-
-
-def _set_aside(here: Installation, retraining: Retraining) -> list[Arrival]:
-    """Of its arrivals those that nobody has released: a copy by sequence may tell of an earlier state."""
-    rule_id = retraining.rule_id
-    copies = here.store.accepted_arrivals(rule_id, after=retraining.after, through=retraining.through)
-    aside = [one for one in copies if one.state == "set_aside"]
-    return [one for one in aside if here.store.get_arrival(rule_id, one.uri, one.version_id) == one]
-
-
-def _release_some(here: Installation, tenant: str, rule_id: str, arrivals: list[Arrival]) -> None:
-    for _ in range(TRIES):
-        rule = rule_of(here, tenant, rule_id)
-        found = [here.store.get_arrival(rule_id, one.uri, one.version_id) for one in arrivals]
-        given = released_data(rule, [one for one in found if one is not None and one in arrivals], here.clock())
-        if given.empty:
-            return
-        try:
-            here.store.commit_arrivals(rule, given.rule, given.arrivals)
-        except VersionConflict:
-            continue
-        return
-    raise _contention(rule_id)
 
 
 def _contention(name: str) -> Conflict:

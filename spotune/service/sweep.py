@@ -1,13 +1,15 @@
 """Finds what no event told of a rule's files: objects that landed unheard, deletions, and checks that were cut off.
 
 S3 is asked, a part at a time: one call looks at `SWEPT` keys after those of the call before, and at as many accepted
-files. How far it has come lies beside the rule. Each object goes the way of an event's from then on.
+files. How far it has come lies beside the rule. Each object goes the way of an event's from then on, and so does what
+lay there before the rule was made.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
@@ -27,6 +29,8 @@ from spotune.service.sources import may_feed
 
 SWEPT = 1000
 """Keys of one call, and accepted files of it: some seconds of a function's time."""
+READING: Seconds = 300
+"""So long files that nobody had heard of are read in one call, at most; the next goes on after the last of them."""
 SETTLED: Seconds = 900
 """How old a change has to be before its event counts as lost."""
 CHECKING: Seconds = 960
@@ -42,8 +46,18 @@ class Place(Contract):
     sequence: int = 0
 
 
-def sweep(here: Installation, rule: RuleRecord) -> int:
-    """Look at the next part of a rule's files; how many of them nobody had heard of, or had changed unheard.
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a call found."""
+
+    found: int
+    """Files that nobody had heard of, or that had changed unheard."""
+    ended: bool
+    """All of the source has been looked at: the next call begins anew."""
+
+
+def sweep(here: Installation, rule: RuleRecord) -> Swept:
+    """Look at the next part of a rule's files.
 
     Raises:
         Unavailable: S3 or the store does not answer; the next call begins at the same place.
@@ -56,7 +70,7 @@ def sweep(here: Installation, rule: RuleRecord) -> int:
     here.objects.write(_place_uri(here, rule), Place(key=key, sequence=sequence).model_dump_json().encode())
     if outcomes:
         logger.warning("%d changes of the files of rule %s were found by sweeping", len(outcomes), rule.id)
-    return len(outcomes)
+    return Swept(len(outcomes), not key and not sequence)
 
 
 def check_again(here: Installation, rule: RuleRecord) -> int:
@@ -73,24 +87,23 @@ def _check(here: Installation, rule: RuleRecord, arrival: Arrival) -> None:
 
 def _landed(here: Installation, rule: RuleRecord, after: str) -> tuple[str, list[Outcome]]:
     """The key that was looked at last, empty at the end, and what nobody had heard of."""
-    pattern, last, outcomes = compiled(rule.request.source.uri), "", list[Outcome]()
+    pattern, outcomes, began = compiled(rule.request.source.uri), list[Outcome](), here.clock()
     versions = here.objects.versions(pattern.beginning, after=after)
     try:
-        page = list(islice((one for one in versions if one.latest), SWEPT))
+        for number, one in enumerate((one for one in versions if one.latest), start=1):
+            if pattern.matches(one.info.uri) and may_feed(here, rule.tenant, one.info.uri):
+                outcomes += _outcomes(here, rule, one)
+            if number == SWEPT or here.clock() - began > READING:
+                return one.info.uri, outcomes
     except ObjectMissing as missing:
         logger.warning("the source of rule %s is not there: %s", rule.id, missing)
-        return "", []
-    for one in page:
-        uri, last = one.info.uri, one.info.uri
-        if pattern.matches(uri) and may_feed(here, rule.tenant, uri):
-            outcomes += _outcomes(here, rule, one)
-    return (last if len(page) == SWEPT else ""), outcomes
+    return "", outcomes
 
 
 def _outcomes(here: Installation, rule: RuleRecord, version: ObjectVersion) -> Iterator[Outcome]:
     info = version.info
-    if not rule.created_at - 1 <= info.modified <= here.clock() - SETTLED:
-        return
+    if rule.created_at <= info.modified and here.clock() - SETTLED < info.modified:
+        return  # its event may still be on its way
     state = "deletion" if version.deleted else "arrived"
     found = Arrival.model_validate(
         {

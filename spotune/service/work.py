@@ -10,7 +10,7 @@ from spotune.contracts.subject import know
 from spotune.service.apart import apart
 from spotune.service.installation import Installation
 from spotune.service.launch import run_command
-from spotune.service.retrain import carry_on, look
+from spotune.service.retrain import carry_on, look, queue_work
 from spotune.service.sweep import check_again, sweep
 
 
@@ -44,7 +44,9 @@ def work_on_rule(here: Installation, rule_id: str, *, sweeping: bool = False) ->
     if rule.deleted_at is None:
         check_again(here, rule)
         if sweeping:
-            apart("the sweep", partial(sweep, here, rule), rule=rule_id)
+            swept = apart("the sweep", partial(sweep, here, rule), rule=rule_id)
+            if swept is not None and swept.found and not swept.ended:
+                queue_work(here, rule_id, sweep=True)
     carry_on(here, rule_id)
     if look(here, rule_id) is not None:
         carry_on(here, rule_id)

@@ -17,7 +17,8 @@ from spotune.service import control, retrain, retraining_ends
 from spotune.service.installation import install
 from spotune.service.observation import observe
 from spotune.service.reconcile import reconcile
-from spotune.service.retraining_ends import end, release
+from spotune.service.retraining_ends import end
+from spotune.service.rules import release
 from spotune.service.work import run
 from tests import tiny_model
 from tests.factories import NOW, lineage, model_version
@@ -312,7 +313,7 @@ class TestEnds:
         assert end(story.world.here, over)
 
     def test_only_what_was_rejected_is_released_and_only_by_its_tenant(self, story: Story) -> None:
-        with pytest.raises(Conflict, match="not rejected"):
+        with pytest.raises(Conflict, match="was set aside"):
             release(story.world.here, "acme", "rule-support", 1)
         story.end_job("reject")
         with pytest.raises(NotFound):

@@ -37,7 +37,7 @@ def lands(world: World) -> Landings:
 def swept(world: World, rule_id: str = "rule-support") -> int:
     """One sweep, once what happened has settled."""
     world.clock.now += SETTLED + 1
-    return sweep(world.here, stored(world, rule_id))
+    return sweep(world.here, stored(world, rule_id)).found
 
 
 def test_an_object_whose_event_was_lost_is_found_once(world: World, lands: Landings) -> None:
@@ -54,16 +54,39 @@ def test_an_object_whose_event_was_lost_is_found_once(world: World, lands: Landi
 def test_an_object_whose_event_may_still_come_is_left_to_it(world: World, lands: Landings) -> None:
     made_rule(world)
     lands.put(f"{IN}a.jsonl", rows(1))
-    assert sweep(world.here, stored(world)) == 0
+    assert sweep(world.here, stored(world)).found == 0
     assert arrivals(world) == []
 
 
-def test_what_was_there_before_the_rule_is_no_new_data(world: World, lands: Landings) -> None:
-    lands.put(f"{IN}old.jsonl", rows(1))
-    world.clock.now += 100
+def test_what_was_there_before_the_rule_is_its_data_at_once(
+    world: World, lands: Landings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeping, "SWEPT", 3)
+    for number in range(10):
+        lands.put(f"{IN}{number}.jsonl", rows(number))
+    world.clock.now += 10
     made_rule(world)
-    assert swept(world) == 0
-    assert arrivals(world) == []
+    world.queue.send({"rule_id": "rule-support", "sweep": True})
+    world.run_queue()
+    assert stored(world).pending_rows == 10
+
+
+def test_a_sweep_stops_in_time_and_goes_on_after_the_last_file_that_it_read(
+    world: World, lands: Landings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_rule(world)
+    for number in range(3):
+        lands.put(f"{IN}{number}.jsonl", rows(number))
+    world.clock.now += SETTLED + 1
+    stream = world.objects.stream
+
+    def slow(uri: str, **pinned: str) -> Iterator[bytes]:
+        world.clock.now += sweeping.READING
+        return stream(uri, **pinned)
+
+    monkeypatch.setattr(world.objects, "stream", slow)
+    assert [sweep(world.here, stored(world)).found for _ in range(3)] == [2, 1, 0]
+    assert stored(world).pending_rows == 3
 
 
 def test_what_is_no_data_and_what_is_ours_is_passed_over(world: World, lands: Landings) -> None:
