@@ -17,8 +17,6 @@ from training_container.progress import Clock
 WRITING_MARGIN = 1.25
 """The next checkpoint is expected to take at most this much longer to write than the last one did."""
 
-NICENESS = 10
-
 
 class Saver:
     """Writes checkpoints so that never more than `interval` seconds of training are lost, and training seldom waits.
@@ -102,9 +100,9 @@ class Saver:
 
 
 def _give_way() -> None:
-    """Where a CPU trains, this thread takes what training leaves. On Linux niceness is each thread's own."""
+    """Where a CPU trains, this thread takes only what training leaves. On Linux a policy is each thread's own."""
     if sys.platform == "linux":
-        os.nice(NICENESS)
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 class HostMemory:

@@ -33,7 +33,7 @@ RESTART_SECONDS = 600
 ON_DEMAND_HAZARD = 0.0005
 """Failures of hardware and host, an instance-hour: a working guess."""
 
-MIN_SAVE_INTERVAL, MAX_SAVE_INTERVAL = 120, 1800
+MIN_SAVE_INTERVAL, MAX_SAVE_INTERVAL = 30, 1800
 
 PRIOR_INTERRUPTIONS = 2.0
 """What a prior weighs: as much as having seen this many interruptions.
@@ -116,7 +116,7 @@ class Course:
 
 
 def save_interval(save_seconds: float, hazard: float) -> int:
-    """Seconds between checkpoints: sqrt(2 x save x mean time between interruptions), within 2 to 30 minutes.
+    """Seconds between checkpoints: sqrt(2 x save x mean time between interruptions), from 30 s to half an hour.
 
     Young (1974), as refined by Daly (2006). `hazard` is interruptions an hour.
     """

@@ -35,8 +35,8 @@ def test_the_save_interval_is_young_and_dalys():
     assert save_interval(10, 0.04) == round(math.sqrt(2 * 10 * 3600 / 0.04))
 
 
-def test_the_save_interval_stays_within_two_and_thirty_minutes():
-    assert save_interval(0.1, 0.5) == 120
+def test_the_save_interval_is_from_half_a_minute_to_half_an_hour():
+    assert save_interval(0.1, 5) == 30
     assert save_interval(1000, 0.001) == 1800
 
 
