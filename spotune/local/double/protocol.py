@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from spotune.local.double.double import Double
 from spotune.local.double.faults import ServiceError
 from spotune.local.double.regions import Region, Regions
 
@@ -47,7 +46,7 @@ def answer(regions: Regions, authorization: str, target: str, body: bytes) -> An
         service, _, name = target.partition(".")
         if service in _NEIGHBOURS:
             return _ok(_priced(regions, region, request := _read(body)).market.json_operation(service, name, request))
-        return _ok(_operation(region.double, target)(_read(body)))
+        return _ok(_operation(region, target)(_read(body)))
     except ServiceError as error:
         return _refusal(error) if target else _query_refusal(error)
     except OSError:
@@ -62,8 +61,9 @@ def _priced(regions: Regions, signed: Region, request: dict[str, Any]) -> Region
     return regions.named(str(codes[0])) if codes else signed
 
 
-def _operation(double: Double, target: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+def _operation(region: Region, target: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
     service, _, name = target.partition(".")
+    double, models = region.double, region.models
     operations: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
         "CreateTrainingJob": double.create_training_job,
         "DescribeTrainingJob": double.describe_training_job,
@@ -71,6 +71,15 @@ def _operation(double: Double, target: str) -> Callable[[dict[str, Any]], dict[s
         "ListTrainingJobs": double.list_training_jobs,
         "AddTags": double.add_tags,
         "ListTags": double.list_tags,
+        "CreateModelPackageGroup": models.create_model_package_group,
+        "DescribeModelPackageGroup": models.describe_model_package_group,
+        "ListModelPackageGroups": models.list_model_package_groups,
+        "DeleteModelPackageGroup": models.delete_model_package_group,
+        "CreateModelPackage": models.create_model_package,
+        "DescribeModelPackage": models.describe_model_package,
+        "UpdateModelPackage": models.update_model_package,
+        "ListModelPackages": models.list_model_packages,
+        "DeleteModelPackage": models.delete_model_package,
     }
     if service != "SageMaker" or name not in operations:
         raise ServiceError("UnknownOperationException", f"The SageMaker double has no operation {target}.")

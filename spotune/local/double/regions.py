@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from spotune.local.double.double import Double
 from spotune.local.double.faults import invalid
 from spotune.local.double.market import Market
+from spotune.local.double.model_packages import ModelPackages
 
 _SCOPE = re.compile(r"Credential=[^/]+/\d{8}/([a-z]{2}(?:-[a-z]+)+-\d)/")
 _NAME = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
@@ -23,11 +24,12 @@ _STATE = "state"
 
 @dataclass(frozen=True)
 class Region:
-    """One region's training jobs and market."""
+    """One region's training jobs, market and model registry."""
 
     name: str
     double: Double
     market: Market
+    models: ModelPackages = field(default_factory=ModelPackages)
 
 
 class Regions:
@@ -83,6 +85,11 @@ class Regions:
 def state_folder(folder: Path, home: str, region: str) -> Path:
     """Where a region's jobs are kept."""
     return folder / (_STATE if region == home else f"{_STATE}-{region}")
+
+
+def models_folder(folder: Path, home: str, region: str) -> Path:
+    """Where a region's model packages are kept."""
+    return state_folder(folder, home, region) / "models"
 
 
 def _left_behind(folder: Path) -> list[str]:

@@ -20,11 +20,12 @@ from spotune.local.double.double import Double
 from spotune.local.double.events import Disturber, EventBridge
 from spotune.local.double.faults import ServiceError, invalid
 from spotune.local.double.market import Market
+from spotune.local.double.model_packages import ModelPackages
 from spotune.local.double.objects import Objects, client
 from spotune.local.double.process_runner import ProcessRunner
 from spotune.local.double.protocol import Answer, answer
 from spotune.local.double.quotas import Quotas
-from spotune.local.double.regions import Region, Regions, state_folder
+from spotune.local.double.regions import Region, Regions, models_folder, state_folder
 from spotune.local.double.settings import Settings
 from spotune.local.double.storage import JobFolder
 
@@ -114,7 +115,9 @@ class DoubleServer:
             region=name,
             account=settings.account,
         )
-        return Region(name, double, Market(name, self._quotas))
+        kept = models_folder(folder, self._settings.region, name)
+        models = ModelPackages(kept, region=name, account=settings.account)
+        return Region(name, double, Market(name, self._quotas), models)
 
     def _send(self, arn: str, detail: dict[str, Any]) -> None:
         """An event goes to the bus of its training job's own region."""

@@ -24,7 +24,17 @@ _JSON_TYPES: dict[str, tuple[type, ...]] = {
     "map": (dict,),
     "list": (list,),
 }
-_JAVA_CLASSES = {r"\p{Alnum}": "a-zA-Z0-9", r"\p{L}": r"^\W\d_", r"\p{N}": r"\d", r"\p{Z}": r"\s"}
+_JAVA_CLASSES = {
+    r"\p{Alnum}": "a-zA-Z0-9",
+    r"\p{L}": r"^\W\d_",
+    r"\p{M}": "\u0300-\u036f",
+    r"\p{N}": r"\d",
+    r"\p{P}": r"!-#%-*,-/:;?@\[-\]_{}\u2010-\u205e",
+    r"\p{S}": "$+<=>^`|~\u00a2-\u00b1\u20a0-\u20bf",
+    r"\p{Z}": r"\s",
+}
+_REPEATED_END = re.compile(r"\$\{\d+,\d+\}$")
+"""Some patterns of the service repeat the end of the text; Python takes that for a mistake."""
 
 
 @functools.cache
@@ -115,7 +125,7 @@ def _pattern(pattern: str) -> Callable[[str], re.Match[str] | None]:
     r"""The service's patterns are Java's; `\p{L}` has no short form in Python and becomes 'no digit, no symbol'."""
     for java, python in _JAVA_CLASSES.items():
         pattern = pattern.replace(java, python if java != r"\p{L}" else r"\w")
-    return re.compile(pattern, re.DOTALL).fullmatch
+    return re.compile(_REPEATED_END.sub("", pattern), re.DOTALL).fullmatch
 
 
 def _fault(value: Any, path: str, constraint: str) -> str:
