@@ -19,6 +19,7 @@ from spotune.aws.memory import (
     MemoryTrainingJobs,
     MemoryWebhooks,
 )
+from spotune.aws.memory_models import MemoryModelRegistry
 from spotune.aws.memory_objects import MemoryObjects
 from spotune.contracts import layout
 from spotune.contracts.base import MICRO
@@ -56,6 +57,7 @@ class World:
     deliveries: MemoryDeliveries
     topic: MemoryTopic
     webhooks: MemoryWebhooks
+    registry: MemoryModelRegistry
     elsewhere: dict[str, MemoryTrainingJobs] = field(default_factory=dict)
     """SageMaker in each further region."""
 
@@ -100,14 +102,17 @@ def world(
     training_jobs = MemoryTrainingJobs()
     market, metrics = MemoryMarket(), MemoryMetrics()
     deliveries, topic, webhooks = MemoryDeliveries(), MemoryTopic(), MemoryWebhooks()
+    registry = MemoryModelRegistry()
     outlets = Outlets(deliveries, topic, webhooks, MemorySecret())
     elsewhere = {region: MemoryTrainingJobs() for region in further_regions}
     further = tuple(_place(region, jobs) for region, jobs in elsewhere.items())
-    here = Installation(settings, store, objects, training_jobs, queue, market, metrics, outlets, clock, further)
+    here = Installation(
+        settings, store, objects, training_jobs, queue, market, metrics, outlets, registry, clock, further
+    )
     folder = layout.base_model_uri("models", tiny_model.NAME)
     for name, body in tiny_model.files().items():
         objects.write(folder + name, body)
-    told = (deliveries, topic, webhooks)
+    told = (deliveries, topic, webhooks, registry)
     return World(here, store, objects, training_jobs, queue, market, metrics, clock, *told, elsewhere)
 
 

@@ -20,6 +20,9 @@ EventType = Literal[
     "fine_tuning.job.failed",
     "fine_tuning.job.cancelled",
     "budget.warning",
+    "model.promoted",
+    "model.rolled_back",
+    "model.awaiting_approval",
     "rule.file_quarantined",
 ]
 """The last three of a job are OpenAI's own names; the others follow their manner."""
@@ -94,6 +97,11 @@ def job_event_id(job_id: str, sequence: int, kind: EventType) -> str:
 def month_event_id(tenant: str, month: str, level: WarningLevel, key: str = "") -> str:
     """The id of a warning of a tenant's month, or of one of its keys': the same however often it is told."""
     return _event_id("month", tenant, month, str(level), *filter(None, (key,)))
+
+
+def model_event_id(tenant: str, model: str, sequence: int, kind: EventType) -> str:
+    """The id of a change of a model version's status: the same however often it is told."""
+    return _event_id("model", tenant, model, str(sequence), kind)
 
 
 def quarantine_event_id(rule_id: str, uri: str, version_id: str) -> str:

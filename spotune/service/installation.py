@@ -12,6 +12,7 @@ from spotune.aws.base import (
     MarketSource,
     MessageQueue,
     MetricSink,
+    ModelRegistry,
     NotificationTopic,
     ObjectStore,
     SecretSource,
@@ -55,6 +56,8 @@ class Settings:
     """Where jobs may run beside `region`, the home of everything else."""
     bucket_prefix: str = ""
     """What the names of a further region's buckets begin with."""
+    code: str = ""
+    """The key of the bundle that runs, which carries its content's hash."""
     sources: tuple[SourceGrant, ...] = ()
     """Buckets beside the data bucket that tenants' rules may watch."""
 
@@ -87,6 +90,7 @@ class Settings:
             advisor_url=environment.get("SPOTUNE_ADVISOR_URL", ""),
             further_regions=tuple(name for name in dict.fromkeys(named) if name not in ("", region)),
             bucket_prefix=environment.get("SPOTUNE_BUCKET_PREFIX", ""),
+            code=environment.get("SPOTUNE_CODE", ""),
             sources=parse_grants(environment.get("SPOTUNE_SOURCE_TENANTS", "")),
         )
 
@@ -126,6 +130,7 @@ class Installation:
     market: MarketSource
     metrics: MetricSink
     outlets: Outlets
+    model_registry: ModelRegistry
     clock: Callable[[], Timestamp] = time.time
     further: tuple[Place, ...] = ()
     """Regions beside the home, where API, table, files and base models are."""
@@ -197,6 +202,7 @@ def _from_environment() -> Installation:
     from spotune.aws.clients import client
     from spotune.aws.market import MarketSources
     from spotune.aws.metrics import EmbeddedMetrics
+    from spotune.aws.model_registry import SageMakerRegistry
     from spotune.aws.objects import Objects
     from spotune.aws.queue import Queue
     from spotune.aws.training_jobs import TrainingJobs
@@ -218,6 +224,7 @@ def _from_environment() -> Installation:
         market=MarketSources(settings.region, settings.advisor_url),
         metrics=EmbeddedMetrics(settings.stage, time.time),
         outlets=_outlets(os.environ),
+        model_registry=SageMakerRegistry(settings.stage),
         further=further,
     )
 

@@ -7,7 +7,15 @@ import math
 
 from spotune.aws.base import STAGE_VARIABLE, AwsRefused, NameTaken, ObjectMissing, TrainingJobRefused, TrainingJobSpec
 from spotune.contracts import layout
-from spotune.contracts.commands import CheckDataset, EndRetraining, Notify, StartAttempt, StopAttempt, WarnOfMonth
+from spotune.contracts.commands import (
+    CheckDataset,
+    EndRetraining,
+    Notify,
+    RegisterModel,
+    StartAttempt,
+    StopAttempt,
+    WarnOfMonth,
+)
 from spotune.contracts.errors import Unavailable
 from spotune.contracts.events import AttemptAccepted, AttemptRefused, Refusal
 from spotune.contracts.job import Attempt, Inputs, JobRecord
@@ -20,6 +28,7 @@ from spotune.service.copies import InputsChanged, inputs_in_region
 from spotune.service.installation import Installation
 from spotune.service.notifications import notify, warn_of_month
 from spotune.service.observation import observe
+from spotune.service.registration import register
 from spotune.service.resumption import carry_over
 from spotune.service.retraining_ends import end
 from spotune.service.submit import check_recorded
@@ -55,6 +64,8 @@ def run_command(here: Installation, job_id: str, entry_id: str) -> None:
             notify(here, job, entry.command)
         case WarnOfMonth(month=month):
             warn_of_month(here, job, month)
+        case RegisterModel():
+            register(here, job)
         case EndRetraining():
             if not end(here, job):
                 return  # it still runs somewhere, or its model is on its way into the registry: as above

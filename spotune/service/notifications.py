@@ -51,7 +51,7 @@ def notify(here: Installation, job: JobRecord, command: Notify) -> None:
         type=command.type,
         data=_data_of(job, command.type, lines[0]),
     )
-    _send(here, job.tenant, event)
+    send_event(here, job.tenant, event)
 
 
 def warn_of_month(here: Installation, job: JobRecord, month: str) -> None:
@@ -83,7 +83,7 @@ def tell_of_quarantine(here: Installation, arrival: Arrival, reason: str, report
     }
     event_id = quarantine_event_id(arrival.rule_id, arrival.uri, arrival.version_id)
     event = OutwardEvent(id=event_id, created_at=int(arrival.arrived_at), type="rule.file_quarantined", data=data)
-    _send(here, arrival.tenant, event)
+    send_event(here, arrival.tenant, event)
 
 
 def _warn(here: Installation, ledger: TenantLedger) -> None:
@@ -96,7 +96,9 @@ def _warn(here: Installation, ledger: TenantLedger) -> None:
         data = {"id": month, "tenant": tenant, "scope": "month", "month": month, **figures}
         data |= {"message": f"{words}: {level} % or more."} | ({"key": key} if key else {})
         event_id = month_event_id(tenant, month, level, key)
-        _send(here, tenant, OutwardEvent(id=event_id, created_at=int(here.clock()), type="budget.warning", data=data))
+        send_event(
+            here, tenant, OutwardEvent(id=event_id, created_at=int(here.clock()), type="budget.warning", data=data)
+        )
         here.store.note_told_level(tenant, month, level, key)
 
 
@@ -116,7 +118,12 @@ def _data_of(job: JobRecord, kind: EventType, line: LogEvent) -> dict[str, objec
     return data
 
 
-def _send(here: Installation, tenant: str, event: OutwardEvent) -> None:
+def send_event(here: Installation, tenant: str, event: OutwardEvent) -> None:
+    """Put an event on its way to each destination that wants it.
+
+    Raises:
+        Unavailable, AwsRefused: not all of it was sent.
+    """
     body = event.model_dump_json()
     for destination in _destinations(here, tenant, cast(EventType, event.type)):
         delivery = Delivery(

@@ -19,6 +19,7 @@ from spotune.aws.memory import (
     MemoryTopic,
     MemoryWebhooks,
 )
+from spotune.aws.memory_models import MemoryModelRegistry
 from spotune.aws.memory_objects import MemoryObjects
 from spotune.aws.training_jobs import TrainingJobs
 from spotune.contracts import layout
@@ -155,6 +156,7 @@ def make_world(
             webhooks=MemoryWebhooks(),
             secret=MemorySecret(),
         ),
+        model_registry=MemoryModelRegistry(),
         clock=_SkewedClock(clock, nemesis),
         further=(away,),
     )

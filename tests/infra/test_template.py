@@ -19,6 +19,8 @@ STARS = {
     ("TrainingRole", "Metrics"): "cloudwatch:PutMetricData takes no resource; the namespace narrows it",
     ("TrainingRole", "SignInToRegistry"): "ecr:GetAuthorizationToken takes no resource",
     ("ReconcileRole", "FindOrphans"): "sagemaker:ListTrainingJobs takes no resource",
+    ("LaunchRole", "FindShownModels"): "sagemaker:ListModelPackages takes no resource",
+    ("ReconcileRole", "FindShownModels"): "sagemaker:ListModelPackages takes no resource",
     ("RefreshMarketRole", "ReadPrices"): "pricing:GetProducts takes no resource",
     ("RefreshMarketRole", "ReadSpot"): "neither read of EC2's takes a resource",
     ("RefreshMarketRole", "ReadQuotas"): "servicequotas:ListServiceQuotas takes no resource",
@@ -140,11 +142,28 @@ def test_the_launcher_writes_a_jobs_config_its_quality_its_first_checkpoint_and_
 
 
 def test_whoever_only_looks_at_jobs_writes_no_object_and_starts_no_job() -> None:
-    for role in ("ReconcileRole", "TrainingChangedRole"):
-        assert actions(role, "s3") == {"s3:GetObject", "s3:ListBucket"}
+    assert actions("TrainingChangedRole", "s3") == {"s3:GetObject", "s3:ListBucket"}
     assert actions("TrainingChangedRole", "sagemaker") == {"sagemaker:DescribeTrainingJob"}
     orphans = {"sagemaker:ListTrainingJobs", "sagemaker:StopTrainingJob"}
-    assert actions("ReconcileRole", "sagemaker") == {"sagemaker:DescribeTrainingJob"} | orphans
+    jobs = {one for one in actions("ReconcileRole", "sagemaker") if "TrainingJob" in one}
+    assert jobs == {"sagemaker:DescribeTrainingJob"} | orphans
+
+
+def test_the_reconciler_deletes_what_jobs_left_as_results_and_writes_nothing_else_of_theirs() -> None:
+    deleted = [
+        r
+        for s in statements("ReconcileRole")
+        if "s3:DeleteObject" in listed(s["Action"])
+        for r in listed(s["Resource"])
+    ]
+    assert [r["Fn::Sub"] for r in deleted if "/jobs/" in r["Fn::Sub"]] == ["${ArtifactsBucket.Arn}/*/jobs/*/output/*"]
+
+
+def test_models_are_shown_in_groups_of_this_stage_alone() -> None:
+    shows = {role for role in ROLES if "sagemaker:CreateModelPackage" in actions(role, "sagemaker")}
+    assert shows == {"LaunchRole", "ReconcileRole"}
+    resources = [r for s in shared_statements("ShowModelsPolicy") for r in listed(s["Resource"]) if r != "*"]
+    assert all(":model-package" in r["Fn::Sub"] and "/spotune-${Stage}-*" in r["Fn::Sub"] for r in resources)
 
 
 def test_the_keys_function_writes_keys_and_reads_nothing() -> None:
@@ -292,13 +311,13 @@ def test_the_signing_secret_is_made_by_the_stack_and_read_by_two_roles() -> None
         assert (grant["Action"], grant["Resource"]) == ("secretsmanager:GetSecretValue", {"Ref": "SigningSecret"})
 
 
-def test_only_deliveries_are_published_and_only_commands_send_deliveries() -> None:
+def test_only_deliveries_are_published_and_only_commands_and_repairs_send_deliveries() -> None:
     assert {role for role in ROLES if actions(role, "sns")} == {"DeliverRole"}
     queues = {
         role: s for role in ROLES for s in statements(role) if s["Resource"] == {"Fn::GetAtt": "DeliveryQueue.Arn"}
     }
     senders = {role for role, s in queues.items() if "sqs:SendMessage" in listed(s["Action"])}
-    assert senders == {"LaunchRole", "DataArrivedRole"}, "what lands in S3 may be quarantined, and is told of"
+    assert senders == {"LaunchRole", "DataArrivedRole", "ReconcileRole"}, "files are quarantined, champions changed"
     assert RESOURCES["Notifications"]["Properties"]["KmsMasterKeyId"] == "alias/aws/sns"
 
 

@@ -1,0 +1,101 @@
+"""What follows a change of a model version: people are told, SageMaker's registry shows it, and deleted files go.
+
+Done right after a registration, and by the reconciler for whatever is left: a person's act, an outage, a kill. Each
+step is written down before the next one, so that an outage of SageMaker tells nobody twice.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+
+from spotune.contracts.base import Seconds
+from spotune.contracts.errors import VersionConflict
+from spotune.contracts.models import ModelVersion, StatusChange
+from spotune.contracts.notifications import EventType, OutwardEvent, model_event_id
+from spotune.service.apart import apart
+from spotune.service.installation import Installation
+from spotune.service.model_files import delete_files
+from spotune.service.notifications import send_event
+
+logger = logging.getLogger(__name__)
+
+SETTLING: Seconds = 10
+"""Of a reconciler's pass at most."""
+PASS: Seconds = 60
+
+
+def settle(here: Installation, version: ModelVersion) -> None:
+    """Tell of what changed, and mirror the version as it is. Ends early where it changes meanwhile: it comes again.
+
+    Raises:
+        Unavailable, AwsRefused: a queue, SageMaker or S3 does not answer, or does not let us.
+    """
+    try:
+        version = _with_news_told(here, version)
+        if not version.mirrored:
+            arn = _mirrored(here, version)
+            here.store.replace_version(version, version.with_(mirrored=True, package_arn=arn))
+    except VersionConflict:
+        logger.info("%s changed while its change was told", version.name)
+
+
+def settle_all(here: Installation) -> int:
+    """Settle what is not, as far as time allows; how many were. Each pass begins with another one."""
+    waiting = list(here.store.unsettled_versions())
+    began = here.clock()
+    first = int(began // PASS) % max(len(waiting), 1)
+    settled = 0
+    for version in waiting[first:] + waiting[:first]:
+        if here.clock() - began > SETTLING:
+            logger.warning("models are left to the next pass")
+            break
+        done = apart(f"model {version.name}", partial(_settled, here, version), tenant=version.tenant)
+        settled += done or 0
+    return settled
+
+
+def _settled(here: Installation, version: ModelVersion) -> int:
+    settle(here, version)
+    return 1
+
+
+def _with_news_told(here: Installation, version: ModelVersion) -> ModelVersion:
+    last = version.history[-1].sequence if version.history else 0
+    if version.told == last:
+        return version
+    for change in version.history:
+        kind = _news_of(change)
+        if change.sequence > version.told and kind is not None:
+            send_event(here, version.tenant, _event(version, change, kind))
+    told = version.with_(told=last)
+    here.store.replace_version(version, told)
+    return told.with_(version=version.version + 1)
+
+
+def _mirrored(here: Installation, version: ModelVersion) -> str | None:
+    if version.status != "deleted":
+        return here.model_registry.mirror(version)
+    here.model_registry.remove(version)
+    delete_files(here, version)
+    return None
+
+
+def _news_of(change: StatusChange) -> EventType | None:
+    match change.status:
+        case "champion":
+            return "model.rolled_back" if change.rollback else "model.promoted"
+        case "awaiting_approval":
+            return "model.awaiting_approval"
+    return None
+
+
+def _event(version: ModelVersion, change: StatusChange, kind: EventType) -> OutwardEvent:
+    data: dict[str, object] = {"id": version.name, "tenant": version.tenant, "group": version.group}
+    data |= {"version": version.number, "job_id": version.lineage.job_id, "by": change.by, "message": change.why}
+    return OutwardEvent(
+        id=model_event_id(version.tenant, version.name, change.sequence, kind),
+        created_at=int(change.at),
+        type=kind,
+        data=data,
+    )
