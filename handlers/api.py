@@ -13,7 +13,7 @@ from handlers.bodies import with_readable_body
 from handlers.callers import caller_of
 from handlers.logs import invocation
 from handlers.problems import error_response, register
-from handlers.routes import accuracy, budget, datasets, files, jobs, keys, market, models, rules, webhooks
+from handlers.routes import accuracy, budget, datasets, files, jobs, keys, market, model_groups, models, rules, webhooks
 from spotune.contracts.errors import NotFound, SpotuneError
 from spotune.contracts.identity import Scope
 from spotune.contracts.subject import know
@@ -22,7 +22,7 @@ from spotune.service.keys import require
 from spotune.service.rate import Allowance, count_request, require_room
 
 app = APIGatewayHttpResolver(enable_validation=True)
-for resource in (accuracy, budget, datasets, files, jobs, keys, market, models, rules, webhooks):
+for resource in (accuracy, budget, datasets, files, jobs, keys, market, model_groups, models, rules, webhooks):
     app.include_router(resource.router)
 register(app)
 

@@ -42,9 +42,9 @@ def document(app: APIGatewayHttpResolver) -> str:
     schemas = made["components"]["schemas"]
     made["paths"]["/v1/rules/{rule}"]["patch"]["requestBody"] = _changes_body("RuleRequest", schemas, required=True)
     models = made["paths"].pop("/v1/models/.+")
-    models["get"]["parameters"] = [
-        {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}, "description": "Its name."}
-    ]
+    name = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}, "description": "Its name."}
+    for operation in models.values():
+        operation["parameters"] = [name]
     made["paths"]["/v1/models/{model}"] = models
     return json.dumps(made)
 

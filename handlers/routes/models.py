@@ -9,7 +9,8 @@ from aws_lambda_powertools.event_handler.api_gateway import Router
 from handlers.routes.paging import list_object
 from spotune.contracts.api import ListObject, ModelObject
 from spotune.contracts.job import ModelReference
-from spotune.service import registry, views
+from spotune.contracts.registry import DeletedModelObject
+from spotune.service import model_groups, registry, views
 from spotune.service.installation import installation
 
 router = Router()
@@ -28,3 +29,11 @@ def retrieve() -> ModelObject:
     name = unquote(router.current_event.path.partition("/v1/models/")[2])
     found = registry.find_model(installation(), router.context["tenant"], name)
     return views.base_model_object(found) if isinstance(found, ModelReference) else views.tuned_model_object(found)
+
+
+@router.delete("/v1/models/.+", tags=["models"], summary="Delete a version of a model group")
+def delete() -> DeletedModelObject:
+    """Its files go within minutes; refused for a champion, and for what a job reads."""
+    name = unquote(router.current_event.path.partition("/v1/models/")[2])
+    model_groups.delete(installation(), router.context["tenant"], name, by=router.context["key"].id)
+    return DeletedModelObject(id=name)

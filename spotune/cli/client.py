@@ -111,94 +111,98 @@ class Api:
     def plan(self, request: JobRequest) -> PlanObject:
         """What the request would take; nothing is recorded or started."""
         body = request.model_dump(mode="json", exclude_unset=True, exclude={"dry_run"})
-        return _read(PlanObject, self._send(self._post("fine_tuning/plans", body), repeat=True))
+        return read_answer(PlanObject, self._send(self._post("fine_tuning/plans", body), repeat=True))
 
     def create_job(self, request: JobRequest) -> JobObject:
         """Submit. A reply that is lost does not start a second job."""
         body = request.model_dump(mode="json", exclude_unset=True)
         headers = {"Idempotency-Key": str(uuid4())}
-        return _read(JobObject, self._send(self._post("fine_tuning/jobs", body, headers), repeat=True))
+        return read_answer(JobObject, self._send(self._post("fine_tuning/jobs", body, headers), repeat=True))
 
     def job(self, job_id: str) -> JobObject:
         """One job as it is now."""
-        return _read(JobObject, self._get(f"fine_tuning/jobs/{job_id}"))
+        return read_answer(JobObject, self._get(f"fine_tuning/jobs/{job_id}"))
 
     def jobs(self, *, after: str | None = None, limit: int = 20, status: str | None = None) -> ListObject[JobObject]:
         """A page of jobs, newest first, older than the job `after`; with `status` of those alone that have it."""
         asked = {**_page(after, limit), **({"status": status} if status else {})}
-        return _read(ListObject[JobObject], self._get("fine_tuning/jobs", asked))
+        return read_answer(ListObject[JobObject], self._get("fine_tuning/jobs", asked))
 
     def cancel(self, job_id: str) -> JobObject:
         """Ask a job to end."""
-        return _read(JobObject, self._send(self._post(f"fine_tuning/jobs/{job_id}/cancel"), repeat=True))
+        return read_answer(JobObject, self._send(self._post(f"fine_tuning/jobs/{job_id}/cancel"), repeat=True))
 
     def pause(self, job_id: str) -> JobObject:
         """Ask a job to stop where it is."""
-        return _read(JobObject, self._send(self._post(f"fine_tuning/jobs/{job_id}/pause")))
+        return read_answer(JobObject, self._send(self._post(f"fine_tuning/jobs/{job_id}/pause")))
 
     def resume(self, job_id: str) -> JobObject:
         """Let a paused job go on."""
-        return _read(JobObject, self._send(self._post(f"fine_tuning/jobs/{job_id}/resume")))
+        return read_answer(JobObject, self._send(self._post(f"fine_tuning/jobs/{job_id}/resume")))
 
     def retry(self, job_id: str, changes: Mapping[str, object]) -> JobObject:
         """Do a failed or cancelled job again with these fields changed. The same call again gives the same retry."""
-        return _read(JobObject, self._send(self._post(f"fine_tuning/jobs/{job_id}/retry", dict(changes)), repeat=True))
+        return read_answer(
+            JobObject, self._send(self._post(f"fine_tuning/jobs/{job_id}/retry", dict(changes)), repeat=True)
+        )
 
     def plan_retry(self, job_id: str, changes: Mapping[str, object]) -> PlanObject:
         """What the retry would take; nothing is recorded or started."""
         body = {**changes, "dry_run": True}
-        return _read(PlanObject, self._send(self._post(f"fine_tuning/jobs/{job_id}/retry", body), repeat=True))
+        return read_answer(PlanObject, self._send(self._post(f"fine_tuning/jobs/{job_id}/retry", body), repeat=True))
 
     def create_key(self, request: KeyRequest) -> NewKeyObject:
         """Make an API key; it is in the answer in clear, and nowhere else."""
-        return _read(NewKeyObject, self._send(self._post("keys", request.model_dump(mode="json"))))
+        return read_answer(NewKeyObject, self._send(self._post("keys", request.model_dump(mode="json"))))
 
     def keys(self) -> ListObject[KeyObject]:
         """The tenant's API keys, newest first."""
-        return _read(ListObject[KeyObject], self._get("keys"))
+        return read_answer(ListObject[KeyObject], self._get("keys"))
 
     def revoke_key(self, key_id: str) -> KeyObject:
         """Close an API key."""
-        return _read(KeyObject, self._send(self._http.build_request("DELETE", f"keys/{key_id}"), repeat=True))
+        return read_answer(KeyObject, self._send(self._http.build_request("DELETE", f"keys/{key_id}"), repeat=True))
 
     def create_webhook(self, request: WebhookRequest) -> NewWebhookObject:
         """Have events posted to a URL; the signing secret is in the answer, and nowhere else."""
-        return _read(NewWebhookObject, self._send(self._post("webhook_endpoints", request.model_dump(mode="json"))))
+        return read_answer(
+            NewWebhookObject, self._send(self._post("webhook_endpoints", request.model_dump(mode="json")))
+        )
 
     def webhooks(self) -> ListObject[WebhookObject]:
         """The tenant's webhook endpoints, newest first."""
-        return _read(ListObject[WebhookObject], self._get("webhook_endpoints", {"limit": 100}))
+        return read_answer(ListObject[WebhookObject], self._get("webhook_endpoints", {"limit": 100}))
 
     def test_webhook(self, endpoint_id: str, request: WebhookTest) -> WebhookTestObject:
         """Post a sample event to an endpoint."""
         path, body = f"webhook_endpoints/{endpoint_id}/test", request.model_dump(mode="json")
-        return _read(WebhookTestObject, self._send(self._post(path, body)))
+        return read_answer(WebhookTestObject, self._send(self._post(path, body)))
 
     def rotate_webhook_secret(self, endpoint_id: str, *, keep_old: bool) -> NewWebhookObject:
         """Replace an endpoint's secret."""
         body = {"keep_old_secret_active_for_24_hours": keep_old}
         path = f"webhook_endpoints/{endpoint_id}/rotate_secret"
-        return _read(NewWebhookObject, self._send(self._post(path, body)))
+        return read_answer(NewWebhookObject, self._send(self._post(path, body)))
 
     def delete_webhook(self, endpoint_id: str) -> DeletedWebhookObject:
         """Forget an endpoint."""
         request = self._http.build_request("DELETE", f"webhook_endpoints/{endpoint_id}")
-        return _read(DeletedWebhookObject, self._send(request))
+        return read_answer(DeletedWebhookObject, self._send(request))
 
     def diagnosis(self, job_id: str) -> Diagnosis:
         """Why the job is where it is."""
-        return _read(Diagnosis, self._get(f"fine_tuning/jobs/{job_id}/diagnosis"))
+        return read_answer(Diagnosis, self._get(f"fine_tuning/jobs/{job_id}/diagnosis"))
 
     def quality(self, job_id: str) -> JobQuality:
         """The quality of the job's files."""
-        return _read(JobQuality, self._get(f"fine_tuning/jobs/{job_id}/quality"))
+        return read_answer(JobQuality, self._get(f"fine_tuning/jobs/{job_id}/quality"))
 
     def events(self, job_id: str) -> Iterator[EventObject]:
         """The job's log, newest first, page by page as it is read."""
         after: str | None = None
         while True:
             answer = self._get(f"fine_tuning/jobs/{job_id}/events", _page(after, 100))
-            page = _read(ListObject[EventObject], answer)
+            page = read_answer(ListObject[EventObject], answer)
             yield from page.data
             if not page.has_more or not page.data:
                 return
@@ -206,18 +210,18 @@ class Api:
 
     def checkpoints(self, job_id: str) -> ListObject[CheckpointObject]:
         """The job's checkpoints that verify, newest first."""
-        return _read(ListObject[CheckpointObject], self._get(f"fine_tuning/jobs/{job_id}/checkpoints"))
+        return read_answer(ListObject[CheckpointObject], self._get(f"fine_tuning/jobs/{job_id}/checkpoints"))
 
     def dataset(self, job_id: str) -> DatasetObject:
         """What the job was trained on, with URLs that end within the hour."""
-        return _read(DatasetObject, self._get(f"fine_tuning/jobs/{job_id}/dataset"))
+        return read_answer(DatasetObject, self._get(f"fine_tuning/jobs/{job_id}/dataset"))
 
     def dataset_objects(self, job_id: str) -> Iterator[PinnedObject]:
         """The objects that the job's dataset can be built from again, page by page."""
         after: str | None = None
         while True:
             answer = self._get(f"fine_tuning/jobs/{job_id}/dataset/objects", _page(after, 1000))
-            page = _read(ListObject[PinnedObject], answer)
+            page = read_answer(ListObject[PinnedObject], answer)
             yield from page.data
             if not page.has_more:
                 return
@@ -225,43 +229,43 @@ class Api:
 
     def models(self) -> ListObject[ModelObject]:
         """The models that this installation can train."""
-        return _read(ListObject[ModelObject], self._get("models"))
+        return read_answer(ListObject[ModelObject], self._get("models"))
 
     def market(self, region: str | None = None) -> MarketSnapshot:
         """Prices, interruption rates and quotas that plans are made on, of the home where no region is named."""
-        return _read(MarketSnapshot, self._get("market", {"region": region} if region else None))
+        return read_answer(MarketSnapshot, self._get("market", {"region": region} if region else None))
 
     def accuracy(self, *, after: str | None = None, limit: int = 20) -> AccuracyObject:
         """A page of finished runs against their forecasts, newest first, and the corrections in force."""
-        return _read(AccuracyObject, self._get("accuracy", _page(after, limit)))
+        return read_answer(AccuracyObject, self._get("accuracy", _page(after, limit)))
 
     def budget(self, month: str | None = None, key: str | None = None) -> BudgetObject:
         """The tenant's money in a month."""
         asked = {"month": month, "key": key}
-        return _read(BudgetObject, self._get("budget", {name: value for name, value in asked.items() if value}))
+        return read_answer(BudgetObject, self._get("budget", {name: value for name, value in asked.items() if value}))
 
     def file(self, file_id: str) -> FileObject:
         """One uploaded file."""
-        return _read(FileObject, self._get(f"files/{file_id}"))
+        return read_answer(FileObject, self._get(f"files/{file_id}"))
 
     def send_file(self, path: Path) -> FileObject:
         """Upload a file in one request; only for what one request can carry."""
         with path.open("rb") as stream:
             files = {"file": (path.name, stream, "application/jsonl")}
             request = self._http.build_request("POST", "files", data={"purpose": "fine-tune"}, files=files)
-            return _read(FileObject, self._send(request))
+            return read_answer(FileObject, self._send(request))
 
     def start_upload(self, request: UploadRequest) -> UploadObject:
         """Begin an upload in parts."""
-        return _read(UploadObject, self._send(self._post("files", request.model_dump(mode="json"))))
+        return read_answer(UploadObject, self._send(self._post("files", request.model_dump(mode="json"))))
 
     def upload_ticket(self, file_id: str) -> UploadObject:
         """The ticket of an upload that was begun, with fresh URLs and the parts that S3 has."""
-        return _read(UploadObject, self._get(f"files/{file_id}/upload"))
+        return read_answer(UploadObject, self._get(f"files/{file_id}/upload"))
 
     def complete_upload(self, file_id: str) -> FileObject:
         """End an upload of which S3 has every part."""
-        return _read(FileObject, self._send(self._post(f"files/{file_id}/complete"), repeat=True))
+        return read_answer(FileObject, self._send(self._post(f"files/{file_id}/complete"), repeat=True))
 
     def _get(self, path: str, params: Mapping[str, str | int] | None = None) -> httpx.Response:
         return self._send(self._http.build_request("GET", path, params=params), repeat=True)
@@ -325,7 +329,8 @@ def _retry_after(response: httpx.Response) -> int:
     return min(int(asked), LONGEST_RATE_LIMIT_WAIT) if asked.isdecimal() else 1
 
 
-def _read(kind: type[Known], response: httpx.Response) -> Known:
+def read_answer(kind: type[Known], response: httpx.Response) -> Known:
+    """An answer as what it is known to be."""
     try:
         return kind.model_validate_json(response.content)
     except ValidationError as error:

@@ -14,7 +14,21 @@ from typing import Annotated
 
 import typer
 
-from spotune.cli import accuracy, budget, catalog, chat, data, demo, estimate, jobs, keys, planning, stack, webhooks
+from spotune.cli import (
+    accuracy,
+    budget,
+    catalog,
+    chat,
+    data,
+    demo,
+    estimate,
+    jobs,
+    keys,
+    planning,
+    registry,
+    stack,
+    webhooks,
+)
 from spotune.cli.screen import print_error
 from spotune.contracts.errors import (
     Conflict,
@@ -84,6 +98,7 @@ app.command(epilog="Example: spotune retry ftjob-... --set constraints.budget_us
 app.command(epilog='Example: spotune chat ftjob-... --prompt "My parcel is late."')(chat.chat)
 app.add_typer(data.app, name="data")
 app.add_typer(keys.app, name="keys")
+app.add_typer(registry.app, name="models")
 app.add_typer(webhooks.app, name="webhooks")
 app.command(epilog="Example: spotune up")(stack.up)
 app.command(epilog="Example: spotune status --json")(stack.status)

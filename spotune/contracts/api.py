@@ -13,6 +13,7 @@ from spotune.contracts.files import UploadPart
 from spotune.contracts.history import Corrections, FinishedRun
 from spotune.contracts.identity import MonthlyLimit, RequestsPerMinute, Scope
 from spotune.contracts.job import Attempt, ChampionReference, JobError, ResolvedSetting, State, Status
+from spotune.contracts.models import VersionStatus
 from spotune.contracts.plan import Plan
 from spotune.contracts.receipt import Receipt
 from spotune.contracts.request import Hyperparameters, MethodChoice
@@ -263,6 +264,11 @@ class ModelDetails(Contract):
     uri: str
     parent: str | None = None
     job_id: str | None = None
+    group: str | None = None
+    """The model group that it is a version of; None where it stands alone."""
+    version: int | None = None
+    status: VersionStatus | None = None
+    champion: bool | None = None
 
 
 class ModelObject(Contract):

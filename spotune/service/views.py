@@ -24,7 +24,9 @@ from spotune.contracts.events import Prepared
 from spotune.contracts.files import FileRecord, UploadTicket
 from spotune.contracts.identity import ApiKey
 from spotune.contracts.job import STATUS, JobRecord, LogEvent, ModelReference
+from spotune.contracts.models import ModelGroup, ModelVersion
 from spotune.contracts.notifications import WebhookEndpoint
+from spotune.contracts.registry import ChampionDetails, ModelGroupObject, ModelVersionObject
 from spotune.contracts.request import Hyperparameters, JobRequest, MethodChoice
 from spotune.contracts.training import Manifest, Progress
 from spotune.contracts.webhooks import WebhookDetails, WebhookObject
@@ -114,13 +116,68 @@ def base_model_object(model: ModelReference) -> ModelObject:
     return ModelObject(id=model.name, created=0, owned_by="spotune", spotune=ModelDetails(kind="base", uri=model.uri))
 
 
-def tuned_model_object(job: JobRecord) -> ModelObject:
-    """The tuned model of a job that passed its gate."""
+def tuned_model_object(tuned: ModelVersion | JobRecord) -> ModelObject:
+    """A version of a group, or the tuned model of a job that stands alone."""
+    return _version_as_model(tuned) if isinstance(tuned, ModelVersion) else _job_as_model(tuned)
+
+
+def _version_as_model(version: ModelVersion) -> ModelObject:
+    return ModelObject(
+        id=version.name,
+        created=int(version.lineage.trained_at),
+        owned_by=version.tenant,
+        spotune=ModelDetails(
+            kind="tuned",
+            uri=version.uri,
+            parent=version.lineage.parent or version.lineage.base,
+            job_id=version.lineage.job_id,
+            group=version.group,
+            version=version.number,
+            status=version.status,
+            champion=version.status == "champion",
+        ),
+    )
+
+
+def _job_as_model(job: JobRecord) -> ModelObject:
     return ModelObject(
         id=job.fine_tuned_model or "",
         created=int(job.finished_at or 0),
         owned_by=job.tenant,
         spotune=ModelDetails(kind="tuned", uri=job.output_uri or "", parent=job.model.name, job_id=job.id),
+    )
+
+
+def model_group_object(group: ModelGroup, champion: ModelVersion | None) -> ModelGroupObject:
+    """A group, and where its champion's files lie."""
+    details = champion and ChampionDetails(version=champion.number, model=champion.name, uri=champion.uri)
+    return ModelGroupObject(
+        id=group.name,
+        created_at=int(group.created_at),
+        champion=details,
+        versions=group.versions,
+        history=group.history,
+    )
+
+
+def model_version_object(version: ModelVersion) -> ModelVersionObject:
+    """A version with all that is known of it."""
+    return ModelVersionObject(
+        id=version.name,
+        group=version.group,
+        version=version.number,
+        status=version.status,
+        champion=version.status == "champion",
+        created_at=int(version.created_at),
+        uri=version.uri,
+        files=version.files,
+        scores=version.scores,
+        comparisons=version.comparisons,
+        against_champion=version.against_champion,
+        verdict=version.verdict,
+        lineage=version.lineage,
+        history=version.history,
+        package_arn=version.package_arn,
     )
 
 

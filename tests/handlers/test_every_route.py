@@ -23,6 +23,7 @@ from tests.handlers.test_jobs import JOBS, body_for
 from tests.handlers.test_rules import RULES, WANTED, lands
 from tests.handlers.test_webhooks import ENDPOINTS
 from tests.in_process import Client, World
+from tests.service.registered import GROUP, registered
 from tests.tiny_model import chat_rows
 
 NEEDS: dict[tuple[str, str], Scope] = {
@@ -72,6 +73,17 @@ NEEDS: dict[tuple[str, str], Scope] = {
     ("POST", f"{RULES}/<rule>/retrainings/<number>/release"): "submit",
     ("GET", "/v1/models"): "read",
     ("GET", "/v1/models/.+"): "read",
+    ("DELETE", "/v1/models/.+"): "submit",
+    ("GET", "/v1/model_groups"): "read",
+    ("GET", "/v1/model_groups/<group>"): "read",
+    ("GET", "/v1/model_groups/<group>/compare"): "read",
+    ("GET", "/v1/model_groups/<group>/versions"): "read",
+    ("GET", "/v1/model_groups/<group>/versions/<number>"): "read",
+    ("POST", "/v1/model_groups/<group>/promote"): "submit",
+    ("POST", "/v1/model_groups/<group>/rollback"): "submit",
+    ("POST", "/v1/model_groups/<group>/versions/<number>/approve"): "submit",
+    ("POST", "/v1/model_groups/<group>/versions/<number>/reject"): "submit",
+    ("POST", "/v1/model_groups/<group>/versions/<number>/deprecate"): "submit",
 }
 """The scope of each route, as it was decided: a second opinion beside `handlers.api.scope_of`."""
 
@@ -123,13 +135,30 @@ def path_of(route: str, ids: dict[str, str]) -> str:
     return route.replace(".+", "no/such-model").replace("<number>", "1")
 
 
+def asked(route: tuple[str, str]) -> dict[str, Any]:
+    """What makes a request of a route whole, beside its path."""
+    method, path = route
+    if path.endswith("/compare"):
+        return {"query": "a=1&b=2"}
+    if method not in WITH_BODY:
+        return {}
+    return {"body": {"version": 1} if path.endswith("/promote") else {}}
+
+
 def body_of(route: str, file_id: str) -> dict[str, object]:
     if route == RULES:
         return {**WANTED, "name": "x", "source": {"uri": "s3://data/globex/support/"}}
     return {**body_for(file_id), "name": "x"}
 
 
-NOBODYS = {"file_id": "file-x", "job_id": "ftjob-x", "key_id": "key-x", "endpoint_id": "we_x", "rule": "rule-x"}
+NOBODYS = {
+    "file_id": "file-x",
+    "job_id": "ftjob-x",
+    "key_id": "key-x",
+    "endpoint_id": "we_x",
+    "rule": "rule-x",
+    "group": "nobodys",
+}
 WITH_BODY = ("POST", "PATCH")
 
 
@@ -183,8 +212,10 @@ def owned(world: World, client: Client) -> dict[str, str]:
     lands(world, rule["id"])
     client.call("POST", f"{RULES}/{rule['id']}/fire")
     world.run_queue()
+    for number in (1, 2):
+        registered(world, number)
     ids = {"file_id": file_id, "job_id": job["id"], "key_id": key["id"], "endpoint_id": hook["id"], "rule": rule["id"]}
-    return {name: str(value) for name, value in ids.items()}
+    return {name: str(value) for name, value in ids.items()} | {"group": GROUP}
 
 
 @pytest.mark.parametrize("route", [route for route in routes() if "<" in route[1]], ids=" ".join)
@@ -193,12 +224,14 @@ def test_another_tenant_s_id_is_missing_on_every_route_and_stays_untouched(
 ) -> None:
     method, path = route[0], path_of(route[1], owned)
     before = everything(world)
-    answer = stranger.call(method, path, {} if method in WITH_BODY else None)
-    missing = stranger.call(method, path_of(route[1], NOBODYS), {} if method in WITH_BODY else None)
+    answer = stranger.call(method, path, **asked(route))
+    missing = stranger.call(method, path_of(route[1], NOBODYS), **asked(route))
     assert (answer.status, answer.error["code"]) == (404, missing.error["code"])
     assert everything(world) == before
     if method == "GET":
-        assert client.call(method, path).status != 404, "it is there for its owner, upload tickets of no upload apart"
+        assert client.call(method, path, **asked(route)).status != 404, (
+            "it is there for its owner, upload tickets of no upload apart"
+        )
 
 
 @pytest.mark.parametrize("route", [route for route in routes() if "<" not in route[1]], ids=" ".join)
