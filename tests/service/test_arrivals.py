@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -399,3 +400,19 @@ class TestBadDays:
         world.objects.delete_version(f"{IN}a.jsonl", event["detail"]["object"]["version-id"])
         assert lands.send(event) == []
         assert states(world) == ["gone"]
+
+    def test_deliveries_that_meet_count_each_file_once(self, world: World, lands: Landings) -> None:
+        made_rule(world)
+        events = [lands.put(f"{IN}{number}.jsonl", rows(number)) for number in range(60)]
+
+        def deliver(seed: int) -> None:
+            told = random.Random(seed).sample(events, k=len(events))
+            while told:
+                failed = lands.send(*(batch := [told.pop() for _ in range(min(len(told), 10))]))
+                told += [batch[place] for place in failed]
+
+        with ThreadPoolExecutor(5) as pool:
+            list(pool.map(deliver, range(5)))
+        rule = stored(world)
+        assert (rule.pending_rows, rule.sequence) == (60, 60)
+        assert sorted(one.sequence or 0 for one in arrivals(world)) == list(range(1, 61))
