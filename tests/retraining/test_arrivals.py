@@ -148,6 +148,13 @@ def test_a_file_written_again_unchanged_counts_once_and_goes_on_counting(shelf: 
     assert (states, shelf.pending) == (["accepted", "superseded", "duplicate"], (10, 1000))
 
 
+def test_a_file_that_was_written_again_unchanged_is_deleted_whole(shelf: Shelf) -> None:
+    shelf.lands("a", "v1", "01", "a")
+    shelf.lands("a", "v2", "02", "a")
+    shelf.deleted("a", "03")
+    assert (shelf.state("a"), shelf.state("a", "v2"), shelf.pending) == ("gone", "gone", (0, 0))
+
+
 def test_a_bad_later_version_leaves_the_earlier_one_counting(shelf: Shelf) -> None:
     shelf.lands("a", "v1", "01", "a")
     bad = shelf.store.record_arrival(arrival("a", "v2", sequencer="02"))
