@@ -101,7 +101,8 @@ class Forgotten(Contract):
 
 
 class GoldenAnswer(Contract):
-    """One golden prompt, answered by each model, and whether each answer is what was expected."""
+    """One golden prompt, answered by each model, and whether each answer is what was expected. A job's record has the
+    beginning of each text; the report in S3 has all of it."""
 
     line: int
     prompt: str

@@ -17,6 +17,9 @@ from spotune.service.installation import Installation
 
 logger = logging.getLogger(__name__)
 
+KEPT_CHARACTERS = 200
+"""Of a golden prompt and of each answer to it."""
+
 
 def observe(here: Installation, name: str, known: JobRecord | None = None) -> JobRecord | None:
     """Describe the training job of this name and apply what is seen; None where it is none of ours.
@@ -54,4 +57,15 @@ def _with_results(here: Installation, job: JobRecord, seen: TrainingObserved) ->
     except (ObjectMissing, ValidationError) as error:  # its values, which hold rows, stay out of the message
         logger.error("the report of %s cannot be read: %s", seen.name, error)
         return seen.with_(output_uri=output)
-    return seen.with_(report=report, output_uri=output)
+    return seen.with_(report=_kept(report), output_uri=output)
+
+
+def _kept(report: TrainingReport) -> TrainingReport:
+    """The report as a job's record has room for it; the whole one stays in S3."""
+    cut = ("prompt", "expected", "base", "tuned", "champion")
+    golden = (one.with_(**{name: _shortened(getattr(one, name)) for name in cut}) for one in report.golden)
+    return report.with_(golden=tuple(golden))
+
+
+def _shortened(text: str | None) -> str | None:
+    return text if text is None or len(text) <= KEPT_CHARACTERS else text[: KEPT_CHARACTERS - 1] + "…"

@@ -265,6 +265,29 @@ def test_what_is_not_finite_is_never_promoted(
     assert judge(gate, made, CHAMPION, cost).decision != "promote"
 
 
+EVERYTHING: dict[str, object] = {"better_than_champion": {}, "no_slice_worse": {}, "min_exact_match": 0.5}
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("field", ["base", "tuned", "difference", "low", "high"])
+@pytest.mark.parametrize("where", ["overall", "slice"])
+def test_one_figure_that_is_not_finite_spoils_what_would_be_promoted(where: str, field: str, broken: float) -> None:
+    good = JUDGED.with_(slices=(part(),))
+    assert verdict(EVERYTHING, good).decision == "promote"
+    spoilt = comparison(**{field: broken})
+    if where == "overall":
+        made = good.with_(against_champion=(spoilt,))
+    else:
+        made = good.with_(slices=(SliceScores(name="billing", rows=9, comparisons=(), against_champion=(spoilt,)),))
+    assert verdict(EVERYTHING, made).decision == ("reject" if field == "tuned" else "hold")
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+def test_a_base_without_a_finite_loss_is_no_base_to_be_better_than(broken: float) -> None:
+    assert verdict({}, report(base=Scores(eval_loss=broken, perplexity=None)), None).decision == "hold"
+    assert verdict({}, report(tuned=Scores(eval_loss=broken, perplexity=None)), None).decision == "reject"
+
+
 def test_a_model_without_a_finite_loss_is_rejected_by_a_gate_that_asks_for_nothing() -> None:
     broken = report(tuned=Scores(eval_loss=math.nan, perplexity=None))
     given_verdict = verdict(NO_BASE, broken, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 
 import pytest
 
@@ -12,9 +13,11 @@ from spotune.contracts.job import JobRecord
 from spotune.contracts.models import ModelFile, ModelGroup, ModelVersion
 from spotune.contracts.request import JobRequest
 from spotune.contracts.rules import DataManifest, Retraining, RuleRecord, RuleRequest, Selection
+from spotune.contracts.scores import GoldenAnswer
 from spotune.contracts.training import REPORT_NAME
+from spotune.data.golden import MAX_GOLDEN_PROMPTS
 from spotune.service.installation import install
-from spotune.service.observation import observe
+from spotune.service.observation import KEPT_CHARACTERS, observe
 from spotune.service.submit import plan, submit
 from tests import tiny_model
 from tests.factories import NOW, lineage, model_version, report
@@ -66,7 +69,7 @@ def crown(here: World, *, bucket: str = "artifacts", tenant: str = "acme", **ada
     """Train a first model of the group with this adapter, and make it champion."""
     trained = submit(here.here, tenant, request_of(here, tenant, adapter={"type": "lora", "rank": 4, **adapter}))
     folder = layout.model_output_uri(layout.job_uri(bucket, tenant, trained.id), f"{trained.id}-1")
-    files = {"adapter_model.safetensors": b"a" * 700, REPORT_NAME: b"{}"}
+    files = {"adapter_model.safetensors": b"a" * 700, REPORT_NAME: b"{}", "tokenizer.json": b"{}"}
     for name, body in files.items():
         here.objects.write(folder + name, body)
     version = model_version(
@@ -91,7 +94,7 @@ def test_the_champion_of_now_is_compared_with_and_its_files_are_a_channel(here: 
     job = start(here, registry=GROUP)
     assert job.champion is not None
     assert (job.champion.name, job.champion.uri, job.champion.start) == (version.name, version.uri, False)
-    assert job.champion.bytes == 702
+    assert job.champion.bytes == 704
     assert job.config is not None
     assert job.config.champion is not None
     assert (job.config.champion.name, job.config.champion.start) == (version.name, False)
@@ -244,7 +247,7 @@ def test_champion_and_golden_prompts_are_copied_to_a_job_in_a_further_region(her
     (spec,) = here.elsewhere[AWAY].specs.values()
     assert spec.champion_uri is not None
     assert spec.champion_uri.startswith(f"s3://{AWAY}-data/acme/copies/")
-    for name in ("adapter_model.safetensors", REPORT_NAME):
+    for name in ("adapter_model.safetensors", REPORT_NAME, "tokenizer.json"):
         assert here.objects.read(spec.champion_uri + name) == here.objects.read(version.uri + name)
     assert spec.golden_uri is not None
     assert here.objects.read(spec.golden_uri) == GOLDEN
@@ -298,6 +301,28 @@ def test_a_plan_says_what_champion_and_golden_prompts_take(here: World) -> None:
     said = {one.name: one.value for one in prepared.settings}
     assert (said["champion"], said["golden_prompts"]) == (version.name, "1")
     assert not here.training_jobs.specs
+
+
+def test_the_answers_of_a_full_golden_file_fit_into_the_record_whatever_they_are(here: World) -> None:
+    golden = client_of(here.here, "acme").upload(GOLDEN)
+    job = start(here, gate={"golden_file": golden})
+    draw = random.Random(7)
+
+    def noise() -> str:
+        return "".join(chr(draw.randrange(0x4E00, 0x9FFF)) for _ in range(4000))
+
+    answers = tuple(
+        GoldenAnswer(
+            line=line, prompt=noise(), expected=noise(), base=noise(), tuned=noise(), base_met=False, tuned_met=True
+        )
+        for line in range(1, MAX_GOLDEN_PROMPTS + 1)
+    )
+    ended = completed(here, job, golden=answers)
+    assert ended.state == "succeeded"
+    assert ended.report is not None
+    assert [len(one.tuned) for one in ended.report.golden] == [KEPT_CHARACTERS] * MAX_GOLDEN_PROMPTS
+    assert ended.verdict is not None
+    assert {one.name: one.measured for one in ended.verdict.conditions}["min_golden"] == "100 of 100 (100.0%)"
 
 
 # --- Retrainings -----------------------------------------------------------------------------------------------
