@@ -254,6 +254,21 @@ def test_champion_and_golden_prompts_are_copied_to_a_job_in_a_further_region(her
     assert here.objects.copied_bytes == job.plan.chosen.transfer_bytes  # type: ignore[union-attr]
 
 
+def test_a_champion_s_copy_that_is_gone_before_another_attempt_is_made_again(here: World) -> None:
+    crown(here)
+    job = start(here, registry=GROUP, constraints={"regions": [AWAY]})
+    first = here.elsewhere[AWAY].specs[f"{job.id}-1"]
+    assert first.champion_uri is not None
+    here.objects.delete(first.champion_uri + REPORT_NAME)
+    ended = {"status": "Failed", "secondary_status": "Failed", "failure_reason": "InternalServerError"}
+    here.elsewhere[AWAY].observe(first.name, training_seconds=90, **ended)
+    observe(here.here, first.name)
+    here.run_queue()
+    second = here.elsewhere[AWAY].specs[f"{job.id}-2"]
+    assert second.champion_uri == first.champion_uri
+    assert here.objects.head(first.champion_uri + REPORT_NAME) is not None
+
+
 def test_a_champion_whose_files_are_gone_before_they_are_copied_ends_the_job_by_name(here: World) -> None:
     version = crown(here)
     job = submit(here.here, "acme", request_of(here, registry=GROUP, constraints={"regions": [AWAY]}))
