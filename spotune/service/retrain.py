@@ -28,6 +28,7 @@ from spotune.retraining.course import Ending
 from spotune.retraining.due import Count, Fire, Wait, by_hand, due, noted
 from spotune.retraining.template import job_request
 from spotune.service import retraining_datasets as datasets
+from spotune.service.identifiers import job_id
 from spotune.service.installation import Installation
 from spotune.service.retraining_ends import MOST_TRIES, contention, end, finish, tries
 from spotune.service.rule_checks import cap_of
@@ -39,7 +40,7 @@ Made = TypeVar("Made")
 logger = logging.getLogger(__name__)
 
 GIVE_UP: Seconds = 86_400
-"""So long the service may not answer before a retraining is given up, and its data is the next one's."""
+"""So long a retraining may be prepared, whatever stands in its way, before its data is the next one's."""
 MOST_LOSSES = 3
 """How often a dataset is chosen anew since files that it was to be made of are gone."""
 
@@ -52,14 +53,15 @@ def look(here: Installation, rule_id: str) -> Retraining | None:
     """
     for rule in tries(here, rule_id):
         champion = datasets.champion_of_rule(here, rule)
+        known = datasets.known_of(here, rule, champion)
         cap = cap_of(here, rule.request)
         try:
-            match due(rule, champion.known, cap, here.clock()):
+            match due(rule, known, cap, here.clock()):
                 case Fire(cause=cause):
                     return _begin(here, rule, cause, cap)
                 case Count(through=through):
                     rows = datasets.count_new_rows(here, rule, champion)
-                    counted = course.counted(rule, champion.known, through=through, rows=rows)
+                    counted = course.counted(rule, known, through=through, rows=rows)
                     here.store.replace_rule(rule, counted)
                 case Wait() as wait:
                     note(here, rule, wait)
@@ -113,14 +115,15 @@ def carry_on(here: Installation, rule_id: str) -> None:
         if job is not None:
             end(here, job)
         return
+    if here.clock() - retraining.created_at > GIVE_UP:
+        _refuse(here, retraining, f"its job could not be submitted within {GIVE_UP // 3600} hours")
+        return
     try:
         _advance(here, rule, retraining)
-    except Unavailable as unavailable:
-        if here.clock() - retraining.created_at <= GIVE_UP:
-            raise
-        finish(here, retraining, Ending("refused", str(unavailable)))
+    except Unavailable:
+        raise
     except SpotuneError as refused:
-        finish(here, retraining, Ending("refused", str(refused)))
+        _refuse(here, retraining, str(refused))
 
 
 def living(here: Installation, rule: RuleRecord) -> Retraining | None:
@@ -163,9 +166,25 @@ def _advance(here: Installation, rule: RuleRecord, retraining: Retraining) -> No
     if retraining.request.dry_run:
         finish(here, retraining, Ending("planned", _planned(here, retraining, request)))
         return
-    key = f"{retraining.rule_id}/{retraining.number}"
-    job = submit(here, retraining.tenant, request, key, key=_key_of(here, rule), retraining=key)
+    name = _name_of(retraining)
+    job = submit(here, retraining.tenant, request, name, key=_key_of(here, rule), retraining=name)
     _moved(here, retraining, lambda one: course.submitted(one, job.id, here.clock()))
+
+
+def _refuse(here: Installation, retraining: Retraining, why: str) -> None:
+    """End a retraining that has no job. One whose job another delivery has just submitted goes on."""
+    submitted = here.store.get_job(
+        retraining.tenant, job_id(here.settings.stage, retraining.tenant, _name_of(retraining))
+    )
+    if submitted is not None:
+        _moved(here, retraining, lambda one: course.submitted(one, submitted.id, here.clock()))
+        return
+    finish(here, retraining, Ending("refused", why))
+
+
+def _name_of(retraining: Retraining) -> str:
+    """Of its job too: the idempotency key."""
+    return f"{retraining.rule_id}/{retraining.number}"
 
 
 def _with_frozen(here: Installation, retraining: Retraining) -> Frozen:

@@ -28,16 +28,10 @@ from spotune.service.sources import may_feed
 
 @dataclass(frozen=True, slots=True)
 class Champion:
-    """What a group's champion was trained on, as far as a rule made it."""
+    """A group's champion, and what it was trained on, as far as a rule made it."""
 
     name: str | None = None
-    manifest: DataManifest | None = None
     manifest_uri: str | None = None
-
-    @property
-    def known(self) -> Known:
-        """As `due` asks."""
-        return Known(self.name, 0 if self.manifest is None else self.manifest.rows)
 
     @property
     def known_uri(self) -> str | None:
@@ -53,8 +47,18 @@ def champion_of_rule(here: Installation, rule: RuleRecord) -> Champion:
     version = here.store.get_version(rule.tenant, group.name, group.champion)
     if version is None:
         return Champion()
-    uri = version.lineage.manifest_uri
-    return Champion(version.name) if uri is None else Champion(version.name, read_manifest(here, uri), uri)
+    return Champion(version.name, version.lineage.manifest_uri)
+
+
+def known_of(here: Installation, rule: RuleRecord, champion: Champion) -> Known:
+    """What `due` asks of a champion. Its rows are read only where the rule fires by growth.
+
+    Raises:
+        DatasetChanged: its manifest is gone.
+    """
+    if champion.manifest_uri is None or rule.request.trigger.min_growth is None:
+        return Known(champion.name)
+    return Known(champion.name, read_manifest(here, champion.manifest_uri).rows)
 
 
 def read_manifest(here: Installation, uri: str) -> DataManifest:
@@ -221,7 +225,9 @@ def _refuse_own(
     here: Installation, rule: RuleRecord, entries: Sequence[ManifestEntry], champion: Champion, frozen: Frozen
 ) -> None:
     """No rule learns from what the service wrote, however it came among the rule's files."""
-    written = {frozen.sha256, *(() if champion.manifest is None else (champion.manifest.sha256,))}
+    written = {frozen.sha256}
+    if champion.manifest_uri is not None:
+        written.add(read_manifest(here, champion.manifest_uri).sha256)
     for entry in entries:
         if entry.taken and not may_feed(here, rule.tenant, entry.uri):
             raise _own_output(entry.uri, "lies where the rule's tenant may not read, or where Spotune itself writes")

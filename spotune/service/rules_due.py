@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
+from itertools import islice
 from zlib import crc32
 
 from spotune.contracts.base import Seconds
@@ -17,7 +18,7 @@ from spotune.retraining.due import Known, Wait, due
 from spotune.service.apart import PartsFailed, apart
 from spotune.service.installation import Installation
 from spotune.service.retrain import living, note, queue_work
-from spotune.service.retraining_datasets import champion_of_rule
+from spotune.service.retraining_datasets import champion_of_rule, known_of
 from spotune.service.rule_checks import cap_of
 from spotune.service.sweep import CHECKING
 
@@ -28,6 +29,8 @@ HURRY: Seconds = 600
 """So long a rule that is due is queued in each pass, and then in one of ten."""
 STEP: Seconds = 960
 """A delivery at work on a retraining is over by then: the launch function's time limit, and a minute."""
+MOST_WAITING = 1000
+"""Files that wait for a check are looked at in one pass, the oldest first."""
 SWEEP_PASSES = 60
 """Each rule's files are swept in one pass of so many."""
 
@@ -41,7 +44,7 @@ def call_rules(here: Installation) -> int:
     """
     began, called, failed = here.clock(), 0, 0
     rules = list(here.store.active_rules())
-    lost = {one.rule_id for one in here.store.waiting_arrivals(began - CHECKING) if _is_turn(began - one.arrived_at)}
+    lost = _with_lost_checks(here)
     first = int(began // PASS) % max(len(rules), 1)
     for rule in rules[first:] + rules[:first]:
         if here.clock() - began > LOOKING:
@@ -50,12 +53,22 @@ def call_rules(here: Installation) -> int:
         wanted = apart(f"rule {rule.id}", partial(_has_work, here, rule), rule=rule.id, tenant=rule.tenant)
         failed += wanted is None
         swept = _is_swept(here, rule)
-        if wanted or rule.id in lost or swept:
+        if wanted or swept:
+            lost.discard(rule.id)
             queue_work(here, rule.id, sweep=swept)
             called += 1
+    for rule_id in lost:
+        queue_work(here, rule_id)
     if failed:
         raise PartsFailed(f"{failed} rules could not be looked at")
-    return called
+    return called + len(lost)
+
+
+def _with_lost_checks(here: Installation) -> set[str]:
+    """Rules, switched off ones and deleted ones too, with files whose check was begun and never ended."""
+    now = here.clock()
+    waiting = islice(here.store.waiting_arrivals(now - CHECKING), MOST_WAITING)
+    return {one.rule_id for one in waiting if _is_turn(now - one.arrived_at)}
 
 
 def _is_swept(here: Installation, rule: RuleRecord) -> bool:
@@ -66,7 +79,7 @@ def _has_work(here: Installation, rule: RuleRecord) -> bool:
     retraining = living(here, rule)
     if retraining is not None:
         return _stands_still(here, retraining)
-    known = champion_of_rule(here, rule).known if rule.pending_rows else Known()
+    known = known_of(here, rule, champion_of_rule(here, rule)) if rule.pending_rows else Known()
     answer = due(rule, known, cap_of(here, rule.request), here.clock())
     if isinstance(answer, Wait):
         try:

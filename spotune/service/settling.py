@@ -68,8 +68,10 @@ def settle(here: Installation, rule_id: str, outcomes: Sequence[Outcome]) -> Non
     left, tries = list(outcomes), 0
     while left:
         rule = here.store.find_rule(rule_id)
-        if rule is None or rule.deleted_at is not None:
+        if rule is None:
             return
+        if rule.deleted_at is not None:
+            left = [Gone(outcome.arrival) for outcome in left]  # where it is made again, a sweep finds them
         try:
             left = left[_settle_some(here, rule, left) :]
         except VersionConflict:

@@ -41,12 +41,11 @@ def work_on_rule(here: Installation, rule_id: str, *, sweeping: bool = False) ->
     rule = here.store.find_rule(rule_id)
     if rule is None:
         return
-    if rule.deleted_at is None:
-        check_again(here, rule)
-        if sweeping:
-            swept = apart("the sweep", partial(sweep, here, rule), rule=rule_id)
-            if swept is not None and swept.found and not swept.ended:
-                queue_work(here, rule_id, sweep=True)
+    check_again(here, rule)
+    if sweeping and rule.deleted_at is None:
+        swept = apart("the sweep", partial(sweep, here, rule), rule=rule_id)
+        if swept is not None and swept.found and not swept.ended:
+            queue_work(here, rule_id, sweep=True)
     carry_on(here, rule_id)
     if look(here, rule_id) is not None:
         carry_on(here, rule_id)

@@ -221,6 +221,14 @@ class TestWithoutVersions:
         lands.send(first)
         assert stored(world).pending_rows == 2
 
+    def test_an_event_of_what_was_replaced_says_nothing_of_what_is_there_now(
+        self, world: World, lands: Landings
+    ) -> None:
+        first, deleted, last = lands.put(self.URI, rows(1)), lands.delete(self.URI), lands.put(self.URI, rows(2, 3))
+        for event in (first, last, deleted):
+            lands.send(event)
+        assert stored(world).pending_rows == 2
+
     def test_the_same_bytes_again_after_others_are_the_latest(self, world: World, lands: Landings) -> None:
         first = lands.put(self.URI, rows(1))
         lands.send(first)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
 import pytest
 
-from spotune.contracts.errors import Conflict, NotFound, Unavailable
+from spotune.contracts.errors import Conflict, NotFound, RequestRefused, Unavailable
 from spotune.contracts.job import JobRecord
 from spotune.contracts.models import ModelGroup
 from spotune.contracts.rules import DataManifest, Retraining, RuleRecord
@@ -193,8 +194,48 @@ class TestFiring:
             story.world.clock.now += retrain.GIVE_UP
             retrain.carry_on(story.world.here, "rule-support")
         (retraining,) = story.retrainings
-        assert retraining.state == "refused"
-        assert "does not answer" in retraining.reason
+        assert (retraining.state, story.rule.pending_rows) == ("refused", 40)
+        assert "within 24 hours" in retraining.reason
+
+    def test_a_refusal_that_comes_beside_the_job_does_not_end_its_retraining(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = retrain.submit
+
+        def quicker(*arguments: Any, **named: Any) -> JobRecord:
+            real(*arguments, **named)
+            raise RequestRefused("The limit is reached.", code="monthly_limit_reached")
+
+        story = Story()
+        story.land("a", *range(40))
+        monkeypatch.setattr(retrain, "submit", quicker)
+        story.pass_by(8)
+        (retraining,), (job,) = story.retrainings, story.jobs
+        assert (retraining.state, retraining.job_id) == ("submitted", job.id)
+
+    def test_of_two_deliveries_at_work_on_it_the_first_manifest_stays(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        story = Story()
+        story.land("a", *range(40))
+        story.land("b", *range(40, 80))
+        write_new = story.world.objects.write_new
+
+        def late(uri: str, body: bytes) -> bool:
+            """While the other delivery has chosen and not yet written, this one does all, without the second file."""
+            monkeypatch.setattr(story.world.objects, "write_new", write_new)
+            lost = arrivals(story.world)[1]
+            story.lands.send(story.lands.delete_version(lost.uri, lost.version_id))
+            retrain.carry_on(story.world.here, "rule-support")
+            return write_new(uri, body)
+
+        monkeypatch.setattr(story.world.objects, "write_new", late)
+        story.pass_by(8)
+        (retraining,), (job,) = story.retrainings, story.jobs
+        manifest = story.manifest(retraining)
+        assert retraining.job_id == job.id
+        body = story.world.objects.read(manifest.uri)
+        assert hashlib.sha256(body).hexdigest() == manifest.sha256
+        assert sorted(n for n in numbers_in(body) if n not in story.frozen) == sorted(numbers_in(body))
+        assert max(numbers_in(body)) < 40
 
     def test_a_retraining_that_stands_still_is_found_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
         story = Story()

@@ -208,6 +208,27 @@ def test_a_check_that_was_cut_off_is_found_by_the_reconciler(
     assert stored(world).pending_rows == 2
 
 
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_rule_that_is_off_or_deleted_leaves_no_check_behind(
+    world: World, lands: Landings, monkeypatch: pytest.MonkeyPatch, deleted: bool
+) -> None:
+    def silent(*_: object, **__: object) -> None:
+        raise Unavailable("S3 does not answer.", code="aws_unavailable")
+
+    rule = made_rule(world)
+    with monkeypatch.context() as patch:
+        patch.setattr(world.objects, "stream", silent)
+        lands.send(lands.put(f"{IN}a.jsonl", rows(1, 2)))
+    off = rule.with_(request=rule.request.with_(enabled=False), deleted_at=world.clock() if deleted else None)
+    world.store.replace_rule(rule, off)
+    for _ in range(CHECKING // 60 + 3):
+        world.clock.now += 60
+        reconcile(world.here)
+        world.run_queue()
+    assert list(world.store.waiting_arrivals(world.clock())) == []
+    assert states(world) == ["gone" if deleted else "accepted"]
+
+
 def test_each_rule_is_swept_once_an_hour(world: World, lands: Landings) -> None:
     made_rule(world)
     lands.put(f"{IN}a.jsonl", rows(1, 2))
