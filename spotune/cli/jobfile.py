@@ -1,4 +1,4 @@
-"""A job file: the API's own request body as YAML or JSON, with local paths where the API wants file ids."""
+"""A job file, or a rule file: the API's own request body as YAML or JSON, with local paths in place of file ids."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -21,6 +22,7 @@ FILE_FIELDS = ("training_file", "validation_file", GOLDEN_FIELD)
 
 Location = tuple[str | int, ...]
 Body = dict[str, object]
+Request = TypeVar("Request", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +56,20 @@ def read_draft(path: Path | None, overrides: Mapping[str, object]) -> Draft:
             or a path leads nowhere.
     """
     source = JobFile("the flags", {}, {}, Path.cwd()) if path is None else read_job_file(path)
-    body = merge(source.body, overrides)
-    try:
-        request = JobRequest.model_validate(body)
-    except ValidationError as error:
-        raise _refused(source, body, error) from None
+    request = checked(source, merge(source.body, overrides), JobRequest)
     return Draft(request, local_files(request.model_dump(mode="json"), source.folder))
+
+
+def checked(source: JobFile, body: Body, kind: type[Request]) -> Request:
+    """The request that a body is.
+
+    Raises:
+        RequestRefused: a field is unknown or wrong; all of them are named, with their lines.
+    """
+    try:
+        return kind.model_validate(body)
+    except ValidationError as error:
+        raise _refused(source, body, error, kind) from None
 
 
 def read_job_file(path: Path) -> JobFile:
@@ -72,13 +82,13 @@ def read_job_file(path: Path) -> JobFile:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise RequestRefused(f"Cannot read the job file {path}: {reason}.", code="job_file_unreadable") from None
+        raise RequestRefused(f"Cannot read the file {path}: {reason}.", code="job_file_unreadable") from None
     body, lines = _parse_json(path, text) if path.suffix == ".json" else _parse_yaml(path, text)
     if not isinstance(body, dict):
         raise RequestRefused(
-            f"{path}: a job file is an object of the API's fields.",
+            f"{path}: such a file is an object of the API's fields.",
             code="job_file_invalid",
-            remedy="Begin with `model:` and `training_file:`.",
+            remedy="Begin with `model:` and `training_file:`, a rule with `name:` and `source:`.",
         )
     return JobFile(path.name, body, lines, path.absolute().parent)
 
@@ -175,8 +185,8 @@ def merge(body: Body, overrides: Mapping[str, object]) -> Body:
     return dict(merged)
 
 
-def _refused(source: JobFile, body: Body, error: ValidationError) -> RequestRefused:
-    faults = _faults(source, body, error)
+def _refused(source: JobFile, body: Body, error: ValidationError, kind: type[BaseModel]) -> RequestRefused:
+    faults = _faults(source, body, error, kind)
     first = faults[0]
     message = "\n".join(str(fault["message"]) for fault in faults)
     if len(faults) > 1:
@@ -184,14 +194,14 @@ def _refused(source: JobFile, body: Body, error: ValidationError) -> RequestRefu
     return RequestRefused(message, code=str(first["code"]), param=str(first["param"]), details={"faults": faults})
 
 
-def _faults(source: JobFile, body: Body, error: ValidationError) -> list[dict[str, object]]:
+def _faults(source: JobFile, body: Body, error: ValidationError, kind: type[BaseModel]) -> list[dict[str, object]]:
     """One for each field: a union's branches all complain of the same one."""
     found: dict[Location, dict[str, object]] = {}
     for detail in error.errors(include_url=False):
         at = _existing(detail["loc"], body, missing=detail["type"] in ("missing", "extra_forbidden"))
         if at in found and detail["type"].startswith("literal"):
             continue
-        found[at] = _fault(source, at, detail)
+        found[at] = _fault(source, at, detail, kind)
     return list(found.values())
 
 
@@ -211,12 +221,13 @@ def _existing(loc: Location, body: object, *, missing: bool) -> Location:
     return tuple(at)
 
 
-def _fault(source: JobFile, at: Location, detail: ErrorDetails) -> dict[str, object]:
+def _fault(source: JobFile, at: Location, detail: ErrorDetails, kind: type[BaseModel]) -> dict[str, object]:
     name = ".".join(str(part) for part in at)
     line = source.lines.get(at)
     where = f"{source.name}, line {line}: " if line else f"{source.name}: "
     if detail["type"] == "extra_forbidden":
-        return {"code": "unknown_field", "param": name, "message": f"{where}unknown field {name!r}.{_suggestion(at)}"}
+        message = f"{where}unknown field {name!r}.{_suggestion(at, kind)}"
+        return {"code": "unknown_field", "param": name, "message": message}
     if detail["type"] == "missing":
         return {"code": "missing_field", "param": name, "message": f"{where}{name!r} is missing."}
     reason = detail["msg"].removeprefix("Value error, ")
@@ -224,8 +235,8 @@ def _fault(source: JobFile, at: Location, detail: ErrorDetails) -> dict[str, obj
     return {"code": "invalid_field", "param": name, "message": f"{where}{about}{reason}."}
 
 
-def _suggestion(at: Location) -> str:
-    close = difflib.get_close_matches(str(at[-1]), _fields_of(JobRequest, at[:-1]), n=1)
+def _suggestion(at: Location, kind: type[BaseModel]) -> str:
+    close = difflib.get_close_matches(str(at[-1]), _fields_of(kind, at[:-1]), n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
@@ -238,14 +249,14 @@ def _fields_of(model: type[BaseModel], groups: Location) -> list[str]:
     return list(model.model_fields)
 
 
-def local_files(fields: Mapping[str, object], folder: Path) -> dict[str, Path]:
+def local_files(fields: Mapping[str, object], folder: Path, names: Sequence[str] = FILE_FIELDS) -> dict[str, Path]:
     """The files on this machine that a request's body names. Paths start from this folder, else from where one is.
 
     Raises:
         RequestRefused: a path leads nowhere.
     """
     files: dict[str, Path] = {}
-    for name in FILE_FIELDS:
+    for name in names:
         value = _named(fields, name)
         if not isinstance(value, str) or "://" in value:
             continue

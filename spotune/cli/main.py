@@ -26,6 +26,7 @@ from spotune.cli import (
     keys,
     planning,
     registry,
+    rules,
     stack,
     webhooks,
 )
@@ -99,6 +100,7 @@ app.command(epilog='Example: spotune chat ftjob-... --prompt "My parcel is late.
 app.add_typer(data.app, name="data")
 app.add_typer(keys.app, name="keys")
 app.add_typer(registry.app, name="models")
+app.add_typer(rules.app, name="rules")
 app.add_typer(webhooks.app, name="webhooks")
 app.command(epilog="Example: spotune up")(stack.up)
 app.command(epilog="Example: spotune status --json")(stack.status)
