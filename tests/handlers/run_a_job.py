@@ -19,6 +19,7 @@ from spotune.contracts.errors import Unavailable
 from spotune.service.installation import install
 from tests.factories import report
 from tests.in_process import Client, Context, World, world
+from tests.landings import Landings, made_rule
 from tests.tiny_model import NAME
 
 CANARY = "canary-in-a-row"
@@ -42,6 +43,7 @@ def main() -> None:
     change(made, name, secondary_status="Training", started_at=made.clock() + 30)
     bad_report(made, job_id, name)
     change(made, name, status="Completed", secondary_status="Completed", billable_seconds=100, training_seconds=300)
+    land_files(made)
     lost = [message for message in made.queue.take() if message["attempt"] is not None]  # notifications have none
     break_the_store(made)
     client.call("GET", f"{JOBS}/{job_id}")
@@ -57,6 +59,14 @@ def rows() -> bytes:
         "messages": [{"role": "user", "content": f"{CANARY} ask"}, {"role": "assistant", "content": f"{CANARY} say"}]
     }
     return b"".join(json.dumps(row).encode() + b"\n" for _ in range(40))
+
+
+def land_files(made: World) -> None:
+    """A bad file and a good one, for a rule."""
+    made_rule(made)
+    lands = Landings(made)
+    lands.land("s3://data/acme/in/bad.jsonl", b'{"messages": "%s"}\n{"%s": 1\n' % (CANARY.encode(), CANARY.encode()))
+    lands.land("s3://data/acme/in/good.jsonl", rows())
 
 
 def deliver(made: World) -> None:

@@ -41,12 +41,12 @@ def last(written: io.StringIO) -> dict[str, Any]:
 
 
 def test_every_line_is_json_and_says_which_function_and_invocation_it_belongs_to(lines: list[dict[str, Any]]) -> None:
-    assert {line["service"] for line in lines} == {"api", "launch", "training_changed", "reconcile"}
+    assert {line["service"] for line in lines} == {"api", "launch", "training_changed", "data_arrived", "reconcile"}
     assert all(line["function_request_id"] == "request-1" for line in lines)
 
 
 def test_every_line_of_a_job_has_job_tenant_and_attempt(lines: list[dict[str, Any]]) -> None:
-    nobodys = [line for line in lines if "job" not in line]
+    nobodys = [line for line in lines if "job" not in line and line["service"] != "data_arrived"]
     assert {line.get("message", "figures").partition(":")[0] for line in nobodys} == {
         "figures",
         "reconciled",
@@ -56,6 +56,11 @@ def test_every_line_of_a_job_has_job_tenant_and_attempt(lines: list[dict[str, An
     assert len({line["job"] for line in of_jobs}) == 1
     assert {line["tenant"] for line in of_jobs} == {"acme"}
     assert {line["attempt"] for line in of_jobs} == {1, 2}
+
+
+def test_every_line_of_an_arrival_has_its_rule(lines: list[dict[str, Any]]) -> None:
+    settled = [line for line in lines if line.get("message", "").startswith(("arrivals: ", "rule.file_quarantined"))]
+    assert [line["rule"] for line in settled] == ["rule-support"] * 3
 
 
 def test_service_modules_lines_come_out_as_the_handlers_do(lines: list[dict[str, Any]]) -> None:
