@@ -58,6 +58,16 @@ def test_the_same_file_twice_is_one_rule(run: Run, file: Path, rule_id: str) -> 
     assert f"PATCH /v1/rules/{rule_id}" in other.err
 
 
+def test_the_rule_of_the_documentation_is_one(service: Service, run: Run, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "rules.md").read_text()
+    text = page.partition("```yaml\n")[2].partition("```")[0]
+    path = tmp_path / "rule.yaml"
+    path.write_text(text.replace("acme-data", "data").replace("HuggingFaceTB/SmolLM2-135M-Instruct", tiny_model.NAME))
+    made = run("rules", "create", path, "--json")
+    assert made.code == 0, made.err
+    assert made.json["trigger"]["schedule"] == "0 3 * * 1-5"
+
+
 def test_a_json_file_is_a_rule_file_too(service: Service, run: Run, tmp_path: Path) -> None:
     path = tmp_path / "rule.json"
     body = {"name": "j", "source": {"uri": "s3://data/acme/j/"}, "job": {"model": tiny_model.NAME}}
