@@ -66,3 +66,17 @@ def test_the_front_is_drawn_as_the_files_name_asks(planned, tmp_path, name, begi
 def test_a_picture_that_cannot_be_written_is_refused_before_planning(planned, tmp_path, capsys, name, says):
     assert run([*planned, "--plot", str(tmp_path / name)]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_golden_prompts_on_this_machine_are_checked_and_planned_for(planned, tmp_path, capsys):
+    golden = tmp_path / "golden.jsonl"
+    golden.write_text('{"prompt": "Which team?", "expected": "billing"}\n', encoding="utf-8")
+    asked = [*planned, "--set", f"gate.golden_file={golden}", "--json"]
+    assert run(asked) == 0
+    body = json.loads(capsys.readouterr().out)
+    assert body["dataset"]["golden"]["prompts"] == 1
+    assert body["config"]["evaluation"]["golden"] is True
+    assert [one["value"] for one in body["settings"] if one["name"] == "golden_prompts"] == ["1"]
+    golden.write_text('{"prompt": "Which team?"}\n', encoding="utf-8")
+    assert run(asked) == 2
+    assert "line 1" in capsys.readouterr().err
