@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from spotune.contracts import layout
 from spotune.contracts.errors import Conflict, NotFound, RequestRefused, Unavailable
 from spotune.contracts.job import JobRecord
 from spotune.contracts.models import ModelGroup
@@ -22,7 +23,7 @@ from spotune.service.retraining_ends import end
 from spotune.service.rules import release
 from spotune.service.work import run
 from tests import tiny_model
-from tests.factories import NOW, lineage, model_version
+from tests.factories import NOW, lineage, model_version, report
 from tests.in_process import World
 from tests.in_process import world as make_world
 from tests.landings import Landings, arrivals, made_rule, rows, states, stored
@@ -371,6 +372,40 @@ class TestEnds:
         assert set(states(story.world)) == {"set_aside"}
         release(story.world.here, "acme", "rule-support", 1)
         assert (story.rule.pending_rows, set(states(story.world))) == (70, {"accepted"})
+
+
+class TestTheWholeLoop:
+    def complete(self, story: Story) -> None:
+        """The newest job's container publishes a model that is better than the base."""
+        job = story.jobs[-1]
+        name = f"{job.id}-{len(job.attempts)}"
+        output = layout.model_output_uri(layout.job_uri("artifacts", "acme", job.id), name)
+        story.world.objects.write(f"{output}report.json", report(job_id=job.id).model_dump_json().encode())
+        spent = {"training_seconds": 600, "billable_seconds": 600}
+        story.world.training_jobs.observe(name, status="Completed", secondary_status="Completed", **spent)
+        observe(story.world.here, name)
+        story.world.run_queue()
+
+    def test_a_promoted_model_is_the_champion_that_the_next_retraining_goes_on_from(self) -> None:
+        story = Story()
+        story.land("a", *range(100))
+        story.pass_by(7)
+        self.complete(story)
+        first = story.retrainings[0]
+        assert (first.state, first.decision) == ("succeeded", "promote")
+        assert first.billed == story.jobs[0].billed > 0
+        group = story.world.store.get_group("acme", "support")
+        assert group is not None
+        assert group.champion == 1
+        story.world.clock.now += 4000
+        story.land("b", *range(200, 240))
+        story.pass_by(8)
+        second, job = story.retrainings[1], story.jobs[1]
+        assert story.manifest(second).parent == first.manifest_uri
+        assert job.champion is not None
+        assert job.champion.name == story.jobs[0].fine_tuned_model
+        assert job.validation_uri == story.jobs[0].validation_uri, "both are measured on the same rows"
+        assert sorted(n for n in story.trained_on(second) if n >= 200) == list(range(200, 240))
 
 
 class TestAfterAChampion:
