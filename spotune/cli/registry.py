@@ -10,6 +10,7 @@ import typer
 
 from spotune.cli import words
 from spotune.cli.connection import find_connection
+from spotune.cli.mlflow_registry import MLflowRegistry
 from spotune.cli.model_api import ModelApi
 from spotune.cli.model_pull import pull as pull_files
 from spotune.cli.registry_tables import comparison_table, group_rows, version_rows, versions_table
@@ -155,6 +156,26 @@ def pull(
     screen.say(
         f"{found.id} (version {found.version}): {len(found.files)} files, {size:,} bytes, verified, in {folder}."
     )
+
+
+@app.command(epilog="Example: spotune models mlflow support --server https://mlflow.example.com")
+def mlflow(
+    group: Group,
+    server: Annotated[str, typer.Option(envvar="MLFLOW_TRACKING_URI", help="The MLflow server's address.")],
+    name: Annotated[str, typer.Option(help="Of the registered model there; the group's by default.")] = "",
+    json: JsonOption = False,
+) -> None:
+    """Show a group in MLflow's registry: its versions with their lineage, and the alias champion."""
+    screen = Screen(machine=json)
+    with ModelApi(find_connection()) as api:
+        found, versions = api.group(group), list(api.versions(group))
+    with MLflowRegistry(server) as registry:
+        shown = registry.show(name or group, found, versions)
+    screen.emit({"model": name or group, "versions": shown, "champion": found.champion and found.champion.model})
+    listed = table("model", "MLflow's version")
+    for model, number in shown.items():
+        add_row(listed, model, f"{number} (champion)" if found.champion and found.champion.model == model else number)
+    screen.show(listed)
 
 
 def _judge(group: str, version: int, what: str, why: str, *, json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, get_args
 
 from spotune.contracts.models import ModelVersion
@@ -10,7 +11,8 @@ from spotune.contracts.scores import LOWER_IS_BETTER, Comparison, Metric
 
 
 def compare(a: ModelVersion, b: ModelVersion) -> VersionComparison:
-    """The metrics that both have. Intervals are those of the gate, where it compared one of the two with the other."""
+    """The metrics that both have, where they are finite. Intervals are those of the gate, where it compared one of the
+    two with the other."""
     paired = _paired(a, b)
     differences = (_difference(metric, a, b, paired.get(metric)) for metric in get_args(Metric))
     return VersionComparison(
@@ -48,7 +50,7 @@ def _difference(metric: Metric, a: ModelVersion, b: ModelVersion, paired: Compar
             better=better,
         )
     first, second = getattr(a.scores, metric), getattr(b.scores, metric)
-    if first is None or second is None:
+    if first is None or second is None or not math.isfinite(first - second):
         return None
     return MetricDifference(
         metric=metric, a=first, b=second, difference=second - first, better=_better(metric, second - first)
