@@ -13,6 +13,7 @@ import httpx
 import requests
 from schemathesis.core.transport import Response
 
+from spotune.local.deployment import TENANT
 from spotune.local.state import StackState
 from tests import tiny_model
 from tests.embedded.idle import idle_stack
@@ -60,7 +61,11 @@ def _known(state: StackState) -> Known:
         spare, training = ask("/v1/files", **rows), ask("/v1/files", **rows)
         job = ask("/v1/fine_tuning/jobs", json={"model": tiny_model.NAME, "training_file": training})
         key = ask("/v1/keys", json={"name": "to be revoked"})
-    return {"model": tiny_model.NAME, "training_file": training, "file_id": spare, "job_id": job, "key_id": key}
+        source = {"uri": f"s3://{state.data_bucket}/{TENANT}/fuzz/**"}
+        wanted = {"name": "fuzz", "source": source, "job": {"model": tiny_model.NAME}, "trigger": {"min_rows": 10}}
+        rule = ask("/v1/rules", json=wanted)
+    ids = {"file_id": spare, "job_id": job, "key_id": key, "rule": rule}
+    return {"model": tiny_model.NAME, "training_file": training, **ids}
 
 
 def main(arguments: list[str]) -> int:

@@ -4,8 +4,10 @@ all, and the sums hold. A failure prints the seed."""
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,9 +15,13 @@ from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, Re
 
 from spotune.contracts.commands import CheckDataset
 from spotune.contracts.errors import Unavailable, VersionConflict
+from spotune.retraining.arrivals import Checked, accept
+from spotune.retraining.course import Ending, begin, ended
+from spotune.retraining.due import Wait, by_hand
 from spotune.store.base import LimitReached, Store
 from spotune.store.dynamo import DynamoStore
 from tests.factories import NOW, job
+from tests.rules import arrival, rule, rule_request
 from tests.store.test_contract import MONTH, decision
 from tests.store.test_transaction import cancelled, refusal
 
@@ -157,3 +163,76 @@ def test_completed_commands_stay_completed_whatever_the_table_does(dynamodb: Any
             except Unavailable:
                 continue
     assert list(plain.pending_commands(NOW + 1)) == []
+
+
+def test_arrivals_are_numbered_without_gaps_and_counted_once_whatever_the_table_does(
+    dynamodb: Any, table: str, seed: int
+) -> None:
+    plain = DynamoStore(table, dynamodb)
+    assert plain.create_rule(rule())
+    clients = [Unlucky(dynamodb, random.Random(f"{seed}-{number}"), 0.2) for number in range(THREADS)]
+    names = [f"{number}.jsonl" for number in range(12)]
+
+    def count(number: int) -> None:
+        """Every file, each of which the others count at the same time, until it is known to be counted."""
+        store = DynamoStore(table, clients[number], sleep=lambda _: None)
+        left = deque(random.Random(f"{seed}-order-{number}").sample(names, len(names)))
+        while left:
+            try:
+                known = store.record_arrival(arrival(left[0]))
+                now = store.find_rule("rule-support")
+                assert now is not None
+                of_bytes = partial(store.arrivals_of_bytes, now.id)
+                same = store.arrivals_of_object(now.id, known.uri)
+                known = store.get_arrival(now.id, known.uri, "v1") or known
+                checked = Checked(f"{names.index(left[0]):064d}", 7, "s3://hashes", "chat")
+                change = accept(now, known, checked, same, of_bytes, NOW)
+                if not change.empty:
+                    store.commit_arrivals(now, change.rule, change.arrivals)
+                left.popleft()
+            except (Unavailable, VersionConflict):
+                left.rotate()
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        list(threads.map(count, range(THREADS)))
+    counted = list(plain.accepted_arrivals("rule-support", after=0, through=100))
+    after = plain.find_rule("rule-support")
+    assert after is not None
+    assert sum(client.faults for client in clients) > 10
+    assert [one.sequence for one in counted] == list(range(1, len(names) + 1))
+    assert len({one.uri for one in counted}) == len(names)
+    assert (after.sequence, after.pending_rows) == (len(names), 7 * len(names))
+    assert {one.state for one in plain.list_arrivals("acme", after.id, after=None, limit=50).items} == {"accepted"}
+
+
+def test_one_retraining_lives_whatever_the_table_does(dynamodb: Any, table: str, seed: int) -> None:
+    plain = DynamoStore(table, dynamodb)
+    trigger = {"min_rows": 1, "min_interval_seconds": 0, "max_per_day": 1000}
+    pending = {"pending_rows": 5, "sequence": 1}
+    assert plain.create_rule(rule(request=rule_request(trigger=trigger), **pending))
+    clients = [Unlucky(dynamodb, random.Random(f"{seed}-{number}"), 0.2) for number in range(THREADS)]
+
+    def fire_and_end(number: int) -> None:
+        store = DynamoStore(table, clients[number], sleep=lambda _: None)
+        for _ in range(STEPS):
+            try:
+                now = store.find_rule("rule-support")
+                assert now is not None
+                live = None if now.live is None else store.get_retraining("acme", now.id, now.live)
+                if live is None:
+                    if not isinstance(by_hand(now, 1, NOW), Wait):
+                        store.begin_retraining(now, *begin(now, "person", 1, NOW))
+                    continue
+                after, over = ended(now, live, Ending("failed", ""), (arrival(state="accepted", rows=5),), NOW)
+                store.commit_retraining(live, over, (now, after))
+            except (Unavailable, VersionConflict):
+                continue
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        list(threads.map(fire_and_end, range(THREADS)))
+    after = plain.find_rule("rule-support")
+    assert after is not None
+    begun = plain.list_retrainings("acme", after.id, after=0, limit=1000).items
+    assert [one.number for one in begun] == list(range(after.retrainings, 0, -1))
+    assert len(begun) > 1
+    assert [one.number for one in begun if not one.ended] == ([] if after.live is None else [after.live])
