@@ -12,7 +12,7 @@ from spotune.contracts.history import FinishedRun
 from spotune.contracts.lines import LineChange
 from spotune.contracts.money import month_of
 from spotune.contracts.plan import Plan
-from spotune.contracts.request import JobRequest, Market
+from spotune.contracts.request import JobRequest, Market, Method
 from spotune.contracts.training import TrainingConfig, TrainingReport
 from spotune.contracts.verdict import Verdict
 
@@ -83,6 +83,8 @@ class ChampionReference(Contract):
     """Training goes on from it."""
     bytes: int = 0
     """Of its files."""
+    method: Method | None = None
+    """That it was trained by."""
     obstacle: str = ""
     """Why it cannot be measured beside the tuned model, in words; empty where it can."""
 

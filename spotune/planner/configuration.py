@@ -69,7 +69,7 @@ def configure(
         limits=LimitConfig(
             max_runtime_seconds=max_runtime,
             publication_reserve_seconds=publication_seconds(architecture, request.outputs)
-            + golden_seconds(judged, architecture.layers),
+            + golden_seconds(judged, architecture),
         ),
         evaluation=EvaluationConfig(
             evaluations_per_epoch=training.evaluations_per_epoch,

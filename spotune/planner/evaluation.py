@@ -8,15 +8,19 @@ from dataclasses import dataclass
 
 from spotune.contracts.dataset import GoldenReport
 from spotune.contracts.job import ResolvedSetting
-from spotune.contracts.request import JobRequest
+from spotune.contracts.request import JobRequest, Method
 from spotune.contracts.training import ChampionConfig
+from spotune.planner.architecture import Architecture
 from spotune.planner.volume import Volume
+from spotune.planner.workload import WHOLE
 
 GENERATION_BATCH = 16
 GENERATED_TOKENS = 64
 """An answer's length, as the container generates."""
 GENERATION_LAUNCH = 0.001
 """Seconds of host time a block and generated token: a third of a training pass."""
+LOADED_PARAMETERS_PER_SECOND = 250e6
+"""From the instance's disk to the GPU: a working guess, two bytes each at the speed of a save."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,7 @@ class Judged:
     """What the gate has the container read beside the dataset."""
 
     champion: ChampionConfig | None = None
+    champion_method: Method | None = None
     champion_bytes: int = 0
     golden: GoldenReport | None = None
 
@@ -31,6 +36,14 @@ class Judged:
     def bytes(self) -> int:
         """To be downloaded at every start."""
         return self.champion_bytes + (self.golden.bytes if self.golden is not None else 0)
+
+    @property
+    def guests(self) -> int:
+        """Models that are loaded for nothing but being measured: a champion that training does not go on from; the
+        base, where it goes on from whole weights."""
+        if self.champion is None:
+            return 0
+        return int(not self.champion.start or self.champion_method in WHOLE)
 
 
 NOTHING_JUDGED = Judged()
@@ -44,19 +57,17 @@ class Evaluations:
     """Read in forward passes."""
     rounds: int = 0
     """Tokens that are made one after another, a batch of answers at once."""
+    guests: int = 0
+    """Models that are loaded for nothing else."""
 
-    def seconds(self, forward: float, layers: int) -> float:
-        """How long they take.
-
-        Args:
-            forward: tokens a second in a forward pass.
-            layers: the model's blocks.
-        """
-        return self.tokens / forward + self.rounds * layers * GENERATION_LAUNCH
+    def seconds(self, forward: float, architecture: Architecture) -> float:
+        """How long they take; `forward` is tokens a second in a forward pass."""
+        answering = self.rounds * architecture.layers * GENERATION_LAUNCH
+        return self.tokens / forward + answering + self.guests * architecture.parameters / LOADED_PARAMETERS_PER_SECOND
 
     def plus(self, other: Evaluations) -> Evaluations:
         """Both."""
-        return Evaluations(self.tokens + other.tokens, self.rounds + other.rounds)
+        return Evaluations(self.tokens + other.tokens, self.rounds + other.rounds, self.guests + other.guests)
 
 
 def evaluations(
@@ -75,25 +86,25 @@ def evaluations(
     return found.plus(_of_champion(request, volume, judged)).plus(_of_golden(judged, models=1 + first))
 
 
-def golden_seconds(judged: Judged, layers: int) -> int:
+def golden_seconds(judged: Judged, architecture: Architecture) -> int:
     """For one model's answers to the golden prompts: what the last evaluation takes beyond the usual."""
     golden = judged.golden
     rounds = 0 if golden is None else _rounds(golden.prompts, golden.answer_tokens)
-    return math.ceil(rounds * layers * GENERATION_LAUNCH)
+    return math.ceil(rounds * architecture.layers * GENERATION_LAUNCH)
 
 
 def resolved_by_gate(
-    request: JobRequest, volume: Volume, judged: Judged, *, forward: float, layers: int
+    request: JobRequest, volume: Volume, judged: Judged, *, forward: float, architecture: Architecture
 ) -> Iterator[ResolvedSetting]:
-    """What the gate's comparisons take, a line each; `forward` and `layers` as in `Evaluations.seconds`."""
+    """What the gate's comparisons take, a line each; `forward` as in `Evaluations.seconds`."""
     if judged.champion is not None:
-        seconds = _of_champion(request, volume, judged).seconds(forward, layers)
+        seconds = _of_champion(request, volume, judged).seconds(forward, architecture)
         start = "training goes on from it, and it is" if judged.champion.start else "the group's champion, which is"
         reason = f"{start} measured on the same rows: about {max(round(seconds), 1)} s of the run"
         yield ResolvedSetting(name="champion", value=judged.champion.name, reason=reason)
     if judged.golden is not None:
         champion = judged.champion is not None
-        seconds = _of_golden(judged, models=2).seconds(forward, layers)
+        seconds = _of_golden(judged, models=2).seconds(forward, architecture)
         who = "base, champion and tuned model" if champion else "base and tuned model"
         reason = f"answered by {who}: about {max(round(seconds), 1)} s of the run"
         yield ResolvedSetting(name="golden_prompts", value=str(judged.golden.prompts), reason=reason)
@@ -103,7 +114,8 @@ def _of_champion(request: JobRequest, volume: Volume, judged: Judged) -> Evaluat
     """Once, on the same rows; its golden answers count with the others'."""
     if judged.champion is None:
         return Evaluations()
-    return Evaluations(volume.evaluation_tokens, _rounds(request.training.generation_examples, GENERATED_TOKENS))
+    answered = _rounds(request.training.generation_examples, GENERATED_TOKENS)
+    return Evaluations(volume.evaluation_tokens, answered, judged.guests)
 
 
 def _of_golden(judged: Judged, *, models: int) -> Evaluations:

@@ -177,7 +177,7 @@ def _work(job: Job, timed: Timed, slower_start: float) -> Work:
     """Seconds of start, training with its evaluations and publication, and one checkpoint."""
     work, speed = timed.fit.work, timed.speed
     architecture = work.architecture
-    other = job.evaluations.seconds(speed.forward, architecture.layers) + job.publication_seconds
+    other = job.evaluations.seconds(speed.forward, architecture) + job.publication_seconds
     downloaded = architecture.parameters * WEIGHT_BYTES + job.judged_bytes
     held = TRAINED_BYTES + 2 * MOMENT_BYTES[work.optimizer]
     return Work(

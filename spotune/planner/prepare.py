@@ -27,7 +27,7 @@ from spotune.planner.refusal import refuse
 from spotune.planner.search import Search, search
 from spotune.planner.settings import Settings, checkpointing_of, settle, workload
 from spotune.planner.statement import max_runtime, price_of_choices, state_plan, warn
-from spotune.planner.workload import REFERENCE_PASSES, REPLICATED
+from spotune.planner.workload import REFERENCE_PASSES, REPLICATED, UNSHARED
 
 NO_CORRECTIONS = Corrections()
 NOTHING_THERE: Mapping[str, int] = {}
@@ -81,7 +81,7 @@ def prepare(
         DatasetRefused: there is no row to train on.
         PlanRefused: nothing meets the constraints; says the cheapest or the fastest that would do.
     """
-    catalog = load_catalog()
+    catalog, trainer = load_catalog(), _beside(judged, trainer)
     snapshots = markets or (catalog.market(),)
     architecture = read_architecture(architecture_config)
     check_convertible(request, architecture_config)
@@ -109,6 +109,13 @@ def prepare(
         config=configure(request, job_id, model, architecture, settings, chosen, max_runtime(chosen, limits), judged),
         plan=plan.with_(warnings=warnings),
     )
+
+
+def _beside(judged: Judged, trainer: Trainer) -> Trainer:
+    """A champion whose weights lie outside of the model's blocks is not measured where these are spread."""
+    if judged.champion_method not in UNSHARED:
+        return trainer
+    return replace(trainer, shardings=trainer.shardings - {"zero3", "fsdp"})
 
 
 def _job(request: JobRequest, architecture: Architecture, settings: Settings, done: Done, judged: Judged) -> Job:
@@ -190,8 +197,8 @@ def _resolved_by_search(
     if training.save_interval_seconds == "auto":
         reason = f"{chosen.course.interruptions:.2f} interruptions expected (Young-Daly, within 2 to 30 minutes)"
         yield ResolvedSetting(name="save_interval_seconds", value=str(chosen.save_interval), reason=reason)
-    forward, layers = chosen.speed.forward, architecture.layers
-    yield from resolved_by_gate(request, settings.volume, judged, forward=forward, layers=layers)
+    forward = chosen.speed.forward
+    yield from resolved_by_gate(request, settings.volume, judged, forward=forward, architecture=architecture)
 
 
 def _optimizer_reason(chosen: Option) -> str:

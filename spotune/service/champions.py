@@ -48,6 +48,7 @@ def champion_of(
         uri=version.uri,
         start=start,
         bytes=sum(file.bytes for file in version.files),
+        method=version.lineage.method,
         obstacle="" if start else obstacle,
     )
 
@@ -100,6 +101,8 @@ def _obstacle(here: Installation, request: JobRequest, model: ModelReference, ve
     region, allowed = _region_of(here, version.uri), request.constraints.regions
     if not region:
         return "its files lie in no region of this installation"
+    if lineage.method == "dora" and request.adapter.quantization == "int8":
+        return "it is a DoRA adapter, which is not computed over a base model in int8"
     if region != here.settings.region and allowed is not None and region not in allowed:
         return f"its files lie in {region}, where the job may not run"
     return ""
@@ -131,14 +134,6 @@ def _config_of(here: Installation, version: ModelVersion | None, name: str) -> T
 def _check_start(
     request: JobRequest, model: ModelReference, version: ModelVersion, config: TrainingConfig, obstacle: str
 ) -> None:
-    if config.adapter is None or config.method == "freeze":
-        raise RequestRefused(
-            f"{version.name}, the champion of group {version.group}, is whole weights ({config.method}): it has no "
-            "adapter to go on from.",
-            code="champion_without_adapter",
-            param="registry.start_from",
-            remedy="Set registry.start_from to base.",
-        )
     differing = dict(_differences(request, model, config))
     if differing:
         said = "; ".join(f"{field}: {words}" for field, words in differing.items())

@@ -171,7 +171,6 @@ def make_plan(
         PlanRefused, RequestRefused: nothing meets the constraints, or the model cannot be planned for.
     """
     to_copy = _to_copy(here, job, request)
-    champion = champion_config(here, job)
     return planner.prepare(
         request,
         job_id=job.id,
@@ -184,13 +183,16 @@ def make_plan(
         markets=tuple(current_market(here, region) for region in (here.settings.region, *to_copy)),
         corrections=current_corrections(here),
         done=done,
-        judged=planner.Judged(
-            champion=champion,
-            champion_bytes=job.champion.bytes if job.champion is not None and champion is not None else 0,
-            golden=files.golden,
-        ),
+        judged=_judged(here, job, files),
         to_copy=to_copy,
     )
+
+
+def _judged(here: Installation, job: JobRecord, files: CheckedFiles) -> planner.Judged:
+    champion, told = job.champion, champion_config(here, job)
+    if champion is None or told is None:
+        return planner.Judged(golden=files.golden)
+    return planner.Judged(told, champion.method, champion.bytes, files.golden)
 
 
 def _to_copy(here: Installation, job: JobRecord, request: JobRequest) -> dict[str, int]:

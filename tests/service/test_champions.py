@@ -77,7 +77,7 @@ def crown(here: World, *, bucket: str = "artifacts", tenant: str = "acme", **ada
         status="champion",
         uri=folder,
         files=tuple(ModelFile(name=name, bytes=len(body), etag="e") for name, body in files.items()),
-        lineage=lineage(trained.id, base=tiny_model.NAME, base_revision="1"),
+        lineage=lineage(trained.id, base=tiny_model.NAME, base_revision="1", method=adapter.get("type", "lora")),
     )
     group = ModelGroup(name="support", tenant=tenant, created_at=NOW, champion=1, versions=1)
     here.store.commit_group(None, group, ((None, version),))
@@ -201,9 +201,21 @@ def test_another_revision_of_the_base_is_another_base(here: World) -> None:
     assert (refused.code, refused.param) == ("champion_differs", "model")
 
 
-def test_whole_weights_are_no_adapter_to_go_on_from(here: World) -> None:
-    crown(here, type="full", rank=16)
-    assert refusal(here, registry=START).code == "champion_without_adapter"
+def test_whole_weights_are_gone_on_from_by_the_same_method(here: World) -> None:
+    crown(here, type="freeze", rank=16, trained_layers=1)
+    job = start(here, registry=START)
+    assert job.config is not None
+    assert job.config.adapter is not None
+    assert (job.config.method, job.config.adapter.trained_layers) == ("freeze", 1)
+    assert job.champion is not None
+    assert (job.champion.method, job.champion.start) == ("freeze", True)
+
+
+def test_a_dora_adapter_is_not_measured_over_int8(here: World) -> None:
+    crown(here, type="dora")
+    job = start(here, registry=GROUP, adapter={"type": "lora", "quantization": "int8"})
+    assert job.champion is not None
+    assert "int8" in job.champion.obstacle
 
 
 def test_a_champion_whose_job_is_gone_is_not_gone_on_from(here: World) -> None:
