@@ -46,6 +46,11 @@ def hashes_uri(rule_folder: str, uri: str, version_id: str) -> str:
     return f"{rule_folder}hashes/{_of_version(uri, version_id)}"
 
 
+def listing_uri(rule_folder: str, uri: str, version_id: str) -> str:
+    """Which objects one version of a `.dvc` file stands for."""
+    return f"{rule_folder}listings/{_of_version(uri, version_id)}.json"
+
+
 def quarantine_uri(rule_folder: str, uri: str, version_id: str) -> str:
     """The report on one object version that is not trained on."""
     return f"{rule_folder}quarantine/{_of_version(uri, version_id)}.json"

@@ -267,10 +267,13 @@ class QuarantineReport(Contract):
     created_at: Timestamp
 
 
-ArrivalState = Literal["arrived", "accepted", "duplicate", "quarantined", "superseded", "gone", "set_aside", "deletion"]
+ArrivalState = Literal[
+    "arrived", "accepted", "duplicate", "quarantined", "superseded", "gone", "set_aside", "deletion", "listed"
+]
 """`duplicate`: the same bytes came before. `superseded`: a later version of its key came. `gone`: it was deleted.
 `deletion`: no version, but the mark that its key was deleted then, for events of earlier versions that come after it.
-`set_aside`: the gate rejected the model that was trained on it, and nobody has released it."""
+`set_aside`: the gate rejected the model that was trained on it, and nobody has released it.
+`listed`: a `.dvc` file; the objects that it names have arrived in its stead."""
 
 
 class Arrival(Contract):

@@ -103,6 +103,21 @@ def accept(
     return _changed(_without(rule, fallen), falling, (known, *_heirs(fallen, falling, of_bytes)), now)
 
 
+def list_others(rule: RuleRecord, arrival: Arrival, same_object: Sequence[Arrival], reason: str) -> Change:
+    """A file that stands for others, which arrive by themselves: it has no rows. An earlier version of it is overtaken.
+
+    Args:
+        same_object: as in `accept`.
+    """
+    if arrival.state != "arrived":
+        return Change(rule)
+    others = [one for one in same_object if one.version_id != arrival.version_id]
+    if after := _overtaker(arrival, others):
+        return Change(rule, (_overtaken(arrival, after),))
+    earlier = [_overtaken(one, arrival) for one in others if one.state == "listed"]
+    return Change(rule, (arrival.with_(state="listed", reason=reason), *earlier))
+
+
 def quarantine(rule: RuleRecord, arrival: Arrival, reason: str, report_uri: str | None = None) -> Change:
     """A file that cannot be trained on. What it would have replaced goes on counting."""
     if arrival.state != "arrived":
@@ -120,7 +135,7 @@ def delete_object(
             the bucket keeps no versions.
     """
     known = any(one.version_id == deletion.version_id for one in same_object)
-    fallen = [one for one in same_object if one.state in STANDING and later(deletion, one)]
+    fallen = [one for one in same_object if one.state in (*STANDING, "listed") and later(deletion, one)]
     falling = [_gone(one) for one in fallen]
     marked = [*([] if known else [deletion]), *falling]
     return _changed(_without(rule, fallen), marked, _heirs(fallen, falling, of_bytes), now)
@@ -132,7 +147,7 @@ def delete_version(rule: RuleRecord, arrival: Arrival, of_bytes: OfBytes, now: T
     Args:
         arrival: as it is stored; one that was never heard of is recorded in state `gone` by the caller.
     """
-    if arrival.state not in ("arrived", *STANDING):
+    if arrival.state not in ("arrived", "listed", *STANDING):
         return Change(rule)
     falling = [_gone(arrival)]
     return _changed(_without(rule, [arrival]), falling, _heirs([arrival], falling, of_bytes), now)
@@ -151,7 +166,7 @@ def release(rule: RuleRecord, arrivals: Iterable[Arrival], now: Timestamp) -> Ch
 
 def _overtaker(arrival: Arrival, others: Iterable[Arrival]) -> Arrival | None:
     """What keeps this version from counting: a later good version, or that its key was deleted since."""
-    decided = (*STANDING, "superseded", "deletion")
+    decided = (*STANDING, "superseded", "deletion", "listed")
     return next((one for one in others if one.state in decided and later(one, arrival)), None)
 
 

@@ -12,16 +12,15 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
-from spotune.aws.base import ObjectMissing
 from spotune.contracts.landings import Landing, parse_landing
 from spotune.contracts.layout import split_uri
 from spotune.contracts.rules import Arrival, RuleRecord
 from spotune.contracts.subject import about
-from spotune.retraining.arrivals import later
 from spotune.retraining.patterns import compiled, ignored
-from spotune.service.file_checks import Unfit, check_file, quarantined
 from spotune.service.installation import Installation
-from spotune.service.settling import Deleted, Gone, Good, Outcome, Quarantined, settle
+from spotune.service.listings import look_at, named_by, named_until
+from spotune.service.looks import record
+from spotune.service.settling import Deleted, Gone, Outcome, settle
 from spotune.service.sources import may_feed
 
 logger = logging.getLogger(__name__)
@@ -65,20 +64,6 @@ def rules_watching(here: Installation, uri: str) -> Iterator[RuleRecord]:
             yield rule
 
 
-def look_at_file(here: Installation, rule: RuleRecord, arrival: Arrival) -> Outcome:
-    """Read a file that arrived; what becomes of it is for `settle` to decide.
-
-    Raises:
-        Unavailable: S3 does not answer; look again.
-    """
-    try:
-        return Good(arrival, check_file(here, rule, arrival))
-    except ObjectMissing:
-        return Gone(arrival)
-    except Unfit as unfit:
-        return Quarantined(arrival, unfit.reason, quarantined(here, arrival, unfit))
-
-
 def _outcomes(here: Installation, landing: Landing) -> Iterator[tuple[RuleRecord, Outcome]]:
     for rule in rules_watching(here, landing.uri):
         with about(rule=rule.id, tenant=rule.tenant):
@@ -91,7 +76,8 @@ def _of_rule(here: Installation, rule: RuleRecord, landing: Landing) -> Iterable
         return _created(here, rule, landing)
     if landing.kind == "deleted" and (landing.version_id or _has_versions(here, rule, landing.uri)):
         return _versions_gone(here, rule, landing)
-    return [Deleted(_record_of(rule, landing, landing.version_id or f"deletion-{landing.sequencer}", "deletion"))]
+    deletion = _record_of(rule, landing, landing.version_id or f"deletion-{landing.sequencer}", "deletion")
+    return [*named_until(here, rule, deletion), Deleted(deletion)]
 
 
 def _created(here: Installation, rule: RuleRecord, landing: Landing) -> Iterator[Outcome]:
@@ -104,20 +90,7 @@ def _created(here: Installation, rule: RuleRecord, landing: Landing) -> Iterator
         return
     arrival = record(here, _record_of(rule, landing, version_id, "arrived"))
     if arrival is not None:
-        yield look_at_file(here, rule, arrival)
-
-
-def record(here: Installation, arrival: Arrival) -> Arrival | None:
-    """Keep a new arrival; None where it is known and decided.
-
-    A bucket without versions may have the same bytes again after others, under the same ETag: then it arrives again.
-    """
-    known = here.store.record_arrival(arrival)
-    if known.state == "arrived":
-        return known
-    if known.state in ("superseded", "gone") and later(arrival, known):
-        return known.with_(state="arrived", sequencer=arrival.sequencer, arrived_at=arrival.arrived_at, sequence=None)
-    return None
+        yield from look_at(here, rule, arrival)
 
 
 def _pinned(here: Installation, landing: Landing) -> str:
@@ -137,11 +110,12 @@ def _has_versions(here: Installation, rule: RuleRecord, uri: str) -> bool:
 def _versions_gone(here: Installation, rule: RuleRecord, landing: Landing) -> Iterator[Outcome]:
     """A version was deleted for good. Where the event does not say which, S3 does."""
     if landing.version_id:
-        yield Gone(here.store.record_arrival(_record_of(rule, landing, landing.version_id, "gone")))
+        version = here.store.record_arrival(_record_of(rule, landing, landing.version_id, "gone"))
+        yield from (*named_by(here, rule, version), Gone(version))
         return
     for one in here.store.arrivals_of_object(rule.id, landing.uri):
         if one.state not in ("deletion", "gone") and here.objects.head(one.uri, version_id=one.version_id) is None:
-            yield Gone(one)
+            yield from (*named_by(here, rule, one), Gone(one))
 
 
 def _record_of(rule: RuleRecord, landing: Landing, version_id: str, state: str) -> Arrival:

@@ -10,7 +10,9 @@ from spotune.contracts.dataset import Fault
 from spotune.contracts.rules import Arrival, QuarantineReport, RuleRecord
 from spotune.data.assembly.copying import Measured
 from spotune.data.assembly.hashes import hash_examples
+from spotune.data.assembly.refusals import DatasetChanged
 from spotune.data.assembly.sources import version_of
+from spotune.data.dvc import verified
 from spotune.data.faults import FaultList
 from spotune.data.formats import read_examples
 from spotune.retraining.arrivals import Checked
@@ -49,13 +51,16 @@ def check_file(here: Installation, rule: RuleRecord, arrival: Arrival) -> Checke
     folder = layout.rule_uri(here.settings.data_bucket, rule.tenant, rule.id)
     hashes = layout.hashes_uri(folder, arrival.uri, arrival.version_id)
     try:
-        body = Measured(here.objects.stream(arrival.uri, version_id=version_of(arrival), etag=arrival.etag))
+        stream = here.objects.stream(arrival.uri, version_id=version_of(arrival), etag=arrival.etag)
+        body = Measured(verified(stream, arrival.uri) if _is_tracked(rule, arrival.uri) else stream)
         faults = FaultList()
         here.objects.write_stream(hashes, _hashed(body, faults, rule))
     except ObjectMissing as missing:
         if missing.reason in _NOT_OURS_TO_READ:
             raise Unfit(f"S3 does not let Spotune read it ({missing.reason}): open the object to its roles.") from None
         raise
+    except DatasetChanged as changed:
+        raise Unfit(str(changed)) from None
     except AwsRefused as refused:
         raise Unfit(f"S3 does not hand it out ({refused}).") from refused
     if faults.format is None:  # a file without rows is a fault
@@ -89,6 +94,12 @@ def quarantined(here: Installation, arrival: Arrival, unfit: Unfit) -> str:
     here.objects.write(uri, report.model_dump_json(indent=1).encode())
     tell_of_quarantine(here, arrival, unfit.reason, uri)
     return uri
+
+
+def _is_tracked(rule: RuleRecord, uri: str) -> bool:
+    """A `.dvc` file's object: its name is its hash."""
+    remote = rule.request.source.dvc_remote
+    return remote is not None and uri.startswith(remote.rstrip("/") + "/")
 
 
 def _hashed(body: Measured, faults: FaultList, rule: RuleRecord) -> Iterator[bytes]:

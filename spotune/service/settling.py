@@ -56,7 +56,15 @@ class Deleted:
     arrival: Arrival
 
 
-Outcome = Good | Quarantined | Gone | Deleted
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A file that stands for others; each of these has an outcome of its own."""
+
+    arrival: Arrival
+    reason: str
+
+
+Outcome = Good | Quarantined | Gone | Deleted | Listed
 
 
 def settle(here: Installation, rule_id: str, outcomes: Sequence[Outcome]) -> None:
@@ -105,6 +113,8 @@ def _change(here: Installation, rule: RuleRecord, outcome: Outcome, known: _Know
         case Gone():
             stored = known.one(arrival) or arrival
             return arrivals.delete_version(rule, stored, known.of_bytes, now)
+        case Listed(reason=reason):
+            return arrivals.list_others(rule, known.awaited(arrival), known.of_object(arrival.uri), reason)
         case Quarantined(reason=reason, report_uri=uri):
             return arrivals.quarantine(rule, known.awaited(arrival), reason, uri)
         case Good(checked=checked):

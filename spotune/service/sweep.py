@@ -19,11 +19,13 @@ from spotune.aws.base import ObjectMissing, ObjectVersion
 from spotune.contracts import layout
 from spotune.contracts.base import Contract, Seconds
 from spotune.contracts.rules import Arrival, RuleRecord
+from spotune.retraining.arrivals import STANDING
 from spotune.retraining.patterns import compiled, ignored
 from spotune.service.apart import apart
-from spotune.service.arrivals import look_at_file, record
 from spotune.service.file_checks import is_there
 from spotune.service.installation import Installation
+from spotune.service.listings import look_at, named_until
+from spotune.service.looks import record
 from spotune.service.settling import Deleted, Gone, Outcome, settle
 from spotune.service.sources import may_feed
 
@@ -82,7 +84,7 @@ def check_again(here: Installation, rule: RuleRecord) -> int:
 
 
 def _check(here: Installation, rule: RuleRecord, arrival: Arrival) -> None:
-    settle(here, rule.id, [look_at_file(here, rule, arrival)])
+    settle(here, rule.id, list(look_at(here, rule, arrival)))
 
 
 def _landed(here: Installation, rule: RuleRecord, after: str) -> tuple[str, list[Outcome]]:
@@ -120,14 +122,14 @@ def _outcomes(here: Installation, rule: RuleRecord, version: ObjectVersion) -> I
     )
     if version.deleted:
         known = here.store.arrivals_of_object(rule.id, info.uri)
-        if any(one.state in ("accepted", "set_aside", "duplicate", "arrived") for one in known):
-            yield Deleted(found)
+        if any(one.state in (*STANDING, "listed", "arrived") for one in known):
+            yield from (*named_until(here, rule, found), Deleted(found))
     elif not ignored(info.uri, info.bytes):
         # Of one that is known the time of this look: whatever overtook it is not there any more.
         known_one = here.store.get_arrival(rule.id, info.uri, found.version_id)
         arrival = record(here, found if known_one is None else found.with_(arrived_at=here.clock()))
         if arrival is not None and (known_one is None or known_one.state != "arrived"):
-            yield look_at_file(here, rule, arrival)
+            yield from look_at(here, rule, arrival)
 
 
 def _lost(here: Installation, rule: RuleRecord, after: int) -> tuple[int, list[Outcome]]:
