@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from pydantic import ValidationError
-
-from spotune.aws.base import ObjectMissing
 from spotune.contracts.base import Seconds
 from spotune.contracts.dataset import DatasetReport
 from spotune.contracts.errors import Conflict
 from spotune.contracts.job import JobRecord
 from spotune.contracts.layout import split_uri
 from spotune.contracts.pull import DatasetObject, PinnedObject, PulledFile
-from spotune.contracts.rules import DataManifest
-from spotune.data.assembly.refusals import damaged_manifest, gone
-from spotune.data.assembly.sources import Open
+from spotune.data.assembly.refusals import damaged_manifest
 from spotune.service.control import job_of
 from spotune.service.installation import Installation
+from spotune.service.retraining_datasets import read_manifest
 
 URL_SECONDS: Seconds = 3600
 """How long a URL to read from lives: whoever holds it can read that object."""
-
-
-def opened(here: Installation) -> Open:
-    """Opens objects for the assembly of a dataset; what is gone is named as its error says."""
-
-    def open_version(uri: str, version_id: str) -> Iterator[bytes]:
-        try:
-            return here.objects.stream(uri, version_id=version_id)
-        except ObjectMissing:
-            raise gone(uri, version_id) from None
-
-    return open_version
 
 
 def dataset_of(here: Installation, tenant: str, job_id: str) -> DatasetObject:
@@ -76,7 +60,7 @@ def pinned_objects(
     if uri is None:
         return (), False
     first = 0 if after is None else int(after) + 1
-    needed = [(place, entry) for place, entry in enumerate(_manifest(here, uri).entries) if entry.taken]
+    needed = [(place, entry) for place, entry in enumerate(read_manifest(here, uri).entries) if entry.taken]
     left = [(place, entry) for place, entry in needed if place >= first]
     for _, entry in left[:limit]:
         if not _may_read(here, tenant, entry.uri):
@@ -115,15 +99,6 @@ def _manifest_uri(here: Installation, job: JobRecord) -> str | None:
     retraining = here.store.get_retraining(job.tenant, rule_id, int(number))
     uri = None if retraining is None else retraining.manifest_uri
     return uri if uri is not None and here.objects.head(uri) is not None else None
-
-
-def _manifest(here: Installation, uri: str) -> DataManifest:
-    try:
-        return DataManifest.model_validate_json(here.objects.read(uri))
-    except ObjectMissing:
-        raise gone(uri) from None
-    except ValidationError:
-        raise damaged_manifest(uri, "it cannot be read") from None
 
 
 def _may_read(here: Installation, tenant: str, uri: str) -> bool:

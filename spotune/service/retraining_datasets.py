@@ -10,6 +10,8 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from spotune.aws.base import ObjectMissing
 from spotune.contracts import layout
 from spotune.contracts.errors import DatasetRefused
@@ -17,7 +19,7 @@ from spotune.contracts.rules import Arrival, DataManifest, Frozen, ManifestEntry
 from spotune.data.assembly.choosing import choose_rows, count_new, known_after
 from spotune.data.assembly.copying import Measured, dataset_bytes, rebuilt
 from spotune.data.assembly.frozen import carve
-from spotune.data.assembly.refusals import gone
+from spotune.data.assembly.refusals import damaged_manifest, gone
 from spotune.data.assembly.sources import Open, Source, source_of
 from spotune.retraining.due import Known
 from spotune.service.file_checks import Unfit, check_file, is_there
@@ -66,11 +68,14 @@ def read_manifest(here: Installation, uri: str) -> DataManifest:
 
     Raises:
         DatasetChanged: it is gone.
+        DatasetRefused: it cannot be read (code `manifest_damaged`).
     """
     try:
         return DataManifest.model_validate_json(here.objects.read(uri))
     except ObjectMissing:
         raise gone(uri) from None
+    except ValidationError:
+        raise damaged_manifest(uri, "it cannot be read") from None
 
 
 def count_new_rows(here: Installation, rule: RuleRecord, champion: Champion) -> int:
@@ -127,6 +132,7 @@ def make_dataset(here: Installation, rule: RuleRecord, retraining: Retraining, f
     if here.objects.head(uri) is None:
         here.objects.write_new(uri, _json(_chosen(here, rule, retraining, frozen, folder)))
     manifest = read_manifest(here, uri)
+    _refuse_forged(here, rule, manifest, uri, frozen)
     here.objects.write_stream(manifest.uri, rebuilt(manifest, opening(here)))
     _keep_what_it_will_know(here, rule, retraining, manifest, folder)
     return uri, manifest.rows
@@ -219,6 +225,14 @@ def _keep_what_it_will_know(
     sources = [known[entry.uri, entry.version_id] for entry in manifest.entries]
     chunks = known_after(sources, manifest.entries, opening(here), earlier_uri=earlier_uri)
     here.objects.write_stream(layout.known_uri(folder), chunks)
+
+
+def _refuse_forged(here: Installation, rule: RuleRecord, manifest: DataManifest, uri: str, frozen: Frozen) -> None:
+    """A manifest lies where its tenant may write: it is not taken at its word for whose things are read and written."""
+    home = f"s3://{here.settings.data_bucket}/{rule.tenant}/"
+    if manifest.uri != f"{_folder_of(uri)}training.jsonl" or not (manifest.known_uri or home).startswith(home):
+        raise damaged_manifest(uri, "what it names is not the rule's")
+    _refuse_own(here, rule, manifest.entries, Champion(), frozen)
 
 
 def _refuse_own(

@@ -505,6 +505,35 @@ class TestBadDays:
         assert len(story.retrainings) == 1
         assert story.rule.counted_rows == 0
 
+    @pytest.mark.parametrize(
+        "forged",
+        [
+            {"uri": "s3://data/globex/training.jsonl"},
+            {"known_uri": "s3://data/globex/known"},
+            {"entries": "s3://data/globex/in/secret.jsonl"},
+            {},
+        ],
+    )
+    def test_a_manifest_that_its_tenant_has_forged_reads_and_writes_nothing_of_anothers(
+        self, forged: dict[str, Any]
+    ) -> None:
+        honest = Story()
+        honest.land("a", *range(40))
+        honest.pass_by(8)
+        true, folder = honest.manifest(honest.retrainings[0]), "s3://data/acme/rules/rule-support/1/"
+        story = Story()
+        story.land("a", *range(40))
+        if "entries" in forged:
+            story.world.objects.write(forged["entries"], rows(*range(40)))
+            forged = {"entries": (true.entries[0].with_(uri=forged["entries"], version_id=""),)}
+        body = true.with_(**forged).model_dump_json().encode() if forged else b"{ cut"
+        story.world.objects.write(f"{folder}manifest.json", body)
+        story.pass_by(8)
+        assert story.retrainings[0].state == "refused"
+        assert story.jobs == []
+        assert story.world.objects.head("s3://data/globex/training.jsonl") is None
+        assert story.world.objects.head(f"{folder}training.jsonl") is None
+
 
 class Killed(BaseException):
     """The process is gone."""

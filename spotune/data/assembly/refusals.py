@@ -57,9 +57,9 @@ def mixed_formats(first: str, first_format: RowFormat, other: str, other_format:
 
 
 def damaged_manifest(uri: str, what: str) -> DatasetRefused:
-    """A manifest whose entries cannot be true."""
+    """A manifest that cannot be true, as a whole or where it names `uri`."""
     return DatasetRefused(
-        f"The manifest's entry of {uri} cannot be true: {what}.",
+        f"The manifest cannot be true at {uri}: {what}.",
         code="manifest_damaged",
         remedy="Take the manifest from where the retraining wrote it.",
     )
