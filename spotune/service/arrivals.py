@@ -11,6 +11,7 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 
 from spotune.contracts.landings import Landing, parse_landing
 from spotune.contracts.layout import split_uri
@@ -38,15 +39,17 @@ def take(here: Installation, bodies: Mapping[str, str]) -> list[str]:
     failed: set[str] = set()
     outcomes: defaultdict[str, list[Outcome]] = defaultdict(list)
     waiting: defaultdict[str, set[str]] = defaultdict(set)
-    for message_id, body in bodies.items():
-        with about(message_id=message_id):
+    rules_of = cache(lambda bucket: tuple(here.store.rules_of_bucket(bucket)))
+    for landing, message_ids in _read(bodies, failed).items():
+        with about(message_id=message_ids[0]):
             try:
-                for rule, outcome in _outcomes(here, parse_landing(json.loads(body))):
-                    outcomes[rule.id].append(outcome)
-                    waiting[rule.id].add(message_id)
+                for rule in _watching(here, rules_of(split_uri(landing.uri)[0]), landing.uri):
+                    waiting[rule.id].update(message_ids)
+                    with about(rule=rule.id, tenant=rule.tenant):
+                        outcomes[rule.id] += _of_rule(here, rule, landing)
             except Exception as error:  # whatever is wrong with one, the others have their turn
                 logger.exception("the event is delivered again: %s", type(error).__name__)
-                failed.add(message_id)
+                failed.update(message_ids)
     for rule_id, found in outcomes.items():
         with about(rule=rule_id):
             try:
@@ -57,18 +60,24 @@ def take(here: Installation, bodies: Mapping[str, str]) -> list[str]:
     return [message_id for message_id in bodies if message_id in failed]
 
 
-def rules_watching(here: Installation, uri: str) -> Iterator[RuleRecord]:
+def _read(bodies: Mapping[str, str], failed: set[str]) -> dict[Landing, list[str]]:
+    """The changes that a batch tells of, each once, with the messages that tell it."""
+    landings: defaultdict[Landing, list[str]] = defaultdict(list)
+    for message_id, body in bodies.items():
+        with about(message_id=message_id):
+            try:
+                landings[parse_landing(json.loads(body))].append(message_id)
+            except ValueError as error:
+                logger.exception("the message is no event of S3: %s", type(error).__name__)
+                failed.add(message_id)
+    return landings
+
+
+def _watching(here: Installation, rules: Iterable[RuleRecord], uri: str) -> Iterator[RuleRecord]:
     """The rules whose new data an object is. Of one that its tenant may not read, or that we wrote, there is none."""
-    for rule in here.store.rules_of_bucket(split_uri(uri)[0]):
+    for rule in rules:
         if compiled(rule.request.source.uri).matches(uri) and may_feed(here, rule.tenant, uri):
             yield rule
-
-
-def _outcomes(here: Installation, landing: Landing) -> Iterator[tuple[RuleRecord, Outcome]]:
-    for rule in rules_watching(here, landing.uri):
-        with about(rule=rule.id, tenant=rule.tenant):
-            for outcome in _of_rule(here, rule, landing):
-                yield rule, outcome
 
 
 def _of_rule(here: Installation, rule: RuleRecord, landing: Landing) -> Iterable[Outcome]:

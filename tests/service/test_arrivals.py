@@ -82,6 +82,20 @@ class TestOnce:
         rule = stored(world)
         assert (rule.pending_rows, rule.sequence, states(world)) == (3, 1, ["accepted"])
 
+    def test_a_batch_that_tells_one_change_ten_times_reads_it_once(
+        self, world: World, lands: Landings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made_rule(world)
+        event, stream, read = lands.put(f"{IN}a.jsonl", b"nonsense\n"), world.objects.stream, list[str]()
+
+        def counting(uri: str, **pinned: Any) -> Any:
+            read.append(uri)
+            return stream(uri, **pinned)
+
+        monkeypatch.setattr(world.objects, "stream", counting)
+        assert lands.send(*[event] * 10) == []
+        assert len(read) == len(world.deliveries.messages) == 1
+
     @pytest.mark.parametrize("key", ["a b+c%20d é漢#?.jsonl", "plus+plus.jsonl", "%2B.jsonl", "deep/er/a.jsonl"])
     def test_keys_with_all_that_s3_takes_are_found_under_their_own_name(
         self, world: World, lands: Landings, key: str
