@@ -18,10 +18,18 @@ from spotune.service.rule_views import arrival_object, retraining_object, rule_o
 router = Router()
 RULES = "/v1/rules"
 RULE = RULES + "/<rule>"
+NIGHTLY = {
+    "name": "support",
+    "source": {"uri": "s3://acme-data/acme/support/**/*.jsonl"},
+    "job": {"model": "HuggingFaceTB/SmolLM2-135M-Instruct", "constraints": {"budget_usd": 5}},
+    "trigger": {"min_rows": 500, "schedule": "0 3 * * 1-5"},
+    "monthly_budget_usd": 60,
+}
+"""A rule as the document shows it."""
 
 
 @router.post(RULES, tags=["rules"], summary="Have new data start the right retraining by itself")
-def create(request: Annotated[RuleRequest, Body()]) -> RuleObject:
+def create(request: Annotated[RuleRequest, Body(examples=[NIGHTLY])]) -> RuleObject:
     """The same name and body a second time is the same rule."""
     return _shown(rules.create(installation(), router.context["tenant"], request, router.context["key"]))
 

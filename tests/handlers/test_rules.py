@@ -122,6 +122,15 @@ class TestMaking:
         assert record(world, rule["id"]).key == listed[0]["id"]
 
 
+def test_the_document_shows_a_rule_that_is_one(client: Client) -> None:
+    paths = client.call("GET", "/openapi.json").body["paths"]
+    (example,) = paths["/v1/rules"]["post"]["requestBody"]["content"]["application/json"]["schema"]["examples"]
+    here = {"source": {"uri": "s3://data/acme/support/**/*.jsonl"}, "job": {**example["job"], "model": tiny_model.NAME}}
+    assert made(client, **{**example, **here})["trigger"]["schedule"] == example["trigger"]["schedule"]
+    change = paths["/v1/rules/{rule}"]["patch"]["requestBody"]["content"]["application/json"]["schema"]
+    assert change["$ref"].endswith("RuleRequestChanges")
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("uri", "code"),
