@@ -50,7 +50,7 @@ class Chat:
             weights, dtype=self._machine.dtype, local_files_only=True, use_safetensors=True
         ).to(self._machine.device)
         if adapter is not None and beside:
-            from training_container.methods import load_adapter
+            from training_container.methods.published import load_adapter
 
             self._model = load_adapter(self._model, adapter)
         self._model.eval()

@@ -1,6 +1,8 @@
-"""What a step needs of a GPU's memory, tried before it is trained with."""
+"""Memory: what a step needs of a GPU's, tried before it is trained with; and giving it back."""
 
 from __future__ import annotations
+
+import gc
 
 import torch
 
@@ -21,3 +23,10 @@ def idle_step(optimizer: torch.optim.Optimizer) -> None:
             if parameter.grad is not None:
                 parameter.grad.zero_()
     optimizer.step()
+
+
+def forget() -> None:
+    """Give back the memory of models that nothing refers to."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

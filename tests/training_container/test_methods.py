@@ -24,7 +24,8 @@ from training_container.faults import TrainingFault
 from training_container.folders import Folders
 from training_container.inputs import read_inputs
 from training_container.loading import load_base
-from training_container.methods import METHODS, adapt, base_of, has_adapter, load_adapter, save_adapter
+from training_container.methods import METHODS, adapt, base_of, has_adapter
+from training_container.methods.published import load_adapter, save_adapter
 from training_container.model import check_gradients, trainable, with_gradient
 from training_container.objectives.supervised import loss_sum
 

@@ -14,9 +14,10 @@ from spotune.contracts.request import Method
 from spotune.contracts.training import TrainingConfig
 from tests.training_container.building import CONFIG
 from tests.training_container.shapes import shaped
-from training_container.methods import adapt, base_of, load_adapter, save_adapter
+from training_container.methods import adapt, base_of
 from training_container.methods.bottleneck import Bottleneck, bottlenecks
 from training_container.methods.pissa import FIRST_A, FIRST_B, lora_layers
+from training_container.methods.published import load_adapter, save_adapter
 from training_container.model import carried, count_parameters, trainable
 
 pytestmark = pytest.mark.torch

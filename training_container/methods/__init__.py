@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any
-
-import torch
 
 from spotune.contracts.request import Method
 from spotune.contracts.training import TrainingConfig
-from training_container.methods import bottleneck, pissa, virtual_tokens
+from training_container.methods import bottleneck
 from training_container.methods.bottleneck import add_bottlenecks
 from training_container.methods.ia3 import add_ia3
 from training_container.methods.lora import add_lora, add_pissa
@@ -66,29 +62,3 @@ def base_of(model: Any) -> AbstractContextManager[object]:
         model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext()
     )
     return context
-
-
-def save_adapter(model: Any, folder: Path, config: TrainingConfig) -> dict[str, torch.Tensor]:
-    """Write the adapter as it works on the untouched base model; returns its weights by their names in the file."""
-    if config.method == "bottleneck":
-        return bottleneck.save_bottlenecks(model, folder, config)
-    from peft import get_peft_model_state_dict
-
-    weights: dict[str, torch.Tensor] = get_peft_model_state_dict(model, save_embedding_layers=False)
-    if config.method == "pissa":
-        return pissa.save_difference(model, folder, weights)
-    model.save_pretrained(folder, save_embedding_layers=False)
-    return weights
-
-
-def load_adapter(model: Any, folder: Path) -> Any:
-    """A base model with a published adapter, in evaluation mode."""
-    facts = json.loads((folder / bottleneck.CONFIG_NAME).read_bytes())
-    if facts["peft_type"] == bottleneck.KIND:
-        return bottleneck.load_bottlenecks(model, folder).eval()
-    from peft import PeftModel
-
-    adapted = PeftModel.from_pretrained(model, folder)
-    if facts["peft_type"] == "PROMPT_TUNING":
-        virtual_tokens.count_from_the_words(adapted)
-    return adapted.eval()

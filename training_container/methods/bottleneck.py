@@ -85,21 +85,24 @@ def without_bottlenecks(model: nn.Module) -> Iterator[None]:
             module.enabled = True
 
 
-def save_bottlenecks(model: Any, folder: Path, config: TrainingConfig) -> dict[str, torch.Tensor]:
-    """Write weights and config; returns the weights by their names in the file."""
-    found = dict(bottlenecks(model))
-    weights = {
-        f"{path}.{name}": tensor for path, module in found.items() for name, tensor in module.state_dict().items()
+def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The adapters' weights by their names in the file."""
+    return {
+        f"{path}.{name}": tensor for path, module in bottlenecks(model) for name, tensor in module.state_dict().items()
     }
+
+
+def settings_of(model: nn.Module) -> dict[str, Any]:
+    """What tells these adapters from others, as the config says it."""
+    _, first = next(bottlenecks(model))
+    return {"peft_type": KIND, "inner": first.down.out_features}
+
+
+def save_bottlenecks(model: Any, folder: Path, config: TrainingConfig, weights: dict[str, torch.Tensor]) -> None:
+    """Write `weights_of` the model, and the config."""
     save_file({name: tensor.cpu().contiguous() for name, tensor in weights.items()}, folder / WEIGHTS_NAME)
-    facts = {
-        "peft_type": KIND,
-        "inner": next(iter(found.values())).down.out_features,
-        "base_model_name_or_path": config.model.name,
-        "revision": config.model.revision or None,
-    }
-    (folder / CONFIG_NAME).write_text(json.dumps(facts, indent=2))
-    return weights
+    origin = {"base_model_name_or_path": config.model.name, "revision": config.model.revision or None}
+    (folder / CONFIG_NAME).write_text(json.dumps(settings_of(model) | origin, indent=2))
 
 
 def load_bottlenecks(model: Any, folder: Path) -> Any:

@@ -45,25 +45,18 @@ def lora_layers(model: torch.nn.Module) -> Iterator[tuple[str, Any]]:
     return ((name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer))
 
 
-def save_difference(model: Any, folder: Path, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Write the trained adapter as a plain LoRA over the untouched base model; returns its weights.
+def has_first_factors(model: torch.nn.Module) -> bool:
+    """True where the model's adapter is trained by this method."""
+    return any(hasattr(layer, FIRST_A) for _, layer in lora_layers(model))
+
+
+def difference(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A plain LoRA over the untouched base model, with factors of twice the rank: [A; A0] and [B, -B0].
 
     Args:
         model: the trained model, whose layers hold the factors of the beginning.
         weights: PEFT's state dict of its adapter.
     """
-    from peft.utils import SAFETENSORS_WEIGHTS_NAME
-
-    doubled = _difference(model, weights)
-    save_file({name: tensor.cpu().contiguous() for name, tensor in doubled.items()}, folder / SAFETENSORS_WEIGHTS_NAME)
-    settings = copy.copy(model.peft_config["default"])
-    settings.r, settings.lora_alpha, settings.inference_mode = 2 * settings.r, 2 * settings.lora_alpha, True
-    settings.save_pretrained(folder)
-    return doubled
-
-
-def _difference(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Factors of twice the rank: [A; A0] and [B, -B0]."""
     layers = dict(lora_layers(model))
     found = {}
     for name, tensor in weights.items():
@@ -72,6 +65,35 @@ def _difference(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> dic
         first = getattr(layer, FIRST_A) if down else -getattr(layer, FIRST_B)
         found[name] = torch.cat([tensor, first.to(tensor)], dim=0 if down else 1)
     return found
+
+
+def go_on_from(model: torch.nn.Module, doubled: dict[str, torch.Tensor]) -> None:
+    """Give each layer both halves of its published factors: what was trained, and what it began with."""
+    for name, layer in lora_layers(model):
+        rank = layer.r["default"]
+        down, up = doubled[f"{name}.lora_A.weight"], doubled[f"{name}.lora_B.weight"]
+        with torch.no_grad():
+            layer.lora_A["default"].weight.copy_(down[:rank])
+            layer.lora_B["default"].weight.copy_(up[:, :rank])
+            getattr(layer, FIRST_A).copy_(down[rank:])
+            getattr(layer, FIRST_B).copy_(-up[:, rank:])
+
+
+def doubled_settings(model: Any) -> Any:
+    """PEFT's config of the plain LoRA."""
+    settings = copy.copy(model.peft_config["default"])
+    settings.r, settings.lora_alpha = 2 * settings.r, 2 * settings.lora_alpha
+    return settings
+
+
+def save_difference(model: Any, folder: Path, weights: dict[str, torch.Tensor]) -> None:
+    """Write the plain LoRA, of these weights."""
+    from peft.utils import SAFETENSORS_WEIGHTS_NAME
+
+    save_file({name: tensor.cpu().contiguous() for name, tensor in weights.items()}, folder / SAFETENSORS_WEIGHTS_NAME)
+    settings = doubled_settings(model)
+    settings.inference_mode = True
+    settings.save_pretrained(folder)
 
 
 def _without_first(layer: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 
 from spotune.contracts.training import REPORT_NAME, TrainingConfig, TrainingReport
 from training_container.folders import replace_file
-from training_container.methods import has_adapter, save_adapter
+from training_container.methods import has_adapter
+from training_container.methods.published import save_adapter
 from training_container.publication.card import CARD_NAME, model_card
 from training_container.publication.plot import PICTURE_NAME
 

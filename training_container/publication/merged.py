@@ -10,7 +10,7 @@ from typing import Any
 from spotune.contracts.training import TrainingConfig
 from training_container.device import Machine
 from training_container.loading import load_base, read_facts
-from training_container.methods import load_adapter
+from training_container.methods.published import load_adapter
 from training_container.publication.probe import QUANTIZED, ROUNDED, Probe
 
 

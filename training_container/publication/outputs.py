@@ -6,7 +6,6 @@ an adapter that does not load as it was trained takes everything back.
 
 from __future__ import annotations
 
-import gc
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -22,7 +21,9 @@ from training_container.device import Machine
 from training_container.faults import Stopped, TrainingFault
 from training_container.inputs import Inputs
 from training_container.loading import load_base
-from training_container.methods import has_adapter, load_adapter
+from training_container.memory import forget
+from training_container.methods import has_adapter
+from training_container.methods.published import load_adapter
 from training_container.progress import Reporter
 from training_container.publication.folder import copy_tokenizer, describe, empty
 from training_container.publication.gguf_file import check_convertible, load_gguf, write_gguf
@@ -208,13 +209,6 @@ def check_outputs(inputs: Inputs) -> None:
     check_mergeable(config.method, merged=wanted.merged, gguf=wanted.gguf)
     if wanted.gguf is not None:
         check_convertible(inputs.model)
-
-
-def forget() -> None:
-    """Give back the memory of models that nothing refers to."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def _on(machine: Machine, work: Callable[[Machine], T]) -> T:
