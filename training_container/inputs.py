@@ -16,7 +16,7 @@ from training_container.hosts import Hosts, read_hosts
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The config and where its data lies. `validation` is None where the channel was not given."""
+    """The config and where its data lies. A channel that was not given, or is not asked for, is None."""
 
     folders: Folders
     config: TrainingConfig
@@ -24,6 +24,8 @@ class Inputs:
     training: Path
     validation: Path | None
     model: Path
+    champion: Path | None = None
+    golden: Path | None = None
 
 
 def read_inputs(folders: Folders) -> Inputs:
@@ -41,6 +43,8 @@ def read_inputs(folders: Folders) -> Inputs:
         training=_channel_file(folders, "training"),
         validation=_channel_file(folders, "validation") if folders.channel("validation").is_dir() else None,
         model=_model_folder(folders),
+        champion=_champion_folder(folders) if config.champion is not None else None,
+        golden=_channel_file(folders, "golden") if config.evaluation.golden else None,
     )
 
 
@@ -99,6 +103,13 @@ def _model_folder(folders: Folders) -> Path:
             evidence=f"nothing at {folder / 'config.json'}",
             remedy="Add the base model again; its folder in the models bucket is empty or was cut short.",
         )
+    return folder
+
+
+def _champion_folder(folders: Folders) -> Path:
+    folder = folders.channel("champion")
+    if not any(folder.glob("*")):
+        raise _missing_channel("champion", folder)
     return folder
 
 

@@ -1,9 +1,10 @@
-"""The recipe of a run, top to bottom: load, score the base, train, score the tuned, publish."""
+"""The recipe of a run, top to bottom: load, score the base and the champion, train, score the tuned, publish."""
 
 from __future__ import annotations
 
+import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -11,29 +12,30 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from spotune.contracts.base import Contract
-from spotune.contracts.checkpoint import BASE_SCORES_NAME, Identity
-from spotune.contracts.training import ExitCode, SampleAnswer, TrainingConfig, TrainingReport
+from spotune.contracts.checkpoint import Identity
+from spotune.contracts.training import ExitCode, TrainingReport
 from training_container.attention import check_separation, choose_attention
+from training_container.champion import Champion, check_equal
 from training_container.checkpoints import Checkpoint, Checkpoints
-from training_container.corpus import Corpus, load_corpus, load_tokenizer
+from training_container.corpus import load_corpus, load_tokenizer
 from training_container.device import Machine, find_machine
-from training_container.evaluation.comparison import Measurement, by_slice, compare, scores
 from training_container.evaluation.evaluator import Evaluator
+from training_container.evaluation.golden import golden_questions, load_golden
 from training_container.faults import Stopped
 from training_container.fingerprint import fingerprint
-from training_container.folders import read_if_whole, replace_file
 from training_container.inputs import Inputs
 from training_container.kernels import speed_up
-from training_container.loading import load_base
-from training_container.methods import adapt, base_of, has_adapter
+from training_container.loading import load_base, loading_machine, read_facts
+from training_container.memory import forget
+from training_container.methods import adapt, has_adapter
 from training_container.model import carried
-from training_container.objectives import objective_of
-from training_container.objectives.reference import Reference
 from training_container.progress import Clock, Reporter
-from training_container.publication.folder import publish, versions
-from training_container.publication.outputs import Extras, check_outputs, forget
+from training_container.publication.folder import publish
+from training_container.publication.outputs import Extras, check_outputs
 from training_container.publication.probe import Probe
+from training_container.reporting import report_of
+from training_container.run import Run
+from training_container.scoring import KeptScores, ask_guests, ask_reference, base_scores, champion_scores, in_time
 from training_container.sharding import Engine, Setting, World, make_engine
 from training_container.sharding.world import Exchange
 from training_container.stop import StopRequest
@@ -41,46 +43,8 @@ from training_container.trackers.trackers import Trackers
 from training_container.trainer import WEIGHTS_NAME, EarlyEnd, Trainer
 from training_container.watchdog import end_process
 
-SAMPLES = 5
 RESERVE_FACTOR = 1.25
 """Scoring the tuned model is expected to take at most this much longer than scoring the base did."""
-
-PUBLICATION_SHARE = 0.5
-"""Share of the publication reserve that writing the model keeps for itself."""
-
-
-class _OutOfTime(Exception):
-    """The tuned model's answers would take time that publication needs."""
-
-
-class BaseScores(Contract):
-    """`checkpoints/base_scores.json`: what the base model did on the held-out rows, so that it is measured once."""
-
-    identity: str
-    measured: Measurement
-    seconds: float
-
-
-@dataclass(slots=True)
-class Run:
-    """What the steps of the recipe share."""
-
-    inputs: Inputs
-    machine: Machine
-    corpus: Corpus
-    engine: Engine
-    evaluator: Evaluator
-    checkpoints: Checkpoints
-    reporter: Reporter
-    trackers: Trackers
-    stop: StopRequest
-    identity: Identity
-    clock: Clock
-
-    @property
-    def world(self) -> World:
-        """All processes of the job."""
-        return self.engine.world
 
 
 def run(inputs: Inputs, stop: StopRequest, *, clock: Clock = time.monotonic, started: float | None = None) -> ExitCode:
@@ -96,21 +60,16 @@ def run(inputs: Inputs, stop: StopRequest, *, clock: Clock = time.monotonic, sta
         try:
             with stop.at_once():
                 this = _prepare(inputs, stop, reporter, trackers, clock)
-            if this.world.size > 1:
-                stop.share(partial(_asked_anywhere, this.world))
+            with this.together(), stop.at_once():
+                ask_guests(this)
             with stop.at_once():
-                _ask_reference(this)
-                base = _base_scores(this)
-                trainer = _make_trainer(this, base.seconds)
-            trackers.open(trainer.state.step)
-            early = trainer.train()
-            with stop.at_once():
-                report, probe = _finish(this, trainer, base, early)
+                this.engine = _load(this)
+            with this.together():
+                report, probe = _train(this)
         except Stopped:
             reporter.phase("stopped")
             return ExitCode.STOPPED
-        stop.part()
-        del trainer, this  # the model is loaded again, and there is memory for one
+        del this  # the model is loaded again, and there is memory for one
         forget()
         if probe is not None:
             report = Extras(inputs, probe, reporter, stop, reporter.loading_seconds).add_to(report)
@@ -119,12 +78,8 @@ def run(inputs: Inputs, stop: StopRequest, *, clock: Clock = time.monotonic, sta
         return ExitCode.PUBLISHED
 
 
-def _asked_anywhere(world: World, asked: bool) -> bool:
-    return world.any(asked)[0]
-
-
 def _prepare(inputs: Inputs, stop: StopRequest, reporter: Reporter, trackers: Trackers, clock: Clock) -> Run:
-    """Load everything."""
+    """Read and check everything but the model."""
     config = inputs.config
     check_outputs(inputs)
     world = World.join()
@@ -141,81 +96,81 @@ def _prepare(inputs: Inputs, stop: StopRequest, reporter: Reporter, trackers: Tr
         base=world.from_first(lambda: fingerprint(inputs.model)),
     )
     checkpoints.check_identity()
-    loading = _loading_machine(config, machine)
-    model = _load_model(inputs, loading)
-    choose_attention(model, machine)
-    if loading.device == machine.device:
-        machine = speed_up(model, machine)
-        if config.data.packing:
-            check_separation(model, machine)
+    champion = Champion.of(inputs, checkpoints.base)
+    golden = load_golden(inputs.golden) if inputs.golden is not None else ()
+    room, positions = config.evaluation.golden_new_tokens, read_facts(inputs.model).get("max_position_embeddings")
     evaluator = Evaluator.of(
         corpus,
         tokenizer,
         inputs.model,
         config,
+        golden=golden_questions(golden, tokenizer, room, positions),
         machine=machine,
         lines=machine.micro_batch(config.hardware.micro_batch_size, config.data.max_sequence_length),
         check=stop.check,
         world=world,
     )
-    engine = make_engine(Setting(model, config, machine, world))
-    return Run(inputs, machine, corpus, engine, evaluator, checkpoints, reporter, trackers, stop, identity, clock)
-
-
-def _load_model(inputs: Inputs, machine: Machine) -> Any:
-    """The base model, made trainable. The seed is set before the adapter's weights are drawn."""
-    torch.manual_seed(inputs.config.seed)
-    return adapt(load_base(inputs.model, inputs.config, machine), inputs.config)
-
-
-def _loading_machine(config: TrainingConfig, machine: Machine) -> Machine:
-    """Weights that are to be spread wait in host memory: whole they may not fit on one GPU. Quantizing needs one."""
-    spread = config.hardware.sharding in ("zero3", "fsdp") and config.quantization == "none"
-    return replace(machine, device=torch.device("cpu")) if spread else machine
-
-
-def _ask_reference(this: Run) -> None:
-    """Give each row what the base model gives to it, where the objective is measured from there."""
-    if not objective_of(this.inputs.config.objective).uses_reference:
-        return
-    this.reporter.phase("evaluating_base")
-    reference = Reference(
-        this.inputs.folders.checkpoints,
-        this.identity.sha256,
-        this.machine,
-        this.world,
-        this.evaluator.lines,
-        this.evaluator.tokenizer.pad_token_id,
-        this.stop.check,
-        this.clock,
-        this.inputs.config.checkpoint.interval_seconds,
+    return Run(
+        inputs=inputs,
+        world=world,
+        machine=machine,
+        corpus=corpus,
+        golden=golden,
+        champion=champion,
+        evaluator=evaluator,
+        checkpoints=checkpoints,
+        reporter=reporter,
+        trackers=trackers,
+        stop=stop,
+        identity=identity,
+        clock=clock,
     )
-    with base_of(this.engine.model):
-        this.corpus = reference.complete(this.engine.model, this.corpus)
-    this.evaluator = replace(this.evaluator, corpus=this.corpus)
 
 
-def _base_scores(this: Run) -> BaseScores:
-    """The base model's scores, from an earlier attempt where there was one."""
-    path = this.inputs.folders.checkpoints / BASE_SCORES_NAME
-    answered = this.inputs.config.evaluation.model_dump_json(include={"generation_examples", "max_new_tokens"})
-    identity = f"{this.identity.sha256} {this.checkpoints.base} {this.machine.precision} {answered}"
-    known = this.world.from_first(lambda: read_if_whole(BaseScores, path))
-    if known is not None and known.identity == identity:
-        return known
-    this.reporter.phase("evaluating_base")
-    began = this.clock()
-    with base_of(this.engine.model):
-        measured = this.evaluator.measure(this.engine.model)
-    made = BaseScores(identity=identity, measured=measured, seconds=this.clock() - began)
-    if this.world.first:
-        replace_file(path, made.model_dump_json(indent=1).encode())
-    return made
+def _load(this: Run) -> Engine:
+    """The model that is trained, with what spreads its steps over the ranks."""
+    config, loading = this.config, loading_machine(this.config, this.machine)
+    model = _load_model(this, loading)
+    if this.champion is not None and this.champion.start:
+        check_equal(model, this.world)
+    choose_attention(model, this.machine)
+    if loading.device == this.machine.device:
+        this.machine = speed_up(model, this.machine)
+        if config.data.packing:
+            check_separation(model, this.machine)
+    return make_engine(Setting(model, config, this.machine, this.world))
+
+
+def _load_model(this: Run, machine: Machine) -> Any:
+    """The base model, made trainable; or the champion, where training goes on from it. The seed is set before the
+    adapter's weights are drawn."""
+    config, champion = this.config, this.champion
+    torch.manual_seed(config.seed)
+    if champion is None or not champion.start:
+        return adapt(load_base(this.inputs.model, config, machine), config)
+    if champion.whole:
+        model = adapt(champion.load(machine), config)
+    else:
+        model = adapt(load_base(this.inputs.model, config, machine), config)
+        champion.begin(model)
+    return model
+
+
+def _train(this: Run) -> tuple[TrainingReport, Probe | None]:
+    """Score what was there before, train, score what came of it, publish."""
+    with this.stop.at_once():
+        ask_reference(this)
+        base, champion = base_scores(this), champion_scores(this)
+        trainer = _make_trainer(this, base.seconds)
+    this.trackers.open(trainer.state.step)
+    early = trainer.train()
+    with this.stop.at_once():
+        return _finish(this, trainer, base, champion, early)
 
 
 def _make_trainer(this: Run, scoring_seconds: float) -> Trainer:
     """A trainer that stands at the newest checkpoint, or at the beginning."""
-    config = this.inputs.config
+    config = this.config
     trainer = Trainer(
         this.engine,
         this.corpus,
@@ -239,7 +194,7 @@ def _make_trainer(this: Run, scoring_seconds: float) -> Trainer:
 
 
 def _finish(
-    this: Run, trainer: Trainer, base: BaseScores, early: EarlyEnd | None
+    this: Run, trainer: Trainer, base: KeptScores, champion: KeptScores | None, early: EarlyEnd | None
 ) -> tuple[TrainingReport, Probe | None]:
     """Score the best weights and publish them; returns the report and, in the first process, what tells them from
     others."""
@@ -250,20 +205,24 @@ def _finish(
     if best.manifest.step != trainer.state.step:
         trainer.load_weights(best)
     measured = trainer.measured(best.manifest.step) or this.evaluator.measure_loss(this.engine.model)
-    tuned = _measure_in_time(this, measured)
+    tuned = in_time(this, measured)
     this.stop.check()
     this.reporter.phase("publishing")
-    report = _report(this, trainer, base.measured, tuned).with_(best_step=best.manifest.step, stopped_early=early)
+    rival = champion.measured if champion is not None else None
+    report = report_of(this, trainer, base=base.measured, champion=rival, tuned=tuned)
+    report = report.with_(best_step=best.manifest.step, stopped_early=early)
+    for warning in report.warnings if this.world.first else ():
+        print(warning, file=sys.stderr, flush=True)
     probe = _publish(this, best, report) if this.world.first else None
     # In no collective, which would fail where writing a large model takes longer; the job's end is SageMaker's to keep.
-    patience = timedelta(seconds=this.inputs.config.limits.max_runtime_seconds)
-    Exchange(this.world, f"published/{this.inputs.config.job_id}", patience).gather(None)
+    patience = timedelta(seconds=this.config.limits.max_runtime_seconds)
+    Exchange(this.world, f"published/{this.config.job_id}", patience).gather(None)
     return report, probe
 
 
 def _publish(this: Run, best: Checkpoint, report: TrainingReport) -> Probe:
     """Write the model folder; what it holds is told from others by the probe."""
-    config, machine = this.inputs.config, this.machine
+    config, machine = this.config, this.machine
     if not this.engine.whole:
         machine = replace(machine, device=torch.device("cpu"))
     model, pad = _whole_model(this, best), this.evaluator.tokenizer.pad_token_id
@@ -276,72 +235,9 @@ def _whole_model(this: Run, best: Checkpoint) -> Any:
     """What is published: where no rank has all of it, loaded once more, into host memory, with the best weights."""
     if this.engine.whole:
         return this.engine.model
-    model = _load_model(this.inputs, replace(this.machine, device=torch.device("cpu")))
+    model = _load_model(this, replace(this.machine, device=torch.device("cpu")))
     saved = load_file(best.folder / WEIGHTS_NAME)
     with torch.no_grad():
         for name, tensor in carried(model).items():
             tensor.copy_(saved[name])
     return model
-
-
-def _measure_in_time(this: Run, measured: Measurement) -> Measurement:
-    """With answers and choices, but for what the time limit leaves out: publication matters more than a score."""
-    limits = this.inputs.config.limits
-    latest = limits.max_runtime_seconds - PUBLICATION_SHARE * limits.publication_reserve_seconds
-
-    def check() -> None:
-        this.stop.check()
-        if this.world.any(this.reporter.elapsed > latest)[0]:
-            raise _OutOfTime
-
-    hurried = this.evaluator.checking(check)
-    try:
-        measured = measured.with_(choices=hurried.choose(this.engine.model))
-        return measured.with_(answers=hurried.answers(this.engine.model))
-    except _OutOfTime:
-        return measured
-
-
-def _report(this: Run, trainer: Trainer, base: Measurement, tuned: Measurement) -> TrainingReport:
-    config, corpus, state, history = this.inputs.config, this.corpus, trainer.state, this.reporter.history
-    trainable, total = this.engine.counts
-    samples = [
-        SampleAnswer(prompt=asked.text, reference=asked.reference, base=before, tuned=after)
-        for asked, before, after in zip(this.evaluator.questions, base.answers or (), tuned.answers or (), strict=False)
-    ]
-    held = this.evaluator.held_out
-    slices, left_out = by_slice(held, base, tuned)
-    unscored = ("The time limit left no time to score the tuned model's answers.",) if tuned.answers is None else ()
-    return TrainingReport(
-        job_id=config.job_id,
-        method=config.method,
-        base=scores(held, base),
-        tuned=scores(held, tuned),
-        comparisons=compare(held, base, tuned),
-        slices=slices,
-        slices_left_out=left_out,
-        best_step=state.step,
-        steps=state.step,
-        total_steps=trainer.order.total_steps,
-        epochs=round(state.step / trainer.order.steps_per_epoch, 4),
-        train_rows=corpus.train_rows,
-        eval_rows=corpus.eval_rows,
-        generated_rows=len(this.evaluator.questions),
-        tokens_seen=state.tokens_seen,
-        trained_tokens_per_epoch=corpus.trained_tokens,
-        trainable_parameters=trainable,
-        total_parameters=total,
-        train_seconds=round(state.train_seconds, 3),
-        loading_seconds=round(this.reporter.loading_seconds, 3),
-        elapsed_seconds=round(this.reporter.elapsed, 3),
-        lost_seconds=round(history.lost_seconds, 3),
-        lost_steps=history.lost_steps,
-        resumes=history.resumes,
-        peak_memory_bytes=trainer.peak_memory(),
-        precision=this.machine.precision,
-        device=this.machine.name,
-        samples=tuple(samples[:SAMPLES]),
-        data_sha256=corpus.sha256,
-        versions=versions(),
-        warnings=(*corpus.warnings, *this.machine.warnings, *trainer.warnings, *unscored, *this.trackers.settle()),
-    )

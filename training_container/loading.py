@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,16 @@ def load_base(folder: Path, config: TrainingConfig, machine: Machine) -> Any:
     )
     check_quantized(model, quantization)
     return model.eval()
+
+
+def loading_machine(config: TrainingConfig, machine: Machine) -> Machine:
+    """Weights that are to be spread wait in host memory: whole they may not fit on one GPU. Quantizing needs one."""
+    return replace(machine, device=torch.device("cpu")) if spreads(config) else machine
+
+
+def spreads(config: TrainingConfig) -> bool:
+    """True where each rank holds a part of the weights, and none has to hold all of them on its way there."""
+    return config.hardware.sharding in ("zero3", "fsdp") and quantization_of(config) == "none"
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

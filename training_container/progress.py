@@ -61,6 +61,7 @@ class Reporter:
         self._quiet = quiet
         self._written_at = float("-inf")
         self.loading_seconds = 0.0
+        self._loading_since = started
         self.metrics = MetricsLog(folders.checkpoints)
         self.before = read_if_whole(Progress, folders.progress)
         self.history = self._open_history()
@@ -73,9 +74,11 @@ class Reporter:
         return self.history.elapsed_before + self._clock() - self._started
 
     def phase(self, name: str, **changes: object) -> None:
-        """Enter a phase; the file is replaced at once."""
+        """Enter a phase; the file is replaced at once. What is loaded in between counts as loading, too."""
         if self._progress.phase == "loading" != name:
-            self.loading_seconds = self._clock() - self._started
+            self.loading_seconds += self._clock() - self._loading_since
+        elif self._progress.phase != "loading" == name:
+            self._loading_since = self._clock()
         self._written_at = float("-inf")
         self.update(phase=name, **changes)
 

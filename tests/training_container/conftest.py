@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from spotune.contracts.request import Method
 from spotune.contracts.training import ExitCode
 from tests.training_container.building import chat, make_root, save_model, write_rows
+from tests.training_container.reigning import make_job
 from training_container.folders import Folders
 from training_container.inputs import read_inputs
 from training_container.job import run
@@ -38,6 +40,27 @@ def taught(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
     write_rows(data / "validation" / "heldout.jsonl", [chat(f"Row {number}", "yes") for number in range(40, 46)])
     assert run(read_inputs(Folders(folder)), StopRequest()) == ExitCode.PUBLISHED
     return folder
+
+
+@pytest.fixture(scope="session")
+def champions(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Callable[[Method], Path]:
+    """A finished job by each method, trained when it is first asked for; see reigning.py."""
+    folder = tmp_path_factory.mktemp("champions")
+    known: dict[Method, Path] = {}
+
+    def of(method: Method) -> Path:
+        if method not in known:
+            known[method] = make_job(folder / method, model, method)
+            assert run(read_inputs(Folders(known[method])), StopRequest()) == ExitCode.PUBLISHED
+        return known[method]
+
+    return of
+
+
+@pytest.fixture
+def make(tmp_path: Path, model: Path) -> Callable[..., Path]:
+    """Makes an /opt/ml folder of a job whose group has a champion; see reigning.py."""
+    return lambda name, *arguments, **more: make_job(tmp_path / name, model, *arguments, **more)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from unittest import mock
 import torch
 
 from tests.training_container.building import StopAfter
+from training_container.champion import check_equal
 from training_container.folders import Folders
 from training_container.inputs import read_inputs
 from training_container.job import run
@@ -45,6 +46,7 @@ def main(out: Path, roots: list[Path]) -> None:
     if World.from_environment().first:
         out.write_text(json.dumps({}))
     fallen = {name: fallback(roots[0], name, module, change) for name, module, change in FALLBACKS}
+    fallen["unequal"] = unequal(rank)
     if World.from_environment().first:
         out.write_text(json.dumps(fallen))
 
@@ -100,6 +102,21 @@ def fallback(root: Path, sharding: str, module: ModuleType, change: dict[str, An
             make_engine(Setting(model, config, replace(machine), World.from_environment()))
         except RuntimeError as error:
             return str(error)
+    return ""
+
+
+def unequal(rank: int) -> str:
+    """What is said where one rank would begin with other weights than the other."""
+    model = torch.nn.Linear(2, 2)
+    torch.nn.init.ones_(model.weight)
+    torch.nn.init.constant_(model.bias, 0.5)
+    check_equal(model, World.from_environment())
+    with torch.no_grad():
+        model.bias[1] += rank * 1e-6
+    try:
+        check_equal(model, World.from_environment())
+    except RuntimeError as error:
+        return str(error)
     return ""
 
 

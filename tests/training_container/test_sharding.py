@@ -19,8 +19,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from spotune.contracts.request import Method
 from spotune.contracts.training import ExitCode, TrainingConfig
 from tests.training_container.building import CONFIG, ROOT, failure_of, make_root, report_of, wait_for_step, write_rows
+from tests.training_container.reigning import make_job as make_reigning
 from tests.training_container.test_objectives import PREFERENCES
 from training_container.device import find_machine
 from training_container.faults import TrainingFault
@@ -66,6 +68,13 @@ WHERE = {
 }
 RESUMED = ("ddp", "zero3", "fsdp")
 OFFLOADED = (("zero2", "lora"), ("zero3", "full"), ("fsdp", "lora"))
+REIGNING: dict[str, tuple[Method, Method, bool]] = {
+    "guest": ("full", "lora", False),
+    "warm": ("lora", "lora", True),
+    "whole": ("full", "full", True),
+}
+"""By what the champion was trained, by what the job is, and whether it goes on from there."""
+BESIDE = ("ddp", "zero2", "zero3", "fsdp")
 LOOKS = 21
 """At its request, after which the second rank asks to stop: about the tenth step."""
 
@@ -141,6 +150,7 @@ def spread(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
     for sharding in RESUMED:
         roots.append(make_job(folder / f"{sharding}-resumed", model, "lora", sharding))
         (roots[-1] / "looks").write_text(str(LOOKS))
+    roots += [job for sharding in BESIDE for job in reigning(folder, model, sharding)]
     script = str(ROOT / "tests" / "training_container" / "ranks.py")
     arguments = ["--standalone", "--nproc-per-node", "2", script, str(folder / "fallen.json"), *map(str, roots)]
     command = [sys.executable, "-m", "torch.distributed.run", *arguments]
@@ -149,6 +159,25 @@ def spread(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
     )
     assert ended.returncode == 0, ended.stderr[-3000:]
     return folder
+
+
+def reigning(folder: Path, model: Path, sharding: str) -> list[Path]:
+    """Jobs with a champion, which one process trains first."""
+    jobs = []
+    for name, (before, method, start) in REIGNING.items():
+        champion = folder.with_name(f"champion-{before}")
+        if not champion.exists():
+            alone_job(make_reigning(champion, model, before))
+        more = {"hardware": {"sharding": sharding}}
+        jobs.append(make_reigning(folder / f"{sharding}-{name}", model, method, champion, start=start, **more))
+    return jobs
+
+
+def alone_job(root: Path) -> list[float]:
+    """Train in this process; returns its losses."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert run(read_inputs(Folders(root)), StopRequest()) == ExitCode.PUBLISHED
+    return losses(printed.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -162,9 +191,7 @@ def alone(
     def of(job: str) -> tuple[list[float], dict[str, torch.Tensor]]:
         if job not in known:
             root = make_job(folder / job, model, job, "none")
-            with contextlib.redirect_stdout(io.StringIO()) as printed:
-                assert run(read_inputs(Folders(root)), StopRequest()) == ExitCode.PUBLISHED
-            known[job] = losses(printed.getvalue()), published(root)
+            known[job] = alone_job(root), published(root)
         return known[job]
 
     return of
@@ -183,6 +210,24 @@ def test_two_processes_train_what_one_does(spread: Path, alone: Any, sharding: s
 @pytest.mark.parametrize(("sharding", "job"), OFFLOADED)
 def test_offloaded_states_train_the_same(spread: Path, alone: Any, sharding: str, job: str) -> None:
     check_same(spread / f"{sharding}-{job}-offloaded", *alone(job))
+
+
+@pytest.mark.parametrize("name", REIGNING)
+@pytest.mark.parametrize("sharding", BESIDE)
+def test_a_champion_is_measured_and_gone_on_from_however_the_step_is_spread(
+    spread: Path, sharding: str, name: str
+) -> None:
+    root = spread / f"{sharding}-{name}"
+    assert codes(root) == [[ExitCode.PUBLISHED], [ExitCode.PUBLISHED]]
+    report, champion = report_of(root), report_of(spread.with_name(f"champion-{REIGNING[name][0]}"))
+    assert report.champion is not None
+    assert report.champion.eval_loss == pytest.approx(champion.tuned.eval_loss, rel=1e-5)
+    assert report.base.eval_loss == pytest.approx(champion.base.eval_loss, rel=1e-5)
+    assert report.champion.exact_match == champion.tuned.exact_match
+    assert len(report.golden) == 2
+    assert [each.champion for each in report.golden] == [each.tuned for each in champion.golden]
+    if REIGNING[name][2]:
+        assert report.tuned.eval_loss < report.champion.eval_loss
 
 
 def check_same(root: Path, expected: list[float], weights: dict[str, torch.Tensor]) -> None:
@@ -214,6 +259,7 @@ def test_a_wrapper_that_is_another_than_was_asked_for_is_an_error(spread: Path) 
     assert "wrapped as PeftModel" in said["ddp"]
     assert "zero2 was asked for, but DeepSpeedEngine runs stage 1" in said["zero2"]
     assert "no block of the model is sharded" in said["fsdp"]
+    assert said["unequal"] == "rank 1 would begin with other weights than the first rank"
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,11 @@ class Sequences(abc.Sequence[Sequence]):
         read = self.row
         return Sequences(lambda number: change(number, read(number)), self.rows, self._begins, self.lengths)
 
+    def apart(self) -> Sequences:
+        """The same rows in the same order, each by itself."""
+        lengths = np.array([len(self.row(int(row))) for row in self.rows])
+        return Sequences(self.row, self.rows, np.arange(len(self.rows) + 1), lengths)
+
 
 def one_each(store: TokenStore, rows: Numbers, together: int = 1) -> Sequences:
     """Each `together` of these rows as one sequence, none beside another."""

@@ -40,6 +40,8 @@ class Measurement(Contract):
     """A greedy answer for each question."""
     choices: tuple[int, ...] | None = ()
     """The likeliest answer's index for each row with choices."""
+    golden: tuple[str, ...] | None = ()
+    """A greedy answer to each golden prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +85,18 @@ def compare(held: HeldOut, base: Measurement, tuned: Measurement) -> tuple[Compa
     return _compared(values_of(held, base), values_of(held, tuned))
 
 
-def by_slice(held: HeldOut, base: Measurement, tuned: Measurement) -> tuple[tuple[SliceScores, ...], int]:
+def by_slice(
+    held: HeldOut, base: Measurement, tuned: Measurement, champion: Measurement | None = None
+) -> tuple[tuple[SliceScores, ...], int]:
     """The same for each slice, the largest first, and how many smaller ones are left out."""
     counted = Counter(name for name in held.slices if name)
     before, after = values_of(held, base), values_of(held, tuned)
+    best = {} if champion is None else values_of(held, champion)
     found = []
     for name, rows in sorted(counted.items(), key=lambda item: (-item[1], item[0]))[:MAX_SLICES]:
-        compared = _compared(_only(before, name), _only(after, name))
-        found.append(SliceScores(name=name, rows=rows, comparisons=compared))
+        ours = _only(after, name)
+        compared, against = (_compared(_only(values, name), ours) for values in (before, best))
+        found.append(SliceScores(name=name, rows=rows, comparisons=compared, against_champion=against))
     return tuple(found), len(counted) - len(found)
 
 

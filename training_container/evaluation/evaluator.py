@@ -40,6 +40,8 @@ class Evaluator:
     objective: Supervised | Preference
     questions: tuple[Question, ...]
     choices: tuple[Choice, ...]
+    golden: tuple[Question, ...]
+    golden_new_tokens: int
     held_out: HeldOut
     tokenizer: RowTokenizer
     answering: Answering
@@ -56,6 +58,7 @@ class Evaluator:
         model_folder: Path,
         config: TrainingConfig,
         *,
+        golden: tuple[Question, ...] = (),
         machine: Machine,
         lines: int,
         check: Callable[[], None],
@@ -74,17 +77,34 @@ class Evaluator:
             check,
             world,
         )
-        held = _held_out(corpus.evaluation, asked, choices)
-        objective = objective_of(config.objective)
-        return cls(corpus, objective, asked, choices, held, tokenizer, answering, machine, lines, check, world)
+        return cls(
+            corpus=corpus,
+            objective=objective_of(config.objective),
+            questions=asked,
+            choices=choices,
+            golden=golden,
+            golden_new_tokens=config.evaluation.golden_new_tokens,
+            held_out=_held_out(corpus.evaluation, asked, choices),
+            tokenizer=tokenizer,
+            answering=answering,
+            machine=machine,
+            lines=lines,
+            check=check,
+            world=world,
+        )
 
     def checking(self, check: Callable[[], None]) -> Evaluator:
         """The same with another `check`."""
         return replace(self, check=check, answering=replace(self.answering, check=check))
 
+    def apart(self) -> Evaluator:
+        """The same over the same rows in the same order, of which no two lie side by side."""
+        return replace(self, corpus=replace(self.corpus, evaluation=self.corpus.evaluation.apart()))
+
     def measure(self, model: Any) -> Measurement:
-        """Loss, answers and choices."""
-        return self.measure_loss(model).with_(answers=self.answers(model), choices=self.choose(model))
+        """Loss, answers and choices, and the golden prompts' answers."""
+        measured = self.measure_loss(model).with_(answers=self.answers(model), choices=self.choose(model))
+        return measured.with_(golden=self.golden_answers(model))
 
     def measure_loss(self, model: Any) -> Measurement:
         """The loss alone: its mean, and each row's, in the rows' order, where the objective tells them apart.
@@ -105,9 +125,11 @@ class Evaluator:
 
     def answers(self, model: Any) -> tuple[str, ...]:
         """Greedy answers in the questions' order."""
-        with evaluating(model), self.machine.autocast():
-            lines = self.machine.halved(GENERATION_BATCH)
-            return self._fitting(lines, lambda lines: self.answering.all(model, self.questions, lines))
+        return self._answers(model, self.questions, self.answering)
+
+    def golden_answers(self, model: Any) -> tuple[str, ...]:
+        """The same of the golden prompts."""
+        return self._answers(model, self.golden, replace(self.answering, max_new_tokens=self.golden_new_tokens))
 
     def choose(self, model: Any) -> tuple[int, ...]:
         """Which answer is the likeliest, stop token included, for each row with choices."""
@@ -126,9 +148,14 @@ class Evaluator:
         if isinstance(objective, Supervised):
             each = self._fitting(self.lines, lambda lines: self._row_losses(model, self.corpus.evaluation, lines))
             loss = math.fsum(each) / sum(self.held_out.weights)
-            return Measurement(loss=loss, losses=tuple(each), answers=None, choices=None)
+            return Measurement(loss=loss, losses=tuple(each), answers=None, choices=None, golden=None)
         loss, margins = self._fitting(self.lines, lambda lines: self._compared(objective, model, lines))
-        return Measurement(loss=loss, margins=margins, answers=None, choices=None)
+        return Measurement(loss=loss, margins=margins, answers=None, choices=None, golden=None)
+
+    def _answers(self, model: Any, questions: tuple[Question, ...], answering: Answering) -> tuple[str, ...]:
+        with evaluating(model), self.machine.autocast():
+            lines = self.machine.halved(GENERATION_BATCH)
+            return self._fitting(lines, lambda lines: answering.all(model, questions, lines))
 
     def _fitting(self, lines: int, work: Callable[[int], T]) -> T:
         return fitting(lines, work, alone=self.world.size == 1)[0]

@@ -32,6 +32,7 @@ def model_card(config: TrainingConfig, report: TrainingReport, *, picture: str |
         f"A {kind} for `{config.model.name}`, trained by Spotune.",
         "## Intended use\n\nNot stated. Whoever shares this model says here what it is for, and what it is not for.",
         "\n".join(["## Evaluation", "", *_evaluation(report)]),
+        *("\n".join(part) for part in _comparisons(config, report)),
         "\n".join(["## Training", "", *_facts(config, report)]),
     ]
     if picture is not None:
@@ -77,8 +78,7 @@ def _tuned(report: TrainingReport) -> Iterator[tuple[str, str, float]]:
 
 def _evaluation(report: TrainingReport) -> Iterator[str]:
     """Both models on the same rows."""
-    yield "| held-out rows | rows | base | tuned | difference, 95 % interval |"
-    yield "|---|---|---|---|---|"
+    yield from _table("base", [])
     if not any(each.metric == "eval_loss" for each in report.comparisons):
         yield f"| Held-out loss | {report.eval_rows} | {report.base.eval_loss:.4f} | {report.tuned.eval_loss:.4f} | |"
     for each in report.comparisons:
@@ -90,6 +90,42 @@ def _evaluation(report: TrainingReport) -> Iterator[str]:
             yield _row(f"{NAMES[each.metric]}, slice `{part.name}`", each)
     yield ""
     yield "Intervals are by paired bootstrap over the rows; with few rows they are too narrow."
+
+
+def _comparisons(config: TrainingConfig, report: TrainingReport) -> Iterator[list[str]]:
+    """Sections that not every run has: against the champion, what got worse, golden prompts."""
+    if report.champion is not None and config.champion is not None:
+        rows = [_row(NAMES[each.metric], each) for each in report.against_champion]
+        rows += [
+            _row(f"{NAMES[each.metric]}, slice `{part.name}`", each)
+            for part in report.slices
+            for each in part.against_champion
+        ]
+        yield [f"## Against the champion `{config.champion.name}`", "", *_table("champion", rows)]
+    if report.forgotten:
+        rows = [
+            _row(f"{NAMES[each.comparison.metric]}{f', slice `{each.slice}`' if each.slice else ''}", each.comparison)
+            for each in report.forgotten
+        ]
+        yield [f"## Worse than the {report.began_from} that training began from", "", *_table(report.began_from, rows)]
+    if report.golden:
+        yield ["## Golden prompts", "", *_golden(report)]
+
+
+def _table(other: str, rows: list[str]) -> list[str]:
+    return [f"| held-out rows | rows | {other} | tuned | difference, 95 % interval |", "|---|---|---|---|---|", *rows]
+
+
+def _golden(report: TrainingReport) -> Iterator[str]:
+    """How many each model met; and which of them the tuned one does not."""
+    asked = report.golden
+    met = {"base": [each.base_met for each in asked], "tuned": [each.tuned_met for each in asked]}
+    if report.champion is not None:
+        met["champion"] = [bool(each.champion_met) for each in asked]
+    yield ", ".join(f"{name}: {sum(found)} of {len(asked)} met" for name, found in met.items())
+    missed = [str(each.line) for each in asked if not each.tuned_met]
+    if missed:
+        yield f"\nNot met by the tuned model: line {', '.join(missed)}"
 
 
 def _row(name: str, each: Comparison) -> str:

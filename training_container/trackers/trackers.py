@@ -95,11 +95,11 @@ class Trackers:
 
 
 def scores_of(report: TrainingReport) -> dict[str, float]:
-    """Every number of the two models' scores, as `base/eval_loss` and `tuned/eval_loss`."""
-    both = {"base": report.base.model_dump(), "tuned": report.tuned.model_dump()}
+    """Every number of the models' scores, as `base/eval_loss`, `tuned/eval_loss` and `champion/eval_loss`."""
+    models = {"base": report.base, "tuned": report.tuned, "champion": report.champion}
     return {
         f"{which}/{name}": float(value)
-        for which, scores in both.items()
-        for name, value in scores.items()
+        for which, scores in models.items()
+        for name, value in (scores.model_dump() if scores is not None else {}).items()
         if isinstance(value, int | float)
     }
