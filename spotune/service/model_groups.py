@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from spotune.contracts.errors import Conflict, NotFound, RequestRefused, Unavailable, VersionConflict
+from spotune.contracts.errors import (
+    Conflict,
+    NotFound,
+    RequestRefused,
+    SpotuneError,
+    Unavailable,
+    VersionConflict,
+)
 from spotune.contracts.models import ModelGroup, ModelVersion
 from spotune.contracts.registry import VersionComparison
 from spotune.lifecycle import comparison, registry
@@ -175,16 +182,12 @@ def delete(here: Installation, tenant: str, model: str, *, by: str) -> None:
 
     Raises:
         NotFound: there is no registered model of this name, for this tenant.
-        Conflict: it is champion, or a job that has not ended compares itself with it or goes on from it.
+        Conflict: it is champion, a job that has not ended compares itself with it or goes on from it, or it is of no
+            group.
     """
     version = here.store.find_version(tenant, model)
     if version is None or version.status == "deleted":
-        raise NotFound(
-            f"No registered model {model!r}.",
-            code="model_not_found",
-            param="model",
-            remedy="List yours with GET /v1/models.",
-        )
+        raise _nothing_to_delete(here, tenant, model, version)
 
     def act(one: ModelVersion) -> ModelVersion | None:
         changed = registry.delete(one, _act(here, by, "Deleted."))
@@ -259,6 +262,24 @@ def _check_unused(here: Installation, version: ModelVersion) -> None:
                 param="model",
                 remedy="Wait for the job's end, or cancel it.",
             )
+
+
+def _nothing_to_delete(here: Installation, tenant: str, model: str, version: ModelVersion | None) -> SpotuneError:
+    """Said of a model that is there and is no version: it must not look missing."""
+    job = here.store.get_job(tenant, "ftjob-" + model.rpartition(":")[2]) if version is None else None
+    if job is not None and job.fine_tuned_model == model:
+        return Conflict(
+            f"{model} belongs to no model group: it is a result of job {job.id}, and stays with it.",
+            code="model_without_group",
+            param="model",
+            remedy="Give jobs a registry.group whose models are to be deleted one by one.",
+        )
+    return NotFound(
+        f"No registered model {model!r}.",
+        code="model_not_found",
+        param="model",
+        remedy="List yours with GET /v1/models.",
+    )
 
 
 def _act(here: Installation, by: str, why: str) -> Act:

@@ -145,6 +145,9 @@ def test_more_packages_than_a_page_holds_are_all_looked_through() -> None:
     for number in range(2, 105):
         client.create_model_package(**create_request(GROUP, model_version(number)))
     assert registry.mirror(model_version(1)) == first
+    registry.remove(model_version(1))
+    with pytest.raises(client.exceptions.ClientError):
+        client.describe_model_package(ModelPackageName=first)
 
 
 class Refusing:

@@ -8,7 +8,7 @@ from spotune.service.keys import issue_key
 from tests import tiny_model
 from tests.handlers.test_jobs import JOBS
 from tests.in_process import Answer, Client, World
-from tests.service.registered import GROUP, registered
+from tests.service.registered import GROUP, finished, registered
 
 GROUPS = "/v1/model_groups"
 SUPPORT = f"{GROUPS}/{GROUP}"
@@ -141,11 +141,16 @@ def test_a_deleted_model_is_answered_as_openai_does_and_is_gone_from_the_lists(c
 
 
 def test_a_model_that_is_being_registered_is_there_already(client: Client, world: World) -> None:
-    from tests.service.registered import finished
-
     finished(world, 7)
     assert client.call("GET", "/v1/models/ft:tiny::7").body["spotune"]["group"] is None
     assert "ft:tiny::7" in [one["id"] for one in client.call("GET", "/v1/models").body["data"]]
+
+
+def test_a_model_of_no_group_is_not_deleted_and_does_not_look_missing(client: Client, world: World) -> None:
+    finished(world, 7, group=None)
+    refused = client.call("DELETE", "/v1/models/ft:tiny::7")
+    assert (refused.status, refused.error["code"]) == (409, "model_without_group")
+    assert client.call("GET", "/v1/models/ft:tiny::7").status == 200
 
 
 def test_a_reader_looks_and_changes_nothing(world: World, client: Client, group: str) -> None:

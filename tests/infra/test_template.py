@@ -204,7 +204,7 @@ def test_no_policy_reaches_a_bucket_that_is_not_in_the_template() -> None:
 
 def test_what_is_granted_in_further_regions_names_exactly_them_and_is_not_there_without_any() -> None:
     further = {name: body for name, body in RESOURCES.items() if body.get("Condition") == "HasFurtherRegions"}
-    assert len(further) == 6
+    assert len(further) == 7
     used = [
         arn["Fn::If"][1]["Ref"]
         for role in ROLES.values()

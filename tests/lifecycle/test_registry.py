@@ -171,6 +171,16 @@ def test_a_rollback_passes_over_what_was_deprecated_or_deleted(kept: Registry) -
     assert kept.group.champion == 3
 
 
+@pytest.mark.parametrize("status", ["deprecated", "deleted", "rejected", "passed", "awaiting_approval"])
+def test_what_is_no_former_champion_is_not_gone_back_to(kept: Registry, status: str) -> None:
+    kept.register()
+    champion = kept.champion
+    assert champion is not None
+    with pytest.raises(Conflict) as refused:
+        registry.roll_back(kept.group, champion, model_version(2, status=status), ACT)
+    assert refused.value.code == "nothing_to_roll_back_to"
+
+
 def test_a_champion_is_neither_deprecated_nor_deleted(kept: Registry) -> None:
     kept.register()
     for act in (registry.deprecate, registry.delete):

@@ -191,6 +191,20 @@ def test_registrations_at_once_are_all_taken_in_and_one_is_champion(
     assert [version.name for version in versions] == ["ft:tiny::1", "ft:tiny::2"]
 
 
+def test_two_deliveries_at_once_of_one_command_register_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    record, entry = finished(world, 1)
+    commit, others = world.store.commit_group, iter([entry])
+
+    def commit_after_the_other(*arguments: Any) -> None:
+        for other in others:
+            run_command(world.here, record.id, other)
+        commit(*arguments)
+
+    monkeypatch.setattr(world.store, "commit_group", commit_after_the_other)
+    run_command(world.here, record.id, entry)
+    assert (group_of(world).versions, statuses(world)) == (1, ["champion"])
+
+
 def test_a_group_that_never_stands_still_leaves_the_command(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     record, entry = finished(world, 1)
 
