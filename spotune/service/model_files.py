@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -11,7 +12,10 @@ from spotune.aws.base import ObjectInfo, ObjectMissing
 from spotune.contracts.job import JobRecord
 from spotune.contracts.models import ModelFile, ModelVersion
 from spotune.contracts.training import PublishedOutput
+from spotune.service.copies import delete_copies
 from spotune.service.installation import Installation
+
+logger = logging.getLogger(__name__)
 
 HASHED_BYTES = 2 * 1024**3
 """Of one version: more is known by sizes and ETags alone. A Lambda reads so much in less than a minute."""
@@ -60,12 +64,13 @@ def fault_of(here: Installation, version: ModelVersion) -> str:
 
 
 def delete_files(here: Installation, version: ModelVersion) -> None:
-    """Delete all that lies in a version's folder. What is gone stays gone."""
+    """Delete all that lies in a version's folder, and what further regions hold of it. What is gone stays gone."""
     try:
         for one in list(here.objects.list(version.uri)):
             here.objects.delete(one.uri)
-    except ObjectMissing:  # the bucket itself
-        return
+    except ObjectMissing as gone:
+        logger.info("nothing to delete: %s", gone)  # the bucket itself
+    delete_copies(here, version.tenant, version.uri)
 
 
 def _listed(here: Installation, folder: str) -> dict[str, ObjectInfo]:

@@ -17,6 +17,7 @@ from spotune.contracts.scores import GoldenAnswer
 from spotune.contracts.training import REPORT_NAME
 from spotune.data.golden import MAX_GOLDEN_PROMPTS
 from spotune.service.installation import install
+from spotune.service.model_files import delete_files
 from spotune.service.observation import KEPT_CHARACTERS, observe
 from spotune.service.submit import plan, submit
 from tests import tiny_model
@@ -290,6 +291,18 @@ def test_a_champion_whose_files_are_gone_before_they_are_copied_ends_the_job_by_
     assert ended.error is not None
     assert ended.error.code == "inputs_changed"
     assert version.uri in ended.error.evidence
+
+
+def test_the_copies_of_a_deleted_version_are_deleted_with_its_files(here: World) -> None:
+    version = crown(here)
+    start(here, registry=GROUP, constraints={"regions": [AWAY]})
+    (spec,) = here.elsewhere[AWAY].specs.values()
+    assert spec.champion_uri is not None
+    assert list(here.objects.list(spec.champion_uri))
+    delete_files(here.here, version)
+    assert not list(here.objects.list(version.uri))
+    assert not list(here.objects.list(spec.champion_uri))
+    assert here.objects.head(spec.training_uri) is not None
 
 
 # --- Golden prompts --------------------------------------------------------------------------------------------
