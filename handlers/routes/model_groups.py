@@ -28,6 +28,9 @@ VERSIONS = GROUP + "/versions"
 VERSION = VERSIONS + "/<number>"
 
 Number = Annotated[int, Query(ge=1, description="A version.")]
+Why = Annotated[Judgement, Body()]
+NO_REASON = Judgement()
+NO_MATTER_WHICH = Rollback()
 
 
 @router.get(GROUPS, tags=["model groups"], summary="Model groups, by name")
@@ -72,7 +75,7 @@ def promote(group: str, request: Annotated[Promotion, Body()]) -> ModelGroupObje
 
 
 @router.post(GROUP + "/rollback", tags=["model groups"], summary="Go back to the champion before")
-def roll_back(group: str, request: Annotated[Rollback, Body()]) -> ModelGroupObject:
+def roll_back(group: str, request: Annotated[Rollback, Body()] = NO_MATTER_WHICH) -> ModelGroupObject:
     """Again, further back."""
     here, tenant = installation(), router.context["tenant"]
     changed = model_groups.roll_back(here, tenant, group, by=_by(), why=request.why, champion=request.champion)
@@ -80,21 +83,21 @@ def roll_back(group: str, request: Annotated[Rollback, Body()]) -> ModelGroupObj
 
 
 @router.post(VERSION + "/approve", tags=["model groups"], summary="Let in a version that waits for a person")
-def approve(group: str, number: int, request: Annotated[Judgement, Body()]) -> ModelVersionObject:
+def approve(group: str, number: int, request: Why = NO_REASON) -> ModelVersionObject:
     """It becomes champion, unless another one did since it was judged."""
     here, tenant = installation(), router.context["tenant"]
     return views.model_version_object(model_groups.approve(here, tenant, group, number, by=_by(), why=request.why))
 
 
 @router.post(VERSION + "/reject", tags=["model groups"], summary="Turn away a version that waits for a person")
-def reject(group: str, number: int, request: Annotated[Judgement, Body()]) -> ModelVersionObject:
+def reject(group: str, number: int, request: Why = NO_REASON) -> ModelVersionObject:
     """For good."""
     here, tenant = installation(), router.context["tenant"]
     return views.model_version_object(model_groups.reject(here, tenant, group, number, by=_by(), why=request.why))
 
 
 @router.post(VERSION + "/deprecate", tags=["model groups"], summary="Pass a version over from now on")
-def deprecate(group: str, number: int, request: Annotated[Judgement, Body()]) -> ModelVersionObject:
+def deprecate(group: str, number: int, request: Why = NO_REASON) -> ModelVersionObject:
     """No rollback leads to it; a person may still promote it."""
     here, tenant = installation(), router.context["tenant"]
     return views.model_version_object(model_groups.deprecate(here, tenant, group, number, by=_by(), why=request.why))

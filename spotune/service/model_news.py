@@ -7,6 +7,7 @@ step is written down before the next one, so that an outage of SageMaker tells n
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from functools import partial
 
 from spotune.contracts.base import Seconds
@@ -25,8 +26,8 @@ SETTLING: Seconds = 10
 PASS: Seconds = 60
 
 
-def settle(here: Installation, version: ModelVersion) -> None:
-    """Tell of what changed, and mirror the version as it is. Ends early where it changes meanwhile: it comes again.
+def settle(here: Installation, version: ModelVersion) -> bool:
+    """Tell of what changed, and mirror the version as it is; False where it changed meanwhile: it comes again.
 
     Raises:
         Unavailable, AwsRefused: a queue, SageMaker or S3 does not answer, or does not let us.
@@ -38,26 +39,31 @@ def settle(here: Installation, version: ModelVersion) -> None:
             here.store.replace_version(version, version.with_(mirrored=True, package_arn=arn))
     except VersionConflict:
         logger.info("%s changed while its change was told", version.name)
+        return False
+    return True
 
 
-def settle_all(here: Installation) -> int:
-    """Settle what is not, as far as time allows; how many were. Each pass begins with another one."""
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of the versions that a pass looked at."""
+
+    done: int = 0
+    failed: int = 0
+
+
+def settle_all(here: Installation) -> Settled:
+    """Settle what is not, as far as time allows. Each pass begins with another one."""
     waiting = list(here.store.unsettled_versions())
     began = here.clock()
     first = int(began // PASS) % max(len(waiting), 1)
-    settled = 0
+    results: list[bool | None] = []
     for version in waiting[first:] + waiting[:first]:
         if here.clock() - began > SETTLING:
             logger.warning("models are left to the next pass")
             break
-        done = apart(f"model {version.name}", partial(_settled, here, version), tenant=version.tenant)
-        settled += done or 0
-    return settled
-
-
-def _settled(here: Installation, version: ModelVersion) -> int:
-    settle(here, version)
-    return 1
+        settled = apart(f"model {version.name}", partial(settle, here, version), tenant=version.tenant)
+        results.append(settled)
+    return Settled(done=results.count(True), failed=results.count(None))
 
 
 def _with_news_told(here: Installation, version: ModelVersion) -> ModelVersion:

@@ -18,7 +18,7 @@ from spotune.service.apart import apart
 from spotune.service.audit import audit
 from spotune.service.changes import apply, queue_commands
 from spotune.service.installation import Installation
-from spotune.service.model_news import settle_all
+from spotune.service.model_news import Settled, settle_all
 from spotune.service.observation import observe
 from spotune.service.orphans import Orphans, find_orphans
 from spotune.service.rules_due import call_rules
@@ -86,8 +86,9 @@ def reconcile(here: Installation) -> Repairs:
         called = apart("the lines", partial(call_in_turn, here, active))
         orphans = apart("orphans", partial(find_orphans, here, active))
         corrected = apart("the counts", partial(audit, here, active))
-    settled = apart("the models", partial(settle_all, here))
     rules = apart("the rules", partial(call_rules, here))
+    models = apart("the models", partial(settle_all, here))
+    settled = models or Settled()
     found, (queued, oldest) = orphans or Orphans(), outbox or (0, None)
     repairs = Repairs(
         commands_queued=queued,
@@ -98,10 +99,10 @@ def reconcile(here: Installation) -> Repairs:
         orphans_adopted=found.adopted,
         orphans_stopped=found.stopped,
         counts_corrected=corrected or 0,
-        models_settled=settled or 0,
+        models_settled=settled.done,
         rules_called=rules or 0,
     )
-    failed = [outbox, *changed, called, orphans, corrected, settled, rules].count(None)
+    failed = [outbox, *changed, called, orphans, corrected, rules, models].count(None) + settled.failed
     here.metrics.send((*_of(repairs, failed), *measure_pass(active or (), waits, oldest, here.clock())))
     return repairs
 

@@ -85,6 +85,12 @@ def test_a_person_approves_rejects_and_deprecates(client: Client, world: World, 
     assert champion(client.call("POST", f"{group}/rollback", {})) == 1
 
 
+def test_a_reason_is_not_asked_for(client: Client, group: str) -> None:
+    assert client.call("POST", f"{group}/versions/3/approve").body["status"] == "champion"
+    assert champion(client.call("POST", f"{group}/rollback")) == 2
+    assert client.call("POST", f"{group}/versions/1/deprecate").body["status"] == "deprecated"
+
+
 def test_versions_are_compared(client: Client, group: str) -> None:
     body = client.call("GET", f"{group}/compare", query="a=1&b=2").body
     assert (body["object"], body["a"], body["b"]) == ("model_comparison", "ft:tiny::1", "ft:tiny::2")

@@ -256,6 +256,7 @@ def test_an_outage_of_sagemakers_registry_blocks_no_promotion_and_the_mirror_cat
     version = registered(world, 1)
     assert (group_of(world).champion, version.mirrored) == (1, False)
     assert reconcile(world.here).models_settled == 0
+    assert [one.value for one in world.metrics.sent if one.name == "PartsFailed"] == [1], "an operator is told"
     assert reconcile(world.here).models_settled == 1
     assert list(world.registry.shown) == [world.store.find_version("acme", "ft:tiny::1").package_arn]  # type: ignore[union-attr]
     assert news(world) == [("model.promoted", "ft:tiny::1")], "the outage told nobody again"
