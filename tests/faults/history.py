@@ -17,15 +17,15 @@ from typing import Any
 
 import spotune.service.apart as parts
 from spotune.contracts.errors import SpotuneError
+from spotune.service.apart import PartsFailed
 from spotune.service.installation import install
-from spotune.service.launch import run_command
 from spotune.service.observation import observe
 from spotune.service.reconcile import reconcile
+from spotune.service.work import run
 from tests.faults.checks import Watcher
 from tests.faults.nemesis import Killed
 from tests.faults.world import SKEW, World
 
-RECONCILE_EVERY = 240.0
 RECEIVES = 5
 """Deliveries of a message before it goes to the dead letters."""
 VISIBILITY = 300.0
@@ -56,14 +56,18 @@ class History(ABC):
         to_the_end: go on after the first broken invariant.
         storm: seconds of faults.
         calm: seconds at most that everything then has to come to its end.
+        every: seconds between two passes of the reconciler.
     """
 
-    def __init__(self, world: World, watcher: Watcher, *, to_the_end: bool, storm: float, calm: float) -> None:
+    def __init__(
+        self, world: World, watcher: Watcher, *, to_the_end: bool, storm: float, calm: float, every: float
+    ) -> None:
         self._world = world
         self._watcher = watcher
         self._to_the_end = to_the_end
         self._storm = storm
         self._calm = calm
+        self._every = every
         self._chance = Random(f"workload {world.seed}")
         self._arrivals = 0
 
@@ -84,8 +88,8 @@ class History(ABC):
         nemesis.interleave = self._another_process
         nemesis.calm = False
         self._plan_the_storm()
-        for at in range(int(self._storm / RECONCILE_EVERY)):
-            self._later(at * RECONCILE_EVERY + self._chance.uniform(0, RECONCILE_EVERY / 4), self._reconcile)
+        for at in range(int(self._storm / self._every)):
+            self._later(at * self._every + self._chance.uniform(0, self._every / 4), self._reconcile)
         with suppress(Enough):
             self._pass(self._storm)
             nemesis.calm = True
@@ -115,7 +119,7 @@ class History(ABC):
 
     def _calm_down(self) -> None:
         """No new fault: what is still open has its time, with the reconciler alone to wake it."""
-        passed, pause = 0.0, RECONCILE_EVERY
+        passed, pause = 0.0, self._every
         while passed < self._calm and self._open():
             self._pass(pause)
             self._reconcile()
@@ -155,7 +159,7 @@ class History(ABC):
 
     def _crashed(self, error: BaseException) -> None:
         """Whatever is no refusal and no kill is a fault of ours."""
-        if not isinstance(error, Killed | SpotuneError):
+        if not isinstance(error, Killed | SpotuneError | PartsFailed):
             self._watcher.violations.append(f"crash: {type(error).__name__}: {error}")
 
     def _deliver(self) -> None:
@@ -181,7 +185,7 @@ class History(ABC):
     def _deliver_message(self, message: dict[str, Any], delay: float, received: int = 1) -> None:
         def receive() -> None:
             try:
-                run_command(self._world.here, str(message["job_id"]), str(message["entry_id"]))
+                run(self._world.here, message)
             except (Killed, Exception) as error:
                 self._crashed(error)
                 if received < RECEIVES:

@@ -29,6 +29,7 @@ STORM = 8 * 3600.0
 """Seconds of faults; submissions come within the first third."""
 CALM = 3 * 86_400.0
 """Seconds at most that everything then has to come to its end."""
+RECONCILE_EVERY = 240.0
 SHORT_TYPES = ("ml.g4dn.xlarge", "ml.g4dn.2xlarge", "ml.g4dn.4xlarge", "ml.g6.xlarge")
 """Types that quotas and capacity are taken from: the cheapest ones, which plans choose."""
 JOBS_URL = "/v1/fine_tuning/jobs"
@@ -42,7 +43,7 @@ def simulate(seed: int, *, jobs: int = JOBS, to_the_end: bool = True) -> Result:
 class _Simulation(History):
     def __init__(self, seed: int, jobs: int, *, to_the_end: bool) -> None:
         world = make_world(seed)
-        super().__init__(world, Watcher(world), to_the_end=to_the_end, storm=STORM, calm=CALM)
+        super().__init__(world, Watcher(world), to_the_end=to_the_end, storm=STORM, calm=CALM, every=RECONCILE_EVERY)
         self._wanted = jobs
         self._clients: dict[str, Client] = {}
         self._files: dict[str, str] = {}

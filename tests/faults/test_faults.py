@@ -9,9 +9,11 @@ from secrets import randbelow
 import pytest
 
 from tests.faults.mutants import caught_by
+from tests.faults.retraining import retrain
 from tests.faults.simulation import simulate
 
 SEEDS = 6
+ARRIVALS = 60
 
 
 def test_no_fault_breaks_an_invariant() -> None:
@@ -30,7 +32,24 @@ def test_a_seed_gives_the_same_history_again() -> None:
     assert one.faults
 
 
-@pytest.mark.parametrize("bug", ["settle an attempt twice", "climb without waiting for the stop", "drop the outbox"])
+def test_no_fault_makes_a_rule_count_wrongly_or_exceed_its_limits() -> None:
+    seed = randbelow(10**9)
+    print(f"seed {seed}")
+    result = retrain(seed, arrivals=ARRIVALS)
+    assert not result.violations, f"seed {seed} with {ARRIVALS} arrivals: {result.violations[:5]}"
+    assert result.arrivals >= ARRIVALS - 10
+    assert result.faults.total() > 300
+
+
+def test_a_seed_gives_the_same_history_of_new_data_again() -> None:
+    one, other = retrain(7, arrivals=12), retrain(7, arrivals=12)
+    assert one == other
+    assert one.jobs
+
+
+@pytest.mark.parametrize(
+    "bug", ["settle an attempt twice", "climb without waiting for the stop", "drop the outbox", "count copies"]
+)
 def test_a_deliberate_bug_is_caught(bug: str) -> None:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart:
         assert apart.submit(caught_by, bug, range(3)).result() is not None

@@ -73,9 +73,20 @@ _STORE_WRITES = frozenset(
         "delete_file",
         "count_request",
         "note_told_level",
+        "create_rule",
+        "replace_rule",
+        "record_arrival",
+        "commit_arrivals",
+        "begin_retraining",
+        "commit_retraining",
+        "commit_group",
+        "replace_version",
     }
 )
-_OBJECT_WRITES = frozenset({"write", "write_new", "copy", "carry", "delete"})
+_STORE_CONFLICTS = frozenset(
+    {"commit", "replace_rule", "commit_arrivals", "begin_retraining", "commit_retraining", "commit_group"}
+)
+_OBJECT_WRITES = frozenset({"write", "write_new", "write_stream", "copy", "carry", "delete"})
 
 HOME, AWAY = "us-east-1", "eu-west-1"
 """Where an installation runs, and where some of its jobs do."""
@@ -144,7 +155,7 @@ def make_world(
     )
     here = Installation(
         settings=replace(_SETTINGS, **changes),
-        store=Faulty(store, nemesis, "store", writes=_STORE_WRITES, conflicts=frozenset({"commit"})),  # type: ignore[arg-type]
+        store=Faulty(store, nemesis, "store", writes=_STORE_WRITES, conflicts=_STORE_CONFLICTS),  # type: ignore[arg-type]
         objects=Faulty(objects, nemesis, "s3", writes=_OBJECT_WRITES),  # type: ignore[arg-type]
         training_jobs=TrainingJobs(_SageMaker(double, nemesis, HOME, regions)),
         queue=Faulty(queue, nemesis, "queue", writes=frozenset({"send"})),  # type: ignore[arg-type]
