@@ -24,6 +24,7 @@ EventType = Literal[
     "model.rolled_back",
     "model.awaiting_approval",
     "rule.file_quarantined",
+    "rule.retraining_refused",
 ]
 """The last three of a job are OpenAI's own names; the others follow their manner."""
 
@@ -107,6 +108,11 @@ def model_event_id(tenant: str, model: str, sequence: int, kind: EventType) -> s
 def quarantine_event_id(rule_id: str, uri: str, version_id: str) -> str:
     """The id of what is told of a file that a rule does not train on: the same however often it is told."""
     return _event_id("quarantine", rule_id, uri, version_id)
+
+
+def refusal_event_id(rule_id: str, number: int) -> str:
+    """The id of what is told of a retraining of which no job was made: the same however often it is told."""
+    return _event_id("refused", rule_id, str(number))
 
 
 def _event_id(*parts: str) -> str:

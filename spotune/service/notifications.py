@@ -27,8 +27,9 @@ from spotune.contracts.notifications import (
     job_event_id,
     month_event_id,
     quarantine_event_id,
+    refusal_event_id,
 )
-from spotune.contracts.rules import Arrival
+from spotune.contracts.rules import Arrival, Retraining
 from spotune.service.installation import Installation
 
 LEVELS: tuple[WarningLevel, ...] = (50, 80, 100)
@@ -84,6 +85,24 @@ def tell_of_quarantine(here: Installation, arrival: Arrival, reason: str, report
     event_id = quarantine_event_id(arrival.rule_id, arrival.uri, arrival.version_id)
     event = OutwardEvent(id=event_id, created_at=int(arrival.arrived_at), type="rule.file_quarantined", data=data)
     send_event(here, arrival.tenant, event)
+
+
+def tell_of_refusal(here: Installation, retraining: Retraining, reason: str) -> None:
+    """Send that a retraining ends without a job, of which nobody would hear otherwise.
+
+    Raises:
+        Unavailable, AwsRefused: as `notify`.
+    """
+    data: dict[str, object] = {
+        "id": retraining.rule_id,
+        "tenant": retraining.tenant,
+        "retraining": retraining.number,
+        "message": reason,
+    }
+    event_id = refusal_event_id(retraining.rule_id, retraining.number)
+    at = int(retraining.updated_at)
+    event = OutwardEvent(id=event_id, created_at=at, type="rule.retraining_refused", data=data)
+    send_event(here, retraining.tenant, event)
 
 
 def _warn(here: Installation, ledger: TenantLedger) -> None:

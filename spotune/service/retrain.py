@@ -30,6 +30,7 @@ from spotune.retraining.template import job_request
 from spotune.service import retraining_datasets as datasets
 from spotune.service.identifiers import job_id
 from spotune.service.installation import Installation
+from spotune.service.notifications import tell_of_refusal
 from spotune.service.retraining_ends import MOST_TRIES, contention, end, finish, tries
 from spotune.service.rule_checks import cap_of
 from spotune.service.settling import Gone, settle
@@ -172,13 +173,15 @@ def _advance(here: Installation, rule: RuleRecord, retraining: Retraining) -> No
 
 
 def _refuse(here: Installation, retraining: Retraining, why: str) -> None:
-    """End a retraining that has no job. One whose job another delivery has just submitted goes on."""
+    """End a retraining that has no job, and tell its tenant, first. One whose job another delivery has just submitted
+    goes on."""
     submitted = here.store.get_job(
         retraining.tenant, job_id(here.settings.stage, retraining.tenant, _name_of(retraining))
     )
     if submitted is not None:
         _moved(here, retraining, lambda one: course.submitted(one, submitted.id, here.clock()))
         return
+    tell_of_refusal(here, retraining, why)
     finish(here, retraining, Ending("refused", why))
 
 

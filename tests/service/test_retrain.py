@@ -172,6 +172,9 @@ class TestFiring:
         (retraining,) = story.retrainings
         assert (retraining.state, story.jobs) == ("refused", [])
         assert "budget" in retraining.reason
+        (told,) = [json.loads(str(one["body"])) for one in story.world.deliveries.messages]
+        assert (told["type"], told["data"]["retraining"]) == ("rule.retraining_refused", 1)
+        assert told["data"]["message"] == retraining.reason
         assert (story.rule.live, story.rule.pending_rows) == (None, 40)
 
     def test_a_service_that_does_not_answer_is_asked_again_and_given_up_after_a_day(
