@@ -54,7 +54,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         ),
         "Repairs": Metric("Count", "What a pass of the reconciler put right.", by="kind"),
         "PartsFailed": Metric(
-            "Count", "Parts of a pass of the reconciler that failed: a job, the outbox, the counts ..."
+            "Count", "Parts of a pass of the reconciler that failed: a job, the outbox, the counts, a model version ..."
         ),
         "ReconcilerPasses": Metric("Count", "Passes of the reconciler that came to their end."),
     }
