@@ -71,7 +71,7 @@ def _judged(job: JobRecord, verdict: Verdict) -> Diagnosis:
         message=f"The job succeeded; its gate {'holds the model for a person' if held else 'rejected the model'}.",
         evidence=tuple(condition_words(one) for one in decisive),
         remedy=waits if held else "Train with other data or settings, or ask for less in `gate`.",
-        command=f"spotune show {job.id}",
+        command=f"spotune models versions {group}" if held and group else f"spotune show {job.id}",
     )
 
 

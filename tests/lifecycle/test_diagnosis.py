@@ -139,4 +139,5 @@ def test_a_job_whose_gate_did_not_promote_its_model_says_which_condition_and_wha
     assert held.cause == "gate_held"
     assert held.evidence[0].startswith("approval: nobody has approved it yet")
     assert "group triage" in held.remedy
+    assert held.command == "spotune models versions triage"
     assert diagnose(decide(running(), observed(report=report(), **final), NOW).job, None, NOW).cause == "well"
