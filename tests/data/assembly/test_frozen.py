@@ -15,7 +15,8 @@ from spotune.data.assembly.frozen import carve
 from spotune.data.assembly.hashes import read_keys
 from tests.data.assembly.shelf import Row, Shelf
 
-DISTINCT = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 4)), min_size=2, max_size=120, unique=True)
+DISTINCT = st.sets(st.tuples(st.integers(0, 20), st.integers(0, 4)), min_size=2, max_size=100).map(sorted)
+"""Rows of which up to five ask the same."""
 
 
 @given(DISTINCT, st.integers(1, 6), st.randoms(use_true_random=False), st.floats(0.01, 0.5), st.integers(1, 40))
@@ -35,7 +36,7 @@ def test_neither_order_nor_files_nor_duplicates_nor_passes_change_it(
     assert carved[0] == carved[1]
 
 
-@given(DISTINCT, st.floats(0.01, 0.5), st.integers(1, 40))
+@given(DISTINCT, st.floats(0.01, 0.5), st.integers(1, 6) | st.integers(1, 40))
 def test_it_is_never_more_than_was_asked_for_and_hardly_less(rows: list[Row], fraction: float, most: int) -> None:
     shelf = Shelf()
     carved, _ = shelf.carve(shelf.add_all([rows]), fraction=fraction, max_rows=most)
@@ -66,6 +67,21 @@ def test_a_prompt_that_most_rows_share_is_not_frozen_with_all_of_them() -> None:
     assert len(frozen) == 100
     assert 80 < sum(prompt == 0 for prompt, _ in frozen) < 98, "every row has the same chance"
     assert len(list(read_keys(shelf.open(keys, ""), keys))) == 100
+
+
+@pytest.mark.parametrize("most", range(1, 8))
+def test_the_most_is_the_most_where_prompts_come_in_twos(most: int) -> None:
+    shelf = Shelf()
+    sources = shelf.add_all([[(prompt, answer) for prompt in range(30) for answer in range(2)]])
+    assert shelf.carve(sources, fraction=0.5, max_rows=most)[0].rows == max(1, most // 2 * 2)
+
+
+def test_such_a_prompt_is_never_drawn_as_a_whole() -> None:
+    shelf = Shelf()
+    rows = [(0, number) for number in range(270)] + [(number, 0) for number in range(1, 31)]
+    sources = shelf.add_all([rows])
+    carved = [shelf.carve(sources, rule_id=f"rule-{number}")[0].rows for number in range(60)]
+    assert carved == [30] * 60
 
 
 @pytest.mark.parametrize("rows", [[], [(1, 1)], [(1, 1), (1, 1)]])
