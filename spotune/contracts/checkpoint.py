@@ -62,9 +62,11 @@ class Identity(Contract):
 
     @classmethod
     def of(cls, config: TrainingConfig, data_sha256: str) -> Identity:
-        """The identity of a run. A champion that it does not start from changes nothing of what is learnt."""
-        if config.champion is not None and not config.champion.start:
-            config = config.with_(champion=None)
+        """The identity of a run. A champion that it does not start from, and how many rows of its data are the
+        champion's, change nothing of what is learnt."""
+        if config.champion is not None:
+            start = config.champion if config.champion.start else None
+            config = config.with_(champion=start and start.with_(replayed_rows=None))
         return cls(config=config.model_dump(mode="json", include=set(RESUME_FIELDS)), data_sha256=data_sha256)
 
     @property

@@ -14,6 +14,7 @@ from spotune.contracts.rules import DataManifest
 from spotune.contracts.training import ChampionConfig, TrainingConfig
 from spotune.planner import METHOD_FIELDS
 from spotune.service.installation import Installation
+from spotune.service.model_files import fault_of
 
 SHAPE = frozenset({"rank", "alpha", "target_modules", "virtual_tokens", "trained_layers"})
 """Fields of an adapter that decide what its weights mean."""
@@ -57,12 +58,14 @@ def started(here: Installation, job: JobRecord) -> Start:
     """The job's request as it is planned: it runs where its champion's files are, and takes its adapter's shape.
 
     Raises:
-        RequestRefused: the champion that it was to go on from is not known any more.
+        RequestRefused: the champion that it was to go on from is not known any more, or its region is gone.
     """
     champion, request, settings = job.champion, job.request, []
     if champion is None or champion.obstacle:
         return Start(request)
     region = _region_of(here, champion.uri)
+    if not region:
+        raise _out_of_reach(champion.name, "its files lie in no region of this installation any more")
     if region != here.settings.region:
         settings.append(ResolvedSetting(name="regions", value=region, reason=f"the files of {champion.name} lie there"))
         request = request.with_(constraints=request.constraints.with_(regions=(region,)))
@@ -105,7 +108,7 @@ def _obstacle(here: Installation, request: JobRequest, model: ModelReference, ve
         return "it is a DoRA adapter, which is not computed over a base model in int8"
     if region != here.settings.region and allowed is not None and region not in allowed:
         return f"its files lie in {region}, where the job may not run"
-    return ""
+    return fault_of(here, version)
 
 
 def _region_of(here: Installation, uri: str) -> str:
@@ -145,12 +148,16 @@ def _check_start(
             details={"differences": differing},
         )
     if obstacle:
-        raise RequestRefused(
-            f"Training cannot go on from {version.name}: {obstacle}.",
-            code="champion_out_of_reach",
-            param="constraints.regions",
-            remedy="Allow that region, or set registry.start_from to base.",
-        )
+        raise _out_of_reach(version.name, obstacle)
+
+
+def _out_of_reach(name: str, why: str) -> RequestRefused:
+    return RequestRefused(
+        f"Training cannot go on from {name}: {why}.",
+        code="champion_out_of_reach",
+        param="registry.start_from",
+        remedy="Promote another version of its group, or set registry.start_from to base.",
+    )
 
 
 def _differences(request: JobRequest, model: ModelReference, config: TrainingConfig) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spotune.contracts.checkpoint import RESUME_FIELDS, Identity, Resumption, RunState, differences, newest_whole
-from spotune.contracts.training import TrainingConfig
+from spotune.contracts.training import ChampionConfig, TrainingConfig
 from tests.factories import config
 
 DATA = "1" * 64
@@ -59,3 +59,14 @@ def test_what_is_done_is_a_share_that_is_zero_where_the_total_is_unknown() -> No
     assert made.with_(total_steps=0).done == 0
     assert made.with_(step=90).done == 1
     assert not made.with_(step=0).used
+
+
+def test_a_champion_counts_where_training_goes_on_from_it_and_not_where_it_is_compared_with() -> None:
+    def identity(champion: ChampionConfig | None) -> str:
+        return Identity.of(config(champion=champion), "0" * 64).sha256
+
+    compared, begun = (ChampionConfig(name="ft:a", start=start) for start in (False, True))
+    assert identity(compared) == identity(None)
+    assert identity(begun) != identity(None)
+    assert identity(begun) != identity(begun.with_(name="ft:b"))
+    assert identity(begun) == identity(begun.with_(replayed_rows=9)), "the rows themselves are the data"

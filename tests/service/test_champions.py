@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -19,7 +20,7 @@ from spotune.data.golden import MAX_GOLDEN_PROMPTS
 from spotune.service.installation import install
 from spotune.service.model_files import delete_files
 from spotune.service.observation import KEPT_CHARACTERS, observe
-from spotune.service.submit import plan, submit
+from spotune.service.submit import check_recorded, plan, submit
 from tests import tiny_model
 from tests.factories import NOW, lineage, model_version, report
 from tests.in_process import World, client_of, world
@@ -77,7 +78,7 @@ def crown(here: World, *, bucket: str = "artifacts", tenant: str = "acme", **ada
         tenant=tenant,
         status="champion",
         uri=folder,
-        files=tuple(ModelFile(name=name, bytes=len(body), etag="e") for name, body in files.items()),
+        files=tuple(registered(here, folder, name) for name in files),
         lineage=lineage(trained.id, base=tiny_model.NAME, base_revision="1", method=adapter.get("type", "lora")),
     )
     group = ModelGroup(name="support", tenant=tenant, created_at=NOW, champion=1, versions=1)
@@ -85,6 +86,12 @@ def crown(here: World, *, bucket: str = "artifacts", tenant: str = "acme", **ada
     here.run_queue()
     here.training_jobs.specs.clear()
     return version
+
+
+def registered(here: World, folder: str, name: str) -> ModelFile:
+    found = here.objects.head(folder + name)
+    assert found is not None
+    return ModelFile(name=name, bytes=found.bytes, etag=found.etag)
 
 
 # --- The champion ----------------------------------------------------------------------------------------------
@@ -131,6 +138,33 @@ def test_a_champion_of_another_base_is_not_measured_and_the_gate_will_hold(here:
     assert ended.verdict is not None
     assert (ended.verdict.decision, ended.gate_verdict.partition(":")[0]) == ("hold", "held")
     assert "other/model" in ended.verdict.reason
+
+
+@pytest.mark.parametrize("damage", ["missing", "changed"])
+def test_a_champion_whose_files_are_not_as_they_were_registered_is_neither_measured_nor_gone_on_from(
+    here: World, damage: str
+) -> None:
+    version = crown(here)
+    weights = version.uri + "adapter_model.safetensors"
+    here.objects.delete(weights) if damage == "missing" else here.objects.write(weights, b"b" * 700)
+    job = start(here, registry=GROUP)
+    assert job.champion is not None
+    assert "adapter_model.safetensors" in job.champion.obstacle
+    assert refusal_of_start(here) == ("champion_out_of_reach", "registry.start_from")
+
+
+def test_a_champion_in_a_region_that_was_taken_away_since_fails_the_job_by_name(here: World) -> None:
+    crown(here, bucket=f"{AWAY}-jobs")
+    held_back = replace(here.here, further=())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("spotune.service.submit.IN_REQUEST_BYTES", 1)
+        asked = request_of(here, registry=GROUP, constraints={})
+        job = submit(here.here, "acme", asked)
+    assert job.state == "validating"
+    check_recorded(held_back, job)
+    ended = kept(here, job)
+    assert ended.error is not None
+    assert ended.error.code == "champion_out_of_reach"
 
 
 def completed(here: World, job: JobRecord, **changes: object) -> JobRecord:
@@ -243,7 +277,7 @@ def test_a_champion_that_lies_where_the_job_may_not_run_is_not_measured(here: Wo
     job = start(here, registry=GROUP)
     assert job.champion is not None
     assert job.champion.obstacle == f"its files lie in {AWAY}, where the job may not run"
-    assert refusal_of_start(here) == ("champion_out_of_reach", "constraints.regions")
+    assert refusal_of_start(here) == ("champion_out_of_reach", "registry.start_from")
 
 
 def refusal_of_start(here: World) -> tuple[str, str | None]:
