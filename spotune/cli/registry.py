@@ -33,7 +33,7 @@ def list_groups(json: JsonOption = False) -> None:
     screen = Screen(machine=json)
     with ModelApi(find_connection()) as api:
         groups = list(api.groups())
-    screen.emit([group.model_dump(mode="json") for group in groups])
+    screen.emit({"object": "list", "data": [group.model_dump(mode="json") for group in groups]})
     listed, now = table("group", "champion", "model", "versions", "changed"), time.time()
     for group in groups:
         champion = group.champion
@@ -62,7 +62,7 @@ def versions(group: Group, json: JsonOption = False) -> None:
     screen = Screen(machine=json)
     with ModelApi(find_connection()) as api:
         found = list(api.versions(group))
-    screen.emit([one.model_dump(mode="json") for one in found])
+    screen.emit({"object": "list", "data": [one.model_dump(mode="json") for one in found]})
     screen.show(versions_table(found, now=time.time()))
 
 

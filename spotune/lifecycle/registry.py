@@ -212,7 +212,8 @@ def _enthrone(
     )
     group = group.with_(champion=version.number, history=(*group.history, change)[-KEPT_CHANGES:])
     crowned = _changed(version, "champion", act, rollback=rollback)
-    if champion is None:
+    if champion is None or champion.number == version.number:
+        # The same where it was replaced between the reads of group and version: the group's version then says so.
         return Move(group, (crowned,))
     left = Act(act.by, act.at, f"{version.name} took its place.")
     return Move(group, (crowned, _changed(champion, "former", left)))

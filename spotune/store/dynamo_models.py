@@ -22,6 +22,8 @@ from spotune.store.transaction import ConditionFailed, call, new_token, put
 
 NEW = "attribute_not_exists(pk)"
 UNCHANGED = "version = :version"
+LONGEST_NAME_BYTES = 1500
+"""Of a model, which has its base's name in its own: DynamoDB takes keys of 2,048 bytes."""
 
 
 class DynamoModels(DynamoTable):
@@ -67,7 +69,7 @@ class DynamoModels(DynamoTable):
 
     def find_version(self, tenant: str, name: str) -> ModelVersion | None:
         """See `ModelStore`."""
-        item = self._get(name_key(tenant, name)) if is_id(name) else None
+        item = self._get(name_key(tenant, name)) if len(name.encode()) <= LONGEST_NAME_BYTES else None
         return None if item is None else self.get_version(tenant, item["model_group"]["S"], int(item["number"]["N"]))
 
     def list_versions(self, tenant: str, group: str, *, after: int, limit: int) -> Page[ModelVersion]:

@@ -42,9 +42,9 @@ def key_of(number: int, name: str = WEIGHTS) -> str:
 
 
 def test_groups_and_versions_are_shown(group: Service, run: Run) -> None:
-    assert run("models", "list", "--json").json[0]["champion"]["version"] == 3
+    assert run("models", "list", "--json").json["data"][0]["champion"]["version"] == 3
     assert "ft:tiny::3" in run("models", "list").out
-    assert [one["version"] for one in run("models", "versions", GROUP, "--json").json] == [3, 2, 1]
+    assert [one["version"] for one in run("models", "versions", GROUP, "--json").json["data"]] == [3, 2, 1]
     listed = run("models", "versions", GROUP).out
     assert "champion" in listed
     assert "former" in listed

@@ -188,6 +188,15 @@ def test_a_champion_is_neither_deprecated_nor_deleted(kept: Registry) -> None:
             act(kept.versions[1], ACT)
 
 
+def test_a_group_and_a_version_that_were_read_at_different_moments_write_each_version_once(kept: Registry) -> None:
+    """The group still names version 1, which by its own record was replaced meanwhile."""
+    kept.register()
+    replaced = kept.versions[1].with_(status="former")
+    move = registry.promote(kept.group, replaced, replaced, ACT)
+    assert move is not None
+    assert [one.number for one in move.versions] == [1]
+
+
 def test_histories_keep_their_newest_changes_and_sequences_go_on(kept: Registry) -> None:
     kept.register()
     kept.register()

@@ -15,12 +15,14 @@ from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, Re
 
 from spotune.contracts.commands import CheckDataset
 from spotune.contracts.errors import Unavailable, VersionConflict
+from spotune.contracts.models import ModelGroup
+from spotune.lifecycle import registry
 from spotune.retraining.arrivals import Checked, accept
 from spotune.retraining.course import Ending, begin, ended
 from spotune.retraining.due import Wait, by_hand
 from spotune.store.base import LimitReached, Store
 from spotune.store.dynamo import DynamoStore
-from tests.factories import NOW, job
+from tests.factories import NOW, job, model_version
 from tests.rules import arrival, rule, rule_request
 from tests.store.test_contract import MONTH, decision
 from tests.store.test_transaction import cancelled, refusal
@@ -236,3 +238,51 @@ def test_one_retraining_lives_whatever_the_table_does(dynamodb: Any, table: str,
     assert [one.number for one in begun] == list(range(after.retrainings, 0, -1))
     assert len(begun) > 1
     assert [one.number for one in begun if not one.ended] == ([] if after.live is None else [after.live])
+
+
+def test_a_group_has_one_champion_and_each_change_of_it_once_whatever_the_table_does(
+    dynamodb: Any, table: str, seed: int
+) -> None:
+    plain = DynamoStore(table, dynamodb)
+    fresh = ModelGroup(name="support", tenant="acme", created_at=NOW, versions=5)
+    plain.commit_group(None, fresh, tuple((None, model_version(number)) for number in range(1, 6)))
+    clients = [Unlucky(dynamodb, random.Random(f"{seed}-{number}"), 0.2) for number in range(THREADS)]
+
+    def live(number: int) -> list[str]:
+        """The reasons of the promotions that this process was told are written."""
+        chance, told = random.Random(f"{seed}-acts-{number}"), []
+        store = DynamoStore(table, clients[number], sleep=lambda _: None)
+        for step in range(STEPS):
+            try:
+                if promote(store, chance.randrange(1, 6), f"{number}-{step}"):
+                    told.append(f"{number}-{step}")
+            except (Unavailable, VersionConflict):
+                continue
+        return told
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        told = [why for reasons in threads.map(live, range(THREADS)) for why in reasons]
+
+    group = plain.get_group("acme", "support")
+    versions = plain.list_versions("acme", "support", after=0, limit=9).items
+    assert group is not None
+    reasons = [change.why for change in group.history]
+    assert len(reasons) == len(set(reasons)) == group.version - 1, "a change was made twice"
+    assert set(told) <= set(reasons), "a change that was confirmed is not there"
+    assert [version.number for version in versions if version.status == "champion"] == [group.champion]
+    assert [change.before for change in group.history] == [None, *(change.number for change in group.history[:-1])]
+
+
+def promote(store: Store, number: int, why: str) -> bool:
+    """As the service makes it: what was read guards what is written; True where it is known to be written."""
+    group = store.get_group("acme", "support")
+    assert group is not None
+    champion = None if group.champion is None else store.get_version("acme", "support", group.champion)
+    version = store.get_version("acme", "support", number)
+    assert version is not None
+    move = registry.promote(group, champion, version, registry.Act(by="key-1", at=NOW, why=why))
+    if move is None:
+        return False
+    read = {one.number: one for one in (version, champion) if one is not None}
+    store.commit_group(group, move.group, tuple((read[one.number], one) for one in move.versions))
+    return True

@@ -126,7 +126,15 @@ def test_tenants_and_groups_whose_names_run_together_are_kept_apart(store: Store
     assert len(store.list_versions("a-b", "c", after=0, limit=5).items) == 2
 
 
-@pytest.mark.parametrize("strange", ["", "x" * 300, "\u00e9", "a\nb"])
+@pytest.mark.parametrize("base", ["b" * 200, "\u4f60" * 200, "org/model name"])
+def test_a_models_name_may_be_as_long_as_its_bases_and_whatever_that_is(store: Store, base: str) -> None:
+    made = model_version(1, name=f"ft:{base}:{'s' * 64}:vgfx4gwwysymw2y77s2vzbdx")
+    store.commit_group(None, group(versions=1), ((None, made),))
+    assert store.find_version("acme", made.name) == made.with_(version=1)
+    assert [one.name for one in store.unsettled_versions()] == [made.name]
+
+
+@pytest.mark.parametrize("strange", ["", "x" * 3000, "\u00e9", "a\nb"])
 def test_a_name_that_nothing_could_have_is_missing(store: Store, strange: str) -> None:
     assert store.get_group("acme", strange) is None
     assert store.find_version("acme", strange) is None
