@@ -191,6 +191,12 @@ def test_whoever_reads_a_dataset_may_read_it_anywhere_in_the_data_bucket() -> No
     assert wanted not in [r for s in changes for r in listed(s["Resource"])]
 
 
+def test_the_api_may_read_the_versions_and_sources_that_it_hands_out_urls_of() -> None:
+    read = [s for s in statements("ApiRole") if "s3:GetObjectVersion" in listed(s["Action"])]
+    assert {"Fn::Sub": "${DataBucket.Arn}/*"} in [r for s in read for r in listed(s["Resource"])]
+    assert {s["Sid"] for s in read} == {"ReadSources", "HandOutVersions"}
+
+
 def test_no_policy_reaches_a_bucket_that_is_not_in_the_template() -> None:
     policies = [body["PolicyDocument"] for body in of_type("AWS::IAM::ManagedPolicy").values()]
     policies += [policy["PolicyDocument"] for role in ROLES.values() for policy in role.get("Policies", ())]
