@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
 
 from spotune.contracts.dataset import DatasetReport
 from spotune.contracts.request import LossOn, Objective
-from spotune.data.formats import FaultList, read_examples
+from spotune.data.formats import FaultList, read_checked
+from spotune.data.plain import Checked, content_of, example_of
 from spotune.data.quality import QualityCheck
 from spotune.data.quality.exact import SeenRows
-from spotune.data.rows import Example, content_bytes, hash_of
+from spotune.data.rows import hash_of
 from spotune.data.sample import Sample
 from spotune.data.statistics import TokenCount, batches
 from spotune.data.tokens import RowTokenizer
@@ -52,8 +54,11 @@ def check_dataset(
     stream, faults, duplicates, labels = _Stream(chunks), FaultList(), _Duplicates(quality), _Labels()
     count = None if tokenizer is None else TokenCount(tokenizer, max_length, loss_on, faults)
     sample = Sample(None if count is None else sample_bytes)
-    for batch in batches(sample.choose(duplicates.watch(labels.watch(read_examples(stream, faults, objective))))):
-        if count is not None:
+    rows = duplicates.watch(labels.watch(read_checked(stream, faults, objective)))
+    if count is None:
+        deque(rows, maxlen=0)
+    else:
+        for batch in batches(sample.choose(map(example_of, rows))):
             count.add(batch)
     stream.drain()
     tokens = None if count is None else count.statistics(sample.scale)
@@ -116,14 +121,14 @@ class _Duplicates:
             return ()
         return (f"Duplicates were looked for among the first {self._seen.rows:,} rows only.",)
 
-    def watch(self, examples: Iterator[Example]) -> Iterator[Example]:
-        for example in examples:
-            content = content_bytes(example)
+    def watch(self, rows: Iterator[Checked]) -> Iterator[Checked]:
+        for row in rows:
+            content = content_of(row)
             if self._quality is not None:
-                self._quality.add(example, content)
-            elif self._seen.seen(hash_of(content), example.number):
+                self._quality.add(row, content)
+            elif self._seen.seen(hash_of(content), row.number):
                 self._count += 1
-            yield example
+            yield row
 
 
 class _Labels:
@@ -132,11 +137,11 @@ class _Labels:
     def __init__(self) -> None:
         self._seen: set[bool] = set()
 
-    def watch(self, examples: Iterator[Example]) -> Iterator[Example]:
-        for example in examples:
-            if example.label is not None:
-                self._seen.add(example.label)
-            yield example
+    def watch(self, rows: Iterator[Checked]) -> Iterator[Checked]:
+        for row in rows:
+            if row.label is not None:
+                self._seen.add(row.label)
+            yield row
 
     @property
     def warnings(self) -> tuple[str, ...]:

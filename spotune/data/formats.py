@@ -12,13 +12,13 @@ from spotune.data.faults import FaultList
 from spotune.data.labels import LABELS, labelled
 from spotune.data.lines import BOM, Line, look_at, read_head, split_lines
 from spotune.data.parsing import Row, clip, parse_line
-from spotune.data.plain import read_plain_chat
+from spotune.data.plain import Checked, example_of, read_plain_chat
 from spotune.data.preferences import read_labelled, read_pair
 from spotune.data.rows import Example, Message
 from spotune.data.strings import read_string
 from spotune.data.tools import read_tools
 
-__all__ = ["FaultList", "read_examples", "read_row", "read_rows"]
+__all__ = ["FaultList", "read_checked", "read_examples", "read_row", "read_rows"]
 
 _TOOLS = frozenset({"tools", "parallel_tool_calls"})
 
@@ -78,11 +78,18 @@ def read_examples(
     show that the file is no JSONL at all. Rows of a format that the objective does not learn from are one fault; with
     None every format will do.
     """
+    return map(example_of, read_checked(chunks, faults, objective))
+
+
+def read_checked(
+    chunks: Iterable[bytes], faults: FaultList, objective: Objective | None = "supervised"
+) -> Iterator[Checked]:
+    """The same rows, and those that are plain chats as such, for who seldom asks for their messages."""
     for line in _lines_of(chunks, faults):
-        example = _read_line(line, faults)
-        if example is not None:
+        row = _read_line(line, faults)
+        if row is not None:
             faults.rows += 1
-            yield example
+            yield row
     if objective and faults.format and faults.format not in OBJECTIVES[objective]:
         _refuse_format(faults.format, objective, faults)
     if not faults.rows and not faults.count:
@@ -123,10 +130,10 @@ def _filled_lines(stream: Iterator[bytes], faults: FaultList) -> Iterator[Line]:
         yield line
 
 
-def _read_line(line: Line, faults: FaultList) -> Example | None:
-    if faults.format in (None, "chat") and (example := read_plain_chat(line.content, line.number)) is not None:
+def _read_line(line: Line, faults: FaultList) -> Checked | None:
+    if faults.format in (None, "chat") and (plain := read_plain_chat(line.content, line.number)) is not None:
         faults.format = "chat"
-        return example
+        return plain
     row = parse_line(line, faults)
     return None if row is None else read_row(row, line, faults)
 

@@ -8,9 +8,9 @@ from typing import Literal
 
 from spotune.contracts.quality import Balance, Share
 from spotune.data.parsing import clip
+from spotune.data.plain import Checked
 from spotune.data.quality.private import redacted
 from spotune.data.quality.sampling import answer_of
-from spotune.data.rows import Example
 
 MAX_CLASSES = 100
 LONGEST_CLASS = 64
@@ -53,15 +53,15 @@ class BalanceCount:
     def __init__(self) -> None:
         self._labels, self._answers, self._choices, self._slices = (ClassCount() for _ in range(4))
 
-    def add(self, examples: Sequence[Example]) -> None:
+    def add(self, rows: Sequence[Checked]) -> None:
         """Count a batch."""
         if self._answers.counting:
-            self._answers.add([answer_of(example).strip() for example in examples])
-        self._labels.add(["good" if example.label else "bad" for example in examples if example.label is not None])
+            self._answers.add([answer_of(row).strip() for row in rows])
+        self._labels.add(["good" if row.label else "bad" for row in rows if row.label is not None])
         if self._slices.counting:
-            self._slices.add([example.slice for example in examples if example.slice])
+            self._slices.add([row.slice for row in rows if row.slice])
         if self._choices.counting:
-            self._choices.add([_place(example) for example in examples if example.choices])
+            self._choices.add([_place(row) for row in rows if row.choices])
 
     def balances(self) -> tuple[Balance, ...]:
         """Those fields that hold classes."""
@@ -73,6 +73,6 @@ class BalanceCount:
         )
 
 
-def _place(example: Example) -> str:
+def _place(row: Checked) -> str:
     """Which of the choices is the row's own: a model soon learns that it is always the first."""
-    return f"{example.choices.index(answer_of(example)) + 1} of {len(example.choices)}"
+    return f"{row.choices.index(answer_of(row)) + 1} of {len(row.choices)}"

@@ -12,6 +12,7 @@ LONG_CHARACTERS = 8_000
 """Of a row that may be too long; it also has to be ten times as long as 95 % of the rows are."""
 LONG_FACTOR = 10
 LONGEST_PLACEHOLDER = 16
+"""Characters of an answer that may say nothing."""
 
 _NOTHING = re.compile(
     r"[\W_]*|[\W_]*(?:n/?a|null|none|nil|nan|undefined|todo|tbd|deleted|removed|empty|no answer|lorem ipsum)[\W_]*",
@@ -21,7 +22,7 @@ _NOTHING = re.compile(
 
 def says_nothing(answer: str) -> bool:
     """True of an answer without a letter or digit (or sign beyond ASCII), and of what programs write for nothing."""
-    return len(answer) <= LONGEST_PLACEHOLDER and answer.isascii() and _NOTHING.fullmatch(answer) is not None
+    return answer.isascii() and _NOTHING.fullmatch(answer) is not None
 
 
 class Longest:

@@ -7,21 +7,29 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from spotune.contracts.dataset import DatasetReport
 from spotune.contracts.quality import IssueKind, QualityReport, Unit
+from spotune.data.plain import Checked
 from spotune.data.quality.balance import BalanceCount
 from spotune.data.quality.encoding import damages
 from spotune.data.quality.exact import SeenRows
-from spotune.data.quality.extremes import LONG_CHARACTERS, LONG_FACTOR, SHORT_CHARACTERS, Longest, says_nothing
+from spotune.data.quality.extremes import (
+    LONG_CHARACTERS,
+    LONG_FACTOR,
+    LONGEST_PLACEHOLDER,
+    SHORT_CHARACTERS,
+    Longest,
+    says_nothing,
+)
 from spotune.data.quality.languages import UNKNOWN, LanguageCount
 from spotune.data.quality.lengths import lengths_of, truncation
 from spotune.data.quality.near import lines, near_duplicates, near_matches
 from spotune.data.quality.notices import Notices
 from spotune.data.quality.private import PrivateValue, addresses, masked, numbers, tokens
-from spotune.data.quality.sampling import AlikeSample, SampledRow, answer_of, own_text
+from spotune.data.quality.sampling import AlikeSample, SampledRow, answer_of, characters_of, own_text
 from spotune.data.quality.screen import suspects
 from spotune.data.quality.toxicity import toxic_markers
-from spotune.data.rows import Example, hash_of
+from spotune.data.rows import hash_of
 
-SAMPLE_CHARACTERS = 20_000_000
+SAMPLE_CHARACTERS = 12_000_000
 """Of the text in which near duplicates and languages are looked for."""
 BATCH_BYTES = 256_000
 
@@ -29,7 +37,7 @@ BATCH_BYTES = 256_000
 class QualityCheck:
     """Looks at the rows of one file.
 
-    Fed with `add`, ended by `conclude`. What it keeps is bounded: a table of hashes (50 MB), the text of the sample (20
+    Fed with `add`, ended by `conclude`. What it keeps is bounded: a table of hashes (50 MB), the text of the sample (12
     million characters) and a batch of rows.
     """
 
@@ -53,7 +61,7 @@ class QualityCheck:
         self._longest = Longest()
         self._balance = BalanceCount()
         self._characters: Counter[int] = Counter()
-        self._examples: list[Example] = []
+        self._rows: list[Checked] = []
         self._contents: list[bytes] = []
         self._batch_bytes = 0
         self._beyond_ascii = self._damaged = 0
@@ -65,14 +73,14 @@ class QualityCheck:
         """Rows so far that repeat an earlier one."""
         return self._repeated
 
-    def add(self, example: Example, content: bytes) -> None:
+    def add(self, row: Checked, content: bytes) -> None:
         """Look at a row.
 
         Args:
             content: its `content_bytes`.
         """
-        self._compare(example, content)
-        self._examples.append(example)
+        self._compare(row, content)
+        self._rows.append(row)
         self._contents.append(content)
         self._batch_bytes += len(content)
         if self._batch_bytes >= BATCH_BYTES:
@@ -117,9 +125,9 @@ class QualityCheck:
             notes=tuple(self._notes(len(sampled))),
         )
 
-    def _compare(self, example: Example, content: bytes) -> None:
+    def _compare(self, row: Checked, content: bytes) -> None:
         """With what was seen before; what is new may be sampled."""
-        line, digest = example.number, hash_of(content)
+        line, digest = row.number, hash_of(content)
         first = self.seen.seen(digest, line)
         other = 0 if self._training is None else self._training.seen.line_of(digest)
         if first:
@@ -129,54 +137,58 @@ class QualityCheck:
             self._notices.add("leaked", line, f"the same as line {other} of the training data")
         if not first and not other:
             self._new += 1
-            self._sample.offer(example, content, digest)
+            self._sample.offer(row, content, digest)
 
     def _look(self) -> None:
         """At a batch: what is cheap in every row, and with care where the screen saw something."""
-        if not self._examples:
+        if not self._rows:
             return
         self._measure()
-        self._balance.add(self._examples)
+        self._balance.add(self._rows)
         found = suspects(self._contents)
         for index in sorted(found.addresses | found.tokens | found.numbers):
             looks = ((addresses, found.addresses), (tokens, found.tokens), (numbers, found.numbers))
             self._note_private(index, [look for look, rows in looks if index in rows])
         damaged = [index for index in sorted(found.damage) if self._note_damage(index)]
-        if found.beyond_ascii:
-            self._beyond_ascii += sum(not content.isascii() for content in self._contents)
-            self._damaged += len(damaged)
+        self._beyond_ascii += found.beyond_ascii
+        self._damaged += len(damaged)
         if self._toxic:
             self._note_toxic()
-        self._examples, self._contents, self._batch_bytes = [], [], 0
+        self._rows, self._contents, self._batch_bytes = [], [], 0
 
     def _measure(self) -> None:
-        lengths = [_characters(example) for example in self._examples]
+        lengths = [characters_of(row) for row in self._rows]
         self._characters.update(lengths)
-        for example, length in zip(self._examples, lengths, strict=True):
+        if min(lengths) < SHORT_CHARACTERS or max(lengths) > LONG_CHARACTERS:
+            self._note_extremes(lengths)
+        for row in self._rows:
+            answer = answer_of(row)
+            if len(answer) <= LONGEST_PLACEHOLDER and says_nothing(answer):
+                self._notices.add("says_nothing", row.number, f"{len(answer)} characters")
+
+    def _note_extremes(self, lengths: list[int]) -> None:
+        for row, length in zip(self._rows, lengths, strict=True):
             if length < SHORT_CHARACTERS:
-                self._notices.add("too_short", example.number, f"{length} characters")
+                self._notices.add("too_short", row.number, f"{length} characters")
             elif length > LONG_CHARACTERS:
-                self._longest.add(length, example.number)
-        for example in self._examples:
-            if says_nothing(answer := answer_of(example)):
-                self._notices.add("says_nothing", example.number, f"{len(answer)} characters")
+                self._longest.add(length, row.number)
 
     def _note_private(self, index: int, looks: Iterable[Callable[[str], Iterator[PrivateValue]]]) -> None:
         text = self._contents[index].decode()
         for look in looks:
             for value in look(text):
-                self._notices.add(value.kind, self._examples[index].number, masked(value, text))
+                self._notices.add(value.kind, self._rows[index].number, masked(value, text))
 
     def _note_damage(self, index: int) -> bool:
         seen = list(damages(self._contents[index].decode()))
         for damage in seen:
-            self._notices.add(damage.kind, self._examples[index].number, damage.detail)
+            self._notices.add(damage.kind, self._rows[index].number, damage.detail)
         return any(damage.kind == "mojibake" for damage in seen)
 
     def _note_toxic(self) -> None:
-        for example in self._examples:
-            if count := toxic_markers(own_text(example)):
-                self._notices.add("toxic", example.number, f"{count:,} of them")
+        for row in self._rows:
+            if count := toxic_markers(own_text(row)):
+                self._notices.add("toxic", row.number, f"{count:,} of them")
 
     def _note_too_long(self) -> None:
         usual = lengths_of(self._characters, "characters")
@@ -221,14 +233,3 @@ class QualityCheck:
         if self._training is not None and self._training.seen.full:
             remembered = self._training.seen.rows
             yield f"Leaks were looked for among the first {remembered:,} different rows of the training data."
-
-
-def _characters(example: Example) -> int:
-    """Of all turns, or of prompt and answer; of a preference both answers."""
-    if example.messages:
-        length = sum([len(message.content) for message in example.messages])
-    elif example.text:
-        length = len(example.text)
-    else:
-        length = len(example.prompt) + len(example.completion)
-    return length if example.rejected is None else length + len(answer_of(example.rejected))

@@ -76,11 +76,12 @@ def shingles(text: str) -> set[int]:
 
     Python's hash of a tuple of integers is well mixed and, unlike that of a string, the same in every process.
     """
-    words = text.lower().split()
+    text = text.lower()
+    words = text.encode().split()
     if len(text) > _LONG_WORD * len(words):
         pieces: Iterable[str] = (text[at : at + CHARACTERS] for at in range(max(1, len(text) - CHARACTERS + 1)))
         return {hash((crc32(piece.encode()),)) for piece in pieces}
-    hashes = [crc32(word.encode()) for word in words]
+    hashes = list(map(crc32, words))
     if len(hashes) < WORDS:
         return {hash(tuple(hashes))}
     return set(map(hash, zip(hashes, hashes[1:], hashes[2:], strict=False)))

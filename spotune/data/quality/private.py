@@ -126,7 +126,10 @@ def _is_header(part: str) -> bool:
 # Numbers: what has digits enough.
 
 _STRETCH = re.compile(r"[A-Z0-9+(][A-Z0-9 .()+-]{7,}")
-_LEAST_DIGITS = 6
+_ENOUGH = re.compile(
+    r"\d(?:[ .()-]{0,3}\d){6}(?:[ .()-]{0,3}\d)?(?:[ .()-]{0,3}\d|-?[A-Z])|[A-Z][A-Z] ?\d ?\d", re.ASCII
+)
+"""The least that any number below has: nine digits, seven or eight and a letter, or two letters and two digits."""
 _CARD = re.compile(
     r"(?<![\d.-])(?=(\d{13,19}(?![\d])|\d{4}([ -])\d{4}\2\d{4}\2\d{1,7}(?![\d])|\d{4}([ -])\d{6}\3\d{4,5}(?![\d])))"
 )
@@ -154,7 +157,7 @@ _NORTH_AMERICAN = re.compile(
 def numbers(text: str) -> Iterator[PrivateValue]:
     """Cards, bank accounts, national ids and phones; what is one of them is not looked at as another."""
     for stretch in _STRETCH.finditer(text):
-        if sum(map(str.isdigit, stretch[0])) >= _LEAST_DIGITS:
+        if _ENOUGH.search(stretch[0]):
             yield from _numbers_within(text, stretch.start(), stretch.end() + 1)
 
 

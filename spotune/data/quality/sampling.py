@@ -13,9 +13,9 @@ from heapq import heappop, heappush
 from typing import NamedTuple
 from zlib import crc32
 
-from spotune.data.rows import Example
+from spotune.data.plain import Checked, PlainChat
 
-TAIL_BYTES = 256
+TAIL_BYTES = 160
 """Of a row's end that its number is drawn from."""
 _FEW = 4
 
@@ -41,11 +41,11 @@ class AlikeSample:
         self.limit = 2**64
         """Rows of a draw below it were kept."""
 
-    def offer(self, example: Example, content: bytes, digest: bytes) -> None:
+    def offer(self, row: Checked, content: bytes, digest: bytes) -> None:
         """Take a row, or leave it."""
-        draw = draw_of(example, content, digest)
+        draw = draw_of(row, content, digest)
         if draw < self.limit:
-            self._keep(SampledRow(example.number, draw, own_text(example)))
+            self._keep(SampledRow(row.number, draw, own_text(row)))
 
     def rows(self) -> list[SampledRow]:
         """The sample, in the file's order."""
@@ -60,10 +60,10 @@ class AlikeSample:
             self.limit = dropped.draw
 
 
-def draw_of(example: Example, content: bytes, digest: bytes) -> int:
+def draw_of(row: Checked, content: bytes, digest: bytes) -> int:
     """A row's number: 64 bits, the upper half of which it shares with rows that resemble it."""
-    if example.tools:
-        content = own_text(example).encode()
+    if row.tools:
+        content = own_text(row).encode()
     tail = content[-TAIL_BYTES:]
     pieces = tail.split(b"e ")
     if len(pieces) < _FEW:
@@ -71,20 +71,37 @@ def draw_of(example: Example, content: bytes, digest: bytes) -> int:
     return min(map(crc32, pieces), default=0) << 32 | int.from_bytes(digest[8:12], "little")
 
 
-def own_text(example: Example) -> str:
+def own_text(row: Checked) -> str:
     """A row's text without system prompt and tools; of a preference with both answers."""
-    if example.messages:
-        texts = [message.content for message in example.messages if message.role != "system"]
-        texts += [call.arguments for message in example.messages for call in message.calls]
+    if isinstance(row, PlainChat):
+        return "\n".join(row.contents[row.roles[0] == "system" :])
+    if row.messages:
+        texts = [message.content for message in row.messages if message.role != "system"]
+        texts += [call.arguments for message in row.messages for call in message.calls]
     else:
-        texts = [example.prompt, example.completion, example.text]
-    if example.rejected is not None:
-        texts.append(answer_of(example.rejected))
+        texts = [row.prompt, row.completion, row.text]
+    if row.rejected is not None:
+        texts.append(answer_of(row.rejected))
     return "\n".join(filter(None, texts))
 
 
-def answer_of(example: Example) -> str:
+def answer_of(row: Checked) -> str:
     """What is learned last: the last turn, the completion or the text."""
-    if example.messages:
-        return example.messages[-1].content
-    return example.completion or example.text
+    if isinstance(row, PlainChat):
+        return row.contents[-1]
+    if row.messages:
+        return row.messages[-1].content
+    return row.completion or row.text
+
+
+def characters_of(row: Checked) -> int:
+    """Of all turns, or of prompt and answer; of a preference both answers."""
+    if isinstance(row, PlainChat):
+        return sum(map(len, row.contents))
+    if row.messages:
+        length = sum(len(message.content) for message in row.messages)
+    elif row.text:
+        length = len(row.text)
+    else:
+        length = len(row.prompt) + len(row.completion)
+    return length if row.rejected is None else length + len(answer_of(row.rejected))

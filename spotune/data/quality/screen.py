@@ -73,8 +73,8 @@ class Suspects(NamedTuple):
     tokens: set[int]
     numbers: set[int]
     damage: set[int]
-    beyond_ascii: bool
-    """Some row has more than ASCII."""
+    beyond_ascii: int
+    """Rows that have more than ASCII."""
 
 
 def suspects(contents: Sequence[bytes]) -> Suspects:
@@ -85,17 +85,20 @@ def suspects(contents: Sequence[bytes]) -> Suspects:
     """
     text = _BREAK.join(contents)
     classes = text.translate(_CLASSES, _SEPARATORS)
-    damage = set(_rows_with(_CONTROLS, classes))
-    beyond_ascii = not all(content.isascii() for content in contents)
-    if beyond_ascii:
-        damage.update(_rows_with(_LOST, text), _rows_matching(_ODD, text), _rows_matching(_CONTROL, text))
+    beyond_ascii = [index for index, content in enumerate(contents) if not content.isascii()]
     return Suspects(
         addresses=set(_rows_with(_ADDRESSES, text)),
         tokens={row for sign in _TOKENS for row in _rows_with(sign, text)},
         numbers={row for sign in _NUMBERS for row in _rows_with(sign, classes)},
-        damage=damage,
-        beyond_ascii=beyond_ascii,
+        damage={*_rows_with(_CONTROLS, classes), *_damaged(contents, beyond_ascii)},
+        beyond_ascii=len(beyond_ascii),
     )
+
+
+def _damaged(contents: Sequence[bytes], beyond_ascii: Sequence[int]) -> Iterator[int]:
+    text = _BREAK.join([contents[index] for index in beyond_ascii])
+    for rows in (_rows_with(_LOST, text), _rows_matching(_ODD, text), _rows_matching(_CONTROL, text)):
+        yield from (beyond_ascii[row] for row in rows)
 
 
 def _rows_with(sign: _Sign, text: bytes) -> Iterator[int]:
