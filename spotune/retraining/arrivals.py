@@ -99,8 +99,8 @@ def accept(
     if twin is not None:
         reason = f"the same bytes as {twin.uri} (version {twin.version_id})"
         repeated = known.with_(state="duplicate", reason=reason)
-        return _changed(_without(rule, fallen), (repeated, *falling), _heirs(fallen, falling, of_bytes), now)
-    return _changed(_without(rule, fallen), falling, (known, *_heirs(fallen, falling, of_bytes)), now)
+        return _fall(rule, fallen, falling, of_bytes, now, beside=(repeated,))
+    return _fall(rule, fallen, falling, of_bytes, now, new=(known,))
 
 
 def list_others(rule: RuleRecord, arrival: Arrival, same_object: Sequence[Arrival], reason: str) -> Change:
@@ -137,8 +137,7 @@ def delete_object(
     known = any(one.version_id == deletion.version_id for one in same_object)
     fallen = [one for one in same_object if one.state in (*STANDING, "listed") and later(deletion, one)]
     falling = [_gone(one) for one in fallen]
-    marked = [*([] if known else [deletion]), *falling]
-    return _changed(_without(rule, fallen), marked, _heirs(fallen, falling, of_bytes), now)
+    return _fall(rule, fallen, falling, of_bytes, now, beside=() if known else (deletion,))
 
 
 def delete_version(rule: RuleRecord, arrival: Arrival, of_bytes: OfBytes, now: Timestamp) -> Change:
@@ -149,8 +148,7 @@ def delete_version(rule: RuleRecord, arrival: Arrival, of_bytes: OfBytes, now: T
     """
     if arrival.state not in ("arrived", "listed", *STANDING):
         return Change(rule)
-    falling = [_gone(arrival)]
-    return _changed(_without(rule, [arrival]), falling, _heirs([arrival], falling, of_bytes), now)
+    return _fall(rule, [arrival], [_gone(arrival)], of_bytes, now)
 
 
 def set_aside(rule: RuleRecord, arrivals: Iterable[Arrival], reason: str) -> Change:
@@ -180,13 +178,44 @@ def _gone(arrival: Arrival) -> Arrival:
     return arrival.with_(state="gone", reason="deleted")
 
 
-def _heirs(fallen: Iterable[Arrival], falling: Sequence[Arrival], of_bytes: OfBytes) -> list[Arrival]:
-    """Duplicates that count from now on, since what they repeat does no more."""
-    heirs: list[Arrival] = []
-    for sha256 in [one.sha256 for one in fallen if one.state == "accepted" and one.sha256 is not None]:
-        repeats = [one for one in of_bytes(sha256) if one.state == "duplicate"]
-        heirs += [one for one in repeats if not any(_same(one, other) for other in falling)][:1]
-    return heirs
+def _fall(
+    rule: RuleRecord,
+    fallen: Sequence[Arrival],
+    falling: Sequence[Arrival],
+    of_bytes: OfBytes,
+    now: Timestamp,
+    *,
+    beside: Sequence[Arrival] = (),
+    new: Sequence[Arrival] = (),
+) -> Change:
+    """Arrivals count no more. A duplicate of one takes its place: as new data where that was accepted, and in its very
+    place where that was set aside.
+
+    Args:
+        fallen, falling: as they were, and as they are from now on.
+        beside: what else changes.
+        new: what else is accepted.
+    """
+    changed, accepted = list(beside), list(new)
+    for was, one in zip(fallen, falling, strict=True):
+        heir = _heir(was, falling, of_bytes)
+        if heir is not None and was.state == "set_aside":
+            changed += [
+                one.with_(sequence=None),
+                heir.with_(state="set_aside", sequence=was.sequence, reason=was.reason),
+            ]
+            continue
+        changed.append(one)
+        accepted += [] if heir is None else [heir]
+    return _changed(_without(rule, fallen), changed, accepted, now)
+
+
+def _heir(was: Arrival, falling: Sequence[Arrival], of_bytes: OfBytes) -> Arrival | None:
+    """The first duplicate of one that counted, or may have again."""
+    if was.sha256 is None or was.state not in ("accepted", "set_aside"):
+        return None
+    repeats = (one for one in of_bytes(was.sha256) if one.state == "duplicate")
+    return next((one for one in repeats if not any(_same(one, other) for other in falling)), None)
 
 
 def _changed(rule: RuleRecord, changed: Iterable[Arrival], accepted: Iterable[Arrival], now: Timestamp) -> Change:

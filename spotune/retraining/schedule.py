@@ -28,8 +28,8 @@ _FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
     ("month", 1, 12, _MONTHS),
     ("day of the week", 0, 7, _DAYS),
 )
-_SEARCHED_DAYS = 9 * 366
-"""The 29th of February is at most eight years away."""
+_SEARCHED_DAYS = 41 * 366
+"""The 29th of February on a given day of the week is at most 40 years away: 2100 has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Schedule:
     """The day has to be one of the month's and one of the week's; else one of the two."""
 
     def next(self, after: Timestamp) -> Timestamp | None:
-        """The first moment after this one; None where none comes for eight years."""
+        """The first moment after this one; None where none comes for 40 years."""
         start = datetime.fromtimestamp(after, UTC)
         days = (start.date() + timedelta(days=one) for one in range(_SEARCHED_DAYS))
         return next((at for day in days for at in self._moments(day) if at > after), None)

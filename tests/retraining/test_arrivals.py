@@ -269,3 +269,13 @@ class TestSetAside:
         shelf.lands("a", "v2", "02", "c", rows=1)
         assert shelf.state("a") == "superseded"
         assert release(shelf.rule, [shelf.get("a", "v1")], NOW).empty
+
+    def test_a_copy_takes_the_very_place_of_what_was_set_aside_once_that_is_gone(self, shelf: Shelf) -> None:
+        self.aside(shelf)
+        shelf.lands("copy", "v1", "01", "a")
+        shelf.deleted("a", "02")
+        assert (shelf.state("a"), shelf.state("copy"), shelf.pending) == ("gone", "set_aside", (5, 1000))
+        (placed,) = shelf.store.accepted_arrivals(RULE, after=0, through=1)
+        assert placed == shelf.get("copy", "v1")
+        shelf.write(release(shelf.rule, [placed], NOW))
+        assert (shelf.state("copy"), shelf.pending) == ("accepted", (15, 2000))
