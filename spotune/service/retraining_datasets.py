@@ -7,8 +7,9 @@ killed, builds from what it says: equal bytes, however often and wherever it was
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pydantic import ValidationError
 
@@ -19,11 +20,13 @@ from spotune.contracts.rules import Arrival, DataManifest, Frozen, ManifestEntry
 from spotune.data.assembly.choosing import choose_rows, count_new, known_after
 from spotune.data.assembly.copying import Measured, dataset_bytes, rebuilt
 from spotune.data.assembly.frozen import carve
+from spotune.data.assembly.hashes import hash_file_bytes
 from spotune.data.assembly.refusals import damaged_manifest, gone
-from spotune.data.assembly.sources import Open, Source, source_of
+from spotune.data.assembly.sources import Source, source_of
 from spotune.retraining.due import Known
 from spotune.service.file_checks import Unfit, check_file, is_there
 from spotune.service.installation import Installation
+from spotune.service.reading import Reader, each
 from spotune.service.settling import Gone, settle
 from spotune.service.sources import may_feed
 
@@ -82,7 +85,8 @@ def count_new_rows(here: Installation, rule: RuleRecord, champion: Champion) -> 
     """The new rows of a rule, each once, without the champion's and the frozen set's: what `due` wants counted."""
     pending = _accepted(here, rule.id, after=rule.claimed, through=rule.sequence)
     keys = None if rule.frozen is None else rule.frozen.keys_uri
-    return count_new(_sources(pending), opening(here), known_uri=champion.known_uri, keys_uri=keys)
+    sources = _sources(pending)
+    return count_new(sources, _reader(here, sources), known_uri=champion.known_uri, keys_uri=keys)
 
 
 def carve_frozen(here: Installation, rule: RuleRecord, retraining: Retraining) -> Frozen:
@@ -94,12 +98,14 @@ def carve_frozen(here: Installation, rule: RuleRecord, retraining: Retraining) -
         DatasetRefused, DatasetChanged: none can be carved.
     """
     new = _accepted(here, rule.id, after=retraining.after, through=retraining.through)
-    open = opening(here)
-    carved = carve(_sources(new), open, frozen=retraining.request.frozen, rule_id=rule.id)
+    sources = _sources(new)
+    open = _reader(here, sources)
+    carved = carve(sources, open, frozen=retraining.request.frozen, rule_id=rule.id)
     made_of = "\n".join(entry.model_dump_json() for entry in carved.entries)
     folder = layout.frozen_uri(_rule_folder(here, rule), hashlib.sha256(made_of.encode()).hexdigest()[:16])
     uri, keys_uri = f"{folder}validation.jsonl", f"{folder}keys"
     here.objects.write_stream(keys_uri, carved.key_file())
+    open.fetch(_data_of(carved.entries))
     body = Measured(dataset_bytes(carved.entries, open))
     here.objects.write_stream(uri, body)
     manifest = DataManifest(
@@ -129,19 +135,22 @@ def make_dataset(here: Installation, rule: RuleRecord, retraining: Retraining, f
     """
     folder = layout.retraining_uri(_rule_folder(here, rule), retraining.number)
     uri = layout.manifest_uri(folder)
+    open = Reader(here.objects)
     if here.objects.head(uri) is None:
-        here.objects.write_new(uri, _json(_chosen(here, rule, retraining, frozen, folder)))
+        here.objects.write_new(uri, _json(_chosen(here, rule, retraining, frozen, folder, open)))
     manifest = read_manifest(here, uri)
     _refuse_forged(here, rule, manifest, uri, frozen)
-    here.objects.write_stream(manifest.uri, rebuilt(manifest, opening(here)))
-    _keep_what_it_will_know(here, rule, retraining, manifest, folder)
+    open.fetch(_data_of(manifest.entries))
+    here.objects.write_stream(manifest.uri, rebuilt(manifest, open))
+    _keep_what_it_will_know(here, rule, retraining, manifest, folder, open)
     return uri, manifest.rows
 
 
 def missing_of(here: Installation, retraining: Retraining) -> tuple[Arrival, ...]:
     """Which of the files that a retraining may be made of are not there any more, or others by now."""
     counted = _accepted(here, retraining.rule_id, after=0, through=retraining.through)
-    return tuple(one for one in counted if not is_there(here, one))
+    there = each(partial(is_there, here), counted)
+    return tuple(one for one, present in zip(counted, there, strict=True) if not present)
 
 
 def mend_hashes(here: Installation, retraining: Retraining, uri: str) -> bool:
@@ -159,26 +168,17 @@ def mend_hashes(here: Installation, retraining: Retraining, uri: str) -> bool:
     return True
 
 
-def opening(here: Installation) -> Open:
-    """Opens object versions for the choice of rows, and says which one is gone."""
-
-    def open(uri: str, version_id: str) -> Iterator[bytes]:
-        try:
-            return here.objects.stream(uri, version_id=version_id)
-        except ObjectMissing:
-            raise gone(uri, version_id) from None
-
-    return open
-
-
-def _chosen(here: Installation, rule: RuleRecord, retraining: Retraining, frozen: Frozen, folder: str) -> DataManifest:
+def _chosen(
+    here: Installation, rule: RuleRecord, retraining: Retraining, frozen: Frozen, folder: str, open: Reader
+) -> DataManifest:
     champion, selection = champion_of_rule(here, rule), retraining.request.selection
     new = _accepted(here, rule.id, after=retraining.after, through=retraining.through)
     old = () if selection.rows == "new" else _accepted(here, rule.id, after=0, through=retraining.after)
-    open = opening(here)
+    sources, earlier = _sources(new), _sources(old)
+    open.fetch(_hashes_of([*sources, *earlier]))
     entries = choose_rows(
-        _sources(new),
-        _sources(old),
+        sources,
+        earlier,
         open,
         selection=selection,
         number=retraining.number,
@@ -186,6 +186,7 @@ def _chosen(here: Installation, rule: RuleRecord, retraining: Retraining, frozen
         keys_uri=frozen.keys_uri,
     )
     _refuse_own(here, rule, entries, champion, frozen)
+    open.fetch(_data_of(entries))
     body = Measured(dataset_bytes(entries, open))
     for _ in body:
         pass
@@ -215,7 +216,7 @@ def _chosen(here: Installation, rule: RuleRecord, retraining: Retraining, frozen
 
 
 def _keep_what_it_will_know(
-    here: Installation, rule: RuleRecord, retraining: Retraining, manifest: DataManifest, folder: str
+    here: Installation, rule: RuleRecord, retraining: Retraining, manifest: DataManifest, folder: str, open: Reader
 ) -> None:
     """The key file of what the tuned model will know: beside these rows, those of the champion that it goes on from."""
     goes_on = retraining.request.job.registry.start_from == "champion"
@@ -223,7 +224,8 @@ def _keep_what_it_will_know(
     counted = here.store.accepted_arrivals(rule.id, after=0, through=retraining.through)
     known = {(one.uri, one.version_id): one for one in map(source_of, counted)}
     sources = [known[entry.uri, entry.version_id] for entry in manifest.entries]
-    chunks = known_after(sources, manifest.entries, opening(here), earlier_uri=earlier_uri)
+    open.fetch(_hashes_of(sources))
+    chunks = known_after(sources, manifest.entries, open, earlier_uri=earlier_uri)
     here.objects.write_stream(layout.known_uri(folder), chunks)
 
 
@@ -262,6 +264,21 @@ def _accepted(here: Installation, rule_id: str, *, after: int, through: int) -> 
     return tuple(one for one in found if one.state == "accepted")
 
 
+def _reader(here: Installation, sources: Sequence[Source]) -> Reader:
+    """With the hash files of these at hand."""
+    reader = Reader(here.objects)
+    reader.fetch(_hashes_of(sources))
+    return reader
+
+
+def _hashes_of(sources: Sequence[Source]) -> list[tuple[str, str, int]]:
+    return [(one.hashes_uri, "", hash_file_bytes(one.rows)) for one in sources]
+
+
+def _data_of(entries: Sequence[ManifestEntry]) -> list[tuple[str, str, int]]:
+    return [(one.uri, one.version_id, one.bytes) for one in entries if one.taken]
+
+
 def _sources(arrivals: Sequence[Arrival]) -> list[Source]:
     return [source_of(one) for one in arrivals]
 
@@ -276,7 +293,7 @@ def _folder_of(uri: str) -> str:
 
 def _sha256_of(here: Installation, uri: str) -> str:
     digest = hashlib.sha256()
-    for chunk in opening(here)(uri, ""):
+    for chunk in Reader(here.objects)(uri, ""):
         digest.update(chunk)
     return digest.hexdigest()
 

@@ -26,6 +26,7 @@ from spotune.service.file_checks import is_there
 from spotune.service.installation import Installation
 from spotune.service.listings import look_at, named_until
 from spotune.service.looks import record
+from spotune.service.reading import each
 from spotune.service.settling import Deleted, Gone, Outcome, settle
 from spotune.service.sources import may_feed
 
@@ -137,7 +138,8 @@ def _lost(here: Installation, rule: RuleRecord, after: int) -> tuple[int, list[O
     after = max(after, rule.claimed)
     page = list(islice(here.store.accepted_arrivals(rule.id, after=after, through=rule.sequence), SWEPT))
     pending = [one for one in page if one.state == "accepted"]
-    gone: list[Outcome] = [Gone(one) for one in pending if not is_there(here, one)]
+    there = each(partial(is_there, here), pending)
+    gone: list[Outcome] = [Gone(one) for one, present in zip(pending, there, strict=True) if not present]
     return (page[-1].sequence or 0 if len(page) == SWEPT else 0), gone
 
 

@@ -61,6 +61,11 @@ def hash_examples(examples: Iterator[Example]) -> Iterator[bytes]:
     return _written(_ROWS, "" if first is None else first.format, records)
 
 
+def hash_file_bytes(rows: int) -> int:
+    """How long the hash file of so many rows is."""
+    return _HEAD_BYTES + rows * _RECORD[_ROWS].size + _TAIL_BYTES
+
+
 def write_keys(keys: Iterable[bytes]) -> Iterator[bytes]:
     """The key file of keys that come in ascending order, each once."""
     return _written(_KEYS, "", iter(keys))
