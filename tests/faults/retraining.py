@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -13,6 +14,7 @@ from spotune.contracts.base import MICRO
 from spotune.contracts.errors import SpotuneError
 from spotune.contracts.rules import Retraining, RuleRecord
 from spotune.contracts.sources import SourceGrant
+from spotune.service import reading
 from spotune.service.keys import issue_key
 from spotune.service.observation import observe
 from spotune.service.reconcile import reconcile
@@ -25,6 +27,9 @@ from tests.faults.nemesis import Killed
 from tests.faults.retraining_checks import RetrainingWatcher
 from tests.faults.world import make_world
 from tests.in_process import Client, Context, sqs_record
+
+reading.FEW = sys.maxsize
+"""One after another: threads would draw the nemesis's numbers in no order, and a seed would not give one history."""
 
 ARRIVALS = 250
 """Object versions a seed that land where a rule looks, about."""
