@@ -17,6 +17,7 @@ from spotune.contracts.registry import (
     Promotion,
     Rollback,
     VersionComparison,
+    VersionFilesObject,
 )
 from spotune.service import model_groups, views
 from spotune.service.installation import installation
@@ -59,6 +60,12 @@ def retrieve_version(group: str, number: int) -> ModelVersionObject:
     """By its number."""
     version = model_groups.version_of(installation(), router.context["tenant"], group, number)
     return views.model_version_object(version)
+
+
+@router.get(VERSION + "/files", tags=["model groups"], summary="A version's files, with URLs to read them from")
+def files(group: str, number: int) -> VersionFilesObject:
+    """As they were registered: size and SHA-256 of each. The URLs end within the hour."""
+    return model_groups.files_of(installation(), router.context["tenant"], group, number)
 
 
 @router.get(GROUP + "/compare", tags=["model groups"], summary="Two versions, metric by metric")

@@ -46,7 +46,7 @@ def fetch_adapter(connection: Connection, job: JobObject) -> Path:
     from botocore.exceptions import BotoCoreError, ClientError  # here: boto3 costs a third of a second
 
     try:
-        return _download(s3_of(connection.stack), uri, _folder(job.id))
+        return _download(_s3(connection.stack), uri, _folder(job.id))
     except (ClientError, BotoCoreError) as error:
         raise Unavailable(
             f"The adapter at {uri} could not be downloaded: {error}.",
@@ -59,8 +59,7 @@ def _folder(job_id: str) -> Path:
     return default_home() / "adapters" / job_id
 
 
-def s3_of(stack: StackState | None) -> Any:
-    """A client of the embedded stack's S3, or of AWS's with the caller's own credentials."""
+def _s3(stack: StackState | None) -> Any:
     if stack is not None:
         return client("s3", stack.emulator_url)
     import boto3

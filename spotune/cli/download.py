@@ -64,12 +64,19 @@ def streamed(http: httpx.Client, uri: str, url_of: UrlOf, offset: int = 0) -> It
 
 
 def download(
-    chunks_from: Callable[[int], Iterable[bytes]], target: Path, *, uri: str, sha256: str, size: int, advance: Advance
+    chunks_from: Callable[[int], Iterable[bytes]],
+    target: Path,
+    *,
+    uri: str,
+    sha256: str | None,
+    size: int,
+    advance: Advance,
 ) -> None:
     """Bring an object here, going on where an earlier call was cut off. It has its name only when it is whole.
 
     Args:
         chunks_from: the object from a byte to its end.
+        sha256: what it must hash to; None where only its size is known.
 
     Raises:
         DatasetChanged: it is not what it was; nothing of it is kept.
@@ -90,7 +97,9 @@ def download(
                     advance(len(chunk))
                     if have > size:
                         break
-            found = _hash_of(draft)
+            if have != size:
+                raise changed(uri, f"{size} bytes", f"{have} bytes" if have < size else "more")
+            found = _hash_of(draft) if sha256 is not None else None
             if found != sha256:
                 raise changed(uri, f"sha256 {sha256}", f"sha256 {found}")
         except DatasetChanged:

@@ -15,6 +15,7 @@ from spotune.contracts.registry import (
     Promotion,
     Rollback,
     VersionComparison,
+    VersionFilesObject,
 )
 
 GROUPS = "model_groups"
@@ -52,6 +53,10 @@ class ModelApi(Api):
     def version(self, group: str, number: int) -> ModelVersionObject:
         """One version."""
         return read_answer(ModelVersionObject, self._get(f"{_path(group)}/versions/{number}"))
+
+    def files(self, group: str, number: int) -> VersionFilesObject:
+        """A version's files, with URLs to read them from."""
+        return read_answer(VersionFilesObject, self._get(f"{_path(group)}/versions/{number}/files"))
 
     def compare(self, group: str, a: int, b: int) -> VersionComparison:
         """Two versions, metric by metric."""

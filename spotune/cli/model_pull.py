@@ -2,103 +2,94 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
 from pathlib import Path
-from typing import Any
 
-from spotune.cli.adapters import s3_of
-from spotune.cli.connection import Connection
-from spotune.contracts.errors import Conflict, NotFound, RequestRefused, SpotuneError, Unavailable
-from spotune.contracts.layout import split_uri
-from spotune.contracts.models import ModelFile
-from spotune.contracts.registry import ModelVersionObject
+import httpx
 
-CHUNK_BYTES = 1024**2
+from spotune.cli.download import already_here, download, streamed
+from spotune.cli.model_api import ModelApi
+from spotune.contracts.errors import RequestRefused, SpotuneError
+from spotune.contracts.registry import ModelVersionObject, VersionFile
+from spotune.data.assembly.refusals import DatasetChanged
 
 
-def pull(connection: Connection, version: ModelVersionObject, folder: Path) -> Path:
+def pull(api: ModelApi, version: ModelVersionObject, folder: Path) -> Path:
     """Download a version into a new or empty folder.
 
-    In embedded mode from the emulator, else with the caller's own AWS credentials. The folder appears once every file
-    in it has the size and the hash that it had when it was registered.
+    The folder appears once every file in it has the size and the hash that it had when it was registered. What a call
+    that was cut off has brought stays beside it, and the same call goes on there.
 
     Raises:
         Conflict: the version was deleted, or its files were not whole when it was registered.
-        RequestRefused: the folder holds something.
-        NotFound: a file is gone from S3.
-        Unavailable: S3 does not answer, or does not let the caller in.
-        SpotuneError: a file is not the one that was registered.
+        RequestRefused: the folder holds something, or this disk does not take it.
+        Unavailable: S3 does not answer.
+        SpotuneError: a file is gone, or not the one that was registered; nothing of it is kept.
     """
-    if version.status == "deleted" or not version.files:
-        raise Conflict(
-            f"{version.id} has no files to download: it is {version.status.replace('_', ' ')}.",
-            code="model_files_gone",
-            remedy="Choose another version; `spotune models versions` lists them.",
-        )
     if folder.exists() and any(folder.iterdir()):
         raise RequestRefused(
             f"{folder} is not empty.", code="folder_not_empty", param="out", remedy="Name a folder that does not exist."
         )
-    from botocore.exceptions import BotoCoreError, ClientError  # here: boto3 costs a third of a second
-
-    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
+    unfinished = folder.with_name(f".{folder.name}.{version.group}-{version.version}.part")
     try:
-        _download(s3_of(connection.stack), version, unfinished)
-        if folder.exists():
-            folder.rmdir()
-        unfinished.rename(folder)
-    except ClientError as error:
-        raise _missing_or_unreachable(version, error) from error
-    except BotoCoreError as error:
-        raise _unreachable(version, error) from error
-    finally:
+        with httpx.Client(timeout=60, trust_env=api.connection.stack is None) as http:
+            source = _Source(api, http, version)
+            for file in source.files():
+                source.bring(file, _within(unfinished, file))
+    except DatasetChanged as other:
         shutil.rmtree(unfinished, ignore_errors=True)
+        raise SpotuneError(
+            f"{other.uri} of {version.id} is not the file that was registered: it was replaced or deleted in S3.",
+            code="model_file_differs",
+            remedy="Restore the bucket's older version of it, or pull another version of the model.",
+        ) from None
+    if folder.exists():
+        folder.rmdir()
+    unfinished.rename(folder)
     return folder
 
 
-def _download(s3: Any, version: ModelVersionObject, folder: Path) -> None:
-    bucket, prefix = split_uri(version.uri)
-    for file in version.files:
-        target = folder / file.name
-        if not target.resolve().is_relative_to(folder.resolve()):
-            raise SpotuneError(
-                f"{version.id} names a file outside of its folder: {file.name}.", code="unexpected_answer"
-            )
-        target.parent.mkdir(parents=True, exist_ok=True)
-        s3.download_file(bucket, prefix + file.name, str(target))
-        if not _is_registered(file, target):
-            raise SpotuneError(
-                f"{file.name} of {version.id} is not the file that was registered.",
-                code="model_file_differs",
-                remedy="Somebody replaced it in S3: restore the bucket's older version of it.",
-            )
+class _Source:
+    """A version's files in S3, by URLs that are asked for again where they have ended."""
+
+    def __init__(self, api: ModelApi, http: httpx.Client, version: ModelVersionObject) -> None:
+        self._api, self._http, self._version = api, http, version
+        self._files = self._asked()
+
+    def files(self) -> tuple[VersionFile, ...]:
+        """All of them."""
+        return tuple(self._files.values())
+
+    def bring(self, file: VersionFile, target: Path) -> None:
+        """Download one file, or go on with it.
+
+        Raises:
+            DatasetChanged: it is not the one that was registered, or gone.
+        """
+        if file.sha256 is not None and already_here(target, file.sha256):
+            return
+        uri = self._version.uri + file.id
+        download(
+            lambda offset: streamed(self._http, uri, lambda fresh: self._url(file.id, fresh), offset),
+            target,
+            uri=uri,
+            sha256=file.sha256,
+            size=file.bytes,
+            advance=lambda count: None,
+        )
+
+    def _url(self, name: str, fresh: bool) -> str | None:
+        if fresh:
+            self._files = self._asked()
+        return self._files[name].url if name in self._files else None
+
+    def _asked(self) -> dict[str, VersionFile]:
+        found = self._api.files(self._version.group, self._version.version)
+        return {file.id: file for file in found.files}
 
 
-def _is_registered(file: ModelFile, path: Path) -> bool:
-    if path.stat().st_size != file.bytes:
-        return False
-    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as stream:
-        while chunk := stream.read(CHUNK_BYTES):
-            sha256.update(chunk)
-            md5.update(chunk)
-    if file.sha256 is not None:
-        return sha256.hexdigest() == file.sha256
-    # The ETag of an object that came in parts is no hash of its bytes: its size has to do.
-    return "-" in file.etag or md5.hexdigest() == file.etag
-
-
-def _missing_or_unreachable(version: ModelVersionObject, error: Any) -> SpotuneError:
-    if error.response["Error"]["Code"] in ("404", "NoSuchKey", "NoSuchBucket"):
-        return NotFound(f"The files of {version.id} are gone from {version.uri}.", code="model_files_gone")
-    return _unreachable(version, error)
-
-
-def _unreachable(version: ModelVersionObject, error: Exception) -> Unavailable:
-    return Unavailable(
-        f"{version.id} at {version.uri} could not be downloaded: {error}.",
-        code="model_unreachable",
-        remedy="Reading it takes AWS credentials that may read this bucket.",
-    )
+def _within(folder: Path, file: VersionFile) -> Path:
+    target = folder / file.id
+    if not target.resolve().is_relative_to(folder.resolve()):
+        raise SpotuneError(f"The API names a file outside of its folder: {file.id}.", code="unexpected_answer")
+    return target

@@ -147,10 +147,9 @@ def pull(
     """Download a version's files, and verify each against what was registered."""
     screen = Screen(machine=json)
     name, version = _split(named)
-    connection = find_connection()
-    with ModelApi(connection) as api:
+    with ModelApi(find_connection()) as api:
         found = _version(api, api.group(name), version or "champion")
-    folder = pull_files(connection, found, out)
+        folder = pull_files(api, found, out)
     size = sum(file.bytes for file in found.files)
     screen.emit({"model": found.id, "version": found.version, "folder": str(folder), "files": len(found.files)})
     screen.say(

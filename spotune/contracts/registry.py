@@ -59,6 +59,26 @@ class ModelVersionObject(Contract):
     package_arn: str | None
 
 
+class VersionFile(Contract):
+    """One file of a version, to be read until its URL ends."""
+
+    id: str
+    """Its name, relative to the version's folder."""
+    bytes: int
+    sha256: str | None
+    """What it hashed to when the version was registered; None where it was too large to be read then."""
+    url: str
+
+
+class VersionFilesObject(Contract):
+    """What a version consists of. GET each from its `url`, whole or in ranges."""
+
+    object: Literal["model_version.files"] = "model_version.files"
+    model: str
+    files: tuple[VersionFile, ...]
+    expires_at: int
+
+
 class Judgement(Contract):
     """Why a person approves, rejects or deprecates a version."""
 

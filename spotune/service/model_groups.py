@@ -13,9 +13,10 @@ from spotune.contracts.errors import (
     VersionConflict,
 )
 from spotune.contracts.models import ModelGroup, ModelVersion
-from spotune.contracts.registry import VersionComparison
+from spotune.contracts.registry import VersionComparison, VersionFile, VersionFilesObject
 from spotune.lifecycle import comparison, registry
 from spotune.lifecycle.registry import Act, Move
+from spotune.service.datasets import URL_SECONDS
 from spotune.service.installation import Installation
 from spotune.service.model_files import fault_of
 from spotune.store.page import Page
@@ -90,6 +91,33 @@ def list_versions(here: Installation, tenant: str, group: str, *, after: str | N
             remedy="Use the last_id of a page.",
         )
     return here.store.list_versions(tenant, group, after=0 if last is None else last.number, limit=limit)
+
+
+def files_of(here: Installation, tenant: str, group: str, number: int) -> VersionFilesObject:
+    """A version's files as they were registered, with URLs to read them from.
+
+    Raises:
+        NotFound: there is no such version, for this tenant.
+        Conflict: it was deleted, or its files were not whole when it was registered.
+    """
+    version = version_of(here, tenant, group, number)
+    if version.status == "deleted" or not version.files:
+        raise Conflict(
+            f"{version.name} has no files to read: they were deleted, or not whole when it was registered.",
+            code="model_files_gone",
+            param="version",
+            remedy="Choose another version; `spotune models versions` lists them.",
+        )
+    files = [
+        VersionFile(
+            id=file.name,
+            bytes=file.bytes,
+            sha256=file.sha256,
+            url=here.objects.presign_read(version.uri + file.name, URL_SECONDS),
+        )
+        for file in version.files
+    ]
+    return VersionFilesObject(model=version.name, files=tuple(files), expires_at=int(here.clock()) + URL_SECONDS)
 
 
 def promote(here: Installation, tenant: str, name: str, number: int, *, by: str, why: str) -> ModelGroup:

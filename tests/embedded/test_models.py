@@ -100,7 +100,7 @@ def pull_champion(stack: StackState, folder: Path) -> Path:
     connection = Connection(stack.api_url, stack.api_key, stack)
     with ModelApi(connection) as models:
         champion: Any = models.group(GROUP).champion
-        return pull(connection, models.version(GROUP, champion.version), folder)
+        return pull(models, models.version(GROUP, champion.version), folder)
 
 
 def digest(path: Path) -> str:

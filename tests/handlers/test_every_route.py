@@ -79,6 +79,7 @@ NEEDS: dict[tuple[str, str], Scope] = {
     ("GET", "/v1/model_groups/<group>/compare"): "read",
     ("GET", "/v1/model_groups/<group>/versions"): "read",
     ("GET", "/v1/model_groups/<group>/versions/<number>"): "read",
+    ("GET", "/v1/model_groups/<group>/versions/<number>/files"): "read",
     ("POST", "/v1/model_groups/<group>/promote"): "submit",
     ("POST", "/v1/model_groups/<group>/rollback"): "submit",
     ("POST", "/v1/model_groups/<group>/versions/<number>/approve"): "submit",

@@ -179,6 +179,7 @@ def test_another_tenant_sees_and_changes_nothing(client: Client, stranger: Clien
         ("GET", group, None),
         ("GET", f"{group}/versions", None),
         ("GET", f"{group}/versions/1", None),
+        ("GET", f"{group}/versions/1/files", None),
         ("GET", f"{group}/compare?a=1&b=2", None),
         ("POST", f"{group}/promote", {"version": 1}),
         ("POST", f"{group}/rollback", {}),
