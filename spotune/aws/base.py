@@ -10,7 +10,6 @@ from spotune.contracts.base import MicroUSD, Seconds, Timestamp
 from spotune.contracts.events import TrainingObserved
 from spotune.contracts.market import Quotas
 from spotune.contracts.measures import Measurement
-from spotune.contracts.models import ModelVersion
 from spotune.contracts.request import Market
 
 STAGE_VARIABLE = "SPOTUNE_STAGE"
@@ -256,16 +255,6 @@ class TrainingJobService(Protocol):
 
     def stop(self, name: str) -> None:
         """Ask one to stop; nothing happens to one that has ended or never was."""
-
-
-class ModelRegistry(Protocol):
-    """SageMaker's model registry, which shows what ours holds. Raises `Unavailable` and `AwsRefused`."""
-
-    def mirror(self, version: ModelVersion) -> str:
-        """Show a version as it is; the ARN of its package. A second time makes no second package."""
-
-    def remove(self, version: ModelVersion) -> None:
-        """Show a version no more; one that is not there stays so."""
 
 
 class MessageQueue(Protocol):

@@ -12,13 +12,13 @@ from spotune.aws.base import (
     MarketSource,
     MessageQueue,
     MetricSink,
-    ModelRegistry,
     NotificationTopic,
     ObjectStore,
     SecretSource,
     TrainingJobService,
     WebhookSender,
 )
+from spotune.aws.models import ModelRegistry
 from spotune.contracts import layout
 from spotune.contracts.addresses import parse_networks
 from spotune.contracts.base import MICRO, MicroUSD, Timestamp
