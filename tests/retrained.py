@@ -11,7 +11,7 @@ from spotune.data.assembly.choosing import choose_rows
 from spotune.data.assembly.copying import Measured, dataset_bytes
 from spotune.data.assembly.hashes import hash_rows
 from spotune.data.assembly.sources import Source
-from spotune.service.retraining_datasets import opening
+from spotune.service.reading import Reader
 from tests import tiny_model
 from tests.in_process import Client, World
 from tests.rules import retraining, rule
@@ -32,7 +32,7 @@ class Retrained:
 def retrained(world: World, client: Client, *files: bytes) -> Retrained:
     """Submit a job on these files, as the tenant's rule would."""
     sources = tuple(_source(world, number, body) for number, body in enumerate(files))
-    open_it = opening(world.here)
+    open_it = Reader(world.objects)
     entries = choose_rows(sources, [], open_it, selection=Selection(), number=1, known_uri=None, keys_uri=None)
     measured = Measured(dataset_bytes(entries, open_it))
     world.objects.write_stream(f"{FOLDER}/training.jsonl", measured)

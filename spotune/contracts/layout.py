@@ -76,6 +76,11 @@ def manifest_uri(folder: str) -> str:
     return f"{folder}manifest.json"
 
 
+def known_of_job_uri(rule_folder: str, job_id: str) -> str:
+    """The key file of the rows of a job that no rule has started."""
+    return f"{rule_folder}known/{job_id}"
+
+
 def known_uri(folder: str) -> str:
     """The key file of the rows that a model knows once it was trained on a retraining's dataset."""
     return f"{folder}known"

@@ -26,6 +26,7 @@ from spotune.data.assembly.sources import Source, source_of
 from spotune.retraining.due import Known
 from spotune.service.file_checks import Unfit, check_file, is_there
 from spotune.service.installation import Installation
+from spotune.service.known_rows import keys_of_job
 from spotune.service.reading import Reader, each
 from spotune.service.settling import Gone, settle
 from spotune.service.sources import may_feed
@@ -33,15 +34,11 @@ from spotune.service.sources import may_feed
 
 @dataclass(frozen=True, slots=True)
 class Champion:
-    """A group's champion, and what it was trained on, as far as a rule made it."""
+    """A group's champion, and what it was trained on: a manifest where a rule made it."""
 
     name: str | None = None
     manifest_uri: str | None = None
-
-    @property
-    def known_uri(self) -> str | None:
-        """The key file of its rows."""
-        return None if self.manifest_uri is None else layout.known_uri(_folder_of(self.manifest_uri))
+    job_id: str | None = None
 
 
 def champion_of_rule(here: Installation, rule: RuleRecord) -> Champion:
@@ -52,7 +49,7 @@ def champion_of_rule(here: Installation, rule: RuleRecord) -> Champion:
     version = here.store.get_version(rule.tenant, group.name, group.champion)
     if version is None:
         return Champion()
-    return Champion(version.name, version.lineage.manifest_uri)
+    return Champion(version.name, version.lineage.manifest_uri, version.lineage.job_id)
 
 
 def known_of(here: Installation, rule: RuleRecord, champion: Champion) -> Known:
@@ -61,9 +58,12 @@ def known_of(here: Installation, rule: RuleRecord, champion: Champion) -> Known:
     Raises:
         DatasetChanged: its manifest is gone.
     """
-    if champion.manifest_uri is None or rule.request.trigger.min_growth is None:
+    if champion.name is None or rule.request.trigger.min_growth is None:
         return Known(champion.name)
-    return Known(champion.name, read_manifest(here, champion.manifest_uri).rows)
+    if champion.manifest_uri is not None:
+        return Known(champion.name, read_manifest(here, champion.manifest_uri).rows)
+    job = here.store.get_job(rule.tenant, champion.job_id or "")
+    return Known(champion.name, job.training.rows if job is not None and job.training is not None else 0)
 
 
 def read_manifest(here: Installation, uri: str) -> DataManifest:
@@ -85,8 +85,8 @@ def count_new_rows(here: Installation, rule: RuleRecord, champion: Champion) -> 
     """The new rows of a rule, each once, without the champion's and the frozen set's: what `due` wants counted."""
     pending = _accepted(here, rule.id, after=rule.claimed, through=rule.sequence)
     keys = None if rule.frozen is None else rule.frozen.keys_uri
-    sources = _sources(pending)
-    return count_new(sources, _reader(here, sources), known_uri=champion.known_uri, keys_uri=keys)
+    sources, known_uri = _sources(pending), _known_uri(here, rule, champion)
+    return count_new(sources, _reader(here, sources), known_uri=known_uri, keys_uri=keys)
 
 
 def carve_frozen(here: Installation, rule: RuleRecord, retraining: Retraining) -> Frozen:
@@ -98,9 +98,9 @@ def carve_frozen(here: Installation, rule: RuleRecord, retraining: Retraining) -
         DatasetRefused, DatasetChanged: none can be carved.
     """
     new = _accepted(here, rule.id, after=retraining.after, through=retraining.through)
-    sources = _sources(new)
+    sources, known_uri = _sources(new), _known_uri(here, rule, champion_of_rule(here, rule))
     open = _reader(here, sources)
-    carved = carve(sources, open, frozen=retraining.request.frozen, rule_id=rule.id)
+    carved = carve(sources, open, frozen=retraining.request.frozen, rule_id=rule.id, known_uri=known_uri)
     made_of = "\n".join(entry.model_dump_json() for entry in carved.entries)
     folder = layout.frozen_uri(_rule_folder(here, rule), hashlib.sha256(made_of.encode()).hexdigest()[:16])
     uri, keys_uri = f"{folder}validation.jsonl", f"{folder}keys"
@@ -172,6 +172,7 @@ def _chosen(
     here: Installation, rule: RuleRecord, retraining: Retraining, frozen: Frozen, folder: str, open: Reader
 ) -> DataManifest:
     champion, selection = champion_of_rule(here, rule), retraining.request.selection
+    known_uri = _known_uri(here, rule, champion)
     new = _accepted(here, rule.id, after=retraining.after, through=retraining.through)
     old = () if selection.rows == "new" else _accepted(here, rule.id, after=0, through=retraining.after)
     sources, earlier = _sources(new), _sources(old)
@@ -182,7 +183,7 @@ def _chosen(
         open,
         selection=selection,
         number=retraining.number,
-        known_uri=champion.known_uri,
+        known_uri=known_uri,
         keys_uri=frozen.keys_uri,
     )
     _refuse_own(here, rule, entries, champion, frozen)
@@ -205,14 +206,21 @@ def _chosen(
         entries=entries,
         selection=selection,
         frozen_sha256=frozen.sha256,
-        known_uri=champion.known_uri,
-        known_sha256=None if champion.known_uri is None else _sha256_of(here, champion.known_uri),
+        known_uri=known_uri,
+        known_sha256=None if known_uri is None else _sha256_of(here, known_uri),
         rows=rows,
         replayed_rows=sum(entry.taken for entry in entries if entry.role == "replay"),
         uri=f"{folder}training.jsonl",
         sha256=body.sha256,
         parent=champion.manifest_uri,
     )
+
+
+def _known_uri(here: Installation, rule: RuleRecord, champion: Champion) -> str | None:
+    """The key file of what the champion was trained on; None where nothing is known of it."""
+    if champion.manifest_uri is not None:
+        return layout.known_uri(_folder_of(champion.manifest_uri))
+    return None if champion.job_id is None else keys_of_job(here, rule, champion.job_id)
 
 
 def _keep_what_it_will_know(

@@ -24,7 +24,7 @@ from spotune.service.rules import release
 from spotune.service.work import run
 from tests import tiny_model
 from tests.factories import NOW, lineage, model_version, report
-from tests.in_process import World
+from tests.in_process import World, client_of
 from tests.in_process import world as make_world
 from tests.landings import Landings, arrivals, made_rule, rows, states, stored
 
@@ -92,9 +92,9 @@ def numbers_in(body: bytes) -> list[int]:
     return [int(json.loads(line)["messages"][0]["content"].split()[3]) for line in body.splitlines()]
 
 
-def crown(world: World, manifest_uri: str) -> None:
-    """The group's first version, a champion that was trained by this manifest."""
-    made = model_version(1, group="support", lineage=lineage(manifest_uri=manifest_uri), status="champion")
+def crown(world: World, manifest_uri: str | None, job_id: str = "ftjob-abc") -> None:
+    """The group's first version, a champion that was trained by this manifest, or by this job."""
+    made = model_version(1, group="support", lineage=lineage(job_id, manifest_uri=manifest_uri), status="champion")
     group = ModelGroup(name="support", tenant="acme", created_at=NOW, champion=1, versions=1)
     world.store.commit_group(None, group, ((None, made),))
 
@@ -435,6 +435,38 @@ class TestAfterAChampion:
         assert not set(trained) & set(story.frozen)
         assert manifest.parent == first.manifest_uri
         assert story.manifest(first).rows == 90
+
+    @pytest.mark.parametrize("lost", [False, True])
+    def test_what_a_person_trained_it_on_is_not_new_as_long_as_that_can_be_seen(self, lost: bool) -> None:
+        story = Story()
+        client = client_of(story.world.here, "acme")
+        file_id = client.upload(rows(*range(40)))
+        job = client.call("POST", "/v1/fine_tuning/jobs", {**JOB, "training_file": file_id}).body
+        crown(story.world, None, job["id"])
+        if lost:
+            client.call("DELETE", f"/v1/files/{file_id}")
+        story.land("a", *range(60))
+        story.pass_by(8)
+        assert [one.number for one in story.retrainings] == ([1] if lost else []), "twenty of the sixty are new"
+        story.land("b", *range(100, 130))
+        story.pass_by(8)
+        if not lost:
+            trained = story.trained_on(story.retrainings[0])
+            assert {*trained} | {*story.frozen} >= {*range(40, 60), *range(100, 130)}
+            assert min(trained) >= 40
+            assert min(story.frozen) >= 40, "on rows that it was trained on the champion would look too good"
+
+    def test_growth_is_measured_against_a_person_s_file_too(self) -> None:
+        story = Story(trigger={"min_growth": 1.0})
+        client = client_of(story.world.here, "acme")
+        body = {**JOB, "training_file": client.upload(rows(*range(40)))}
+        crown(story.world, None, client.call("POST", "/v1/fine_tuning/jobs", body).body["id"])
+        story.land("a", *range(100, 139))
+        story.pass_by(8)
+        assert story.retrainings == []
+        story.land("b", 139)
+        story.pass_by(8)
+        assert [one.cause for one in story.retrainings] == ["growth"]
 
 
 class TestBadDays:

@@ -43,18 +43,23 @@ class Carved:
         return write_keys(self.keys)
 
 
-def carve(sources: Sequence[Source], open: Open, *, frozen: FrozenSet, rule_id: str) -> Carved:
+def carve(
+    sources: Sequence[Source], open: Open, *, frozen: FrozenSet, rule_id: str, known_uri: str | None = None
+) -> Carved:
     """Choose the evaluation set of a rule.
 
     Neither the order of the files nor where one ends and the next begins matters: what is drawn is a hash of the prompt
     (of the row, where its prompt is shared by too many) under the rule's id.
+
+    Args:
+        known_uri: key file of rows that the champion was trained on already: on these it would look better than it is.
 
     Raises:
         HashesDamaged: a hash file is not whole, or not of its data.
         DatasetRefused: files of different formats (code `mixed_formats`), or too few rows (`too_few_rows`).
     """
     refuse_mixed(sources, open)
-    distinct = first_of_each(sources, open, None, NOTHING)
+    distinct = first_of_each(sources, open, known_uri, NOTHING)
     rows = sum(bits.count for bits in distinct)
     if rows < 2:
         raise DatasetRefused(
