@@ -50,7 +50,7 @@ kills: $(READY)  ## a hundred SIGKILLs of small training runs; SEED=n draws the 
 fuzz: $(READY)  ## made-up requests against embedded mode for ten minutes; SEED=n runs one round again
 	$(RUN)/python -m tests.embedded.fuzz $(SEED)
 
-bench: bench-api bench-control bench-planner bench-spot bench-plan-speed  ## every benchmark; fails where a bar is missed
+bench: bench-api bench-control bench-planner bench-spot bench-plan-speed bench-data  ## every benchmark; fails where a bar is missed
 
 bench-%: $(READY)
 	$(RUN)/python -m benchmarks.$(subst -,_,$*) $(FILE)

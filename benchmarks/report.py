@@ -22,17 +22,21 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured value. `bar` is its upper limit; None where it has none."""
+    """One measured value. `bar` is its upper limit, or its lower one where it has to be `at_least` that; None where it
+    has none."""
 
     name: str
     value: float
     unit: str
     bar: float | None = None
+    at_least: bool = False
 
     @property
     def met(self) -> bool:
         """True where there is no bar, or the value is within it."""
-        return self.bar is None or self.value <= self.bar
+        if self.bar is None:
+            return True
+        return self.value >= self.bar if self.at_least else self.value <= self.bar
 
 
 def log_elsewhere() -> None:
@@ -79,7 +83,7 @@ def finish(name: str, figures: Sequence[Figure]) -> None:
     """Print the table, write the results, and leave with 1 where a bar is missed."""
     table = Table("figure", "value", "bar", "", title=f"bench-{name}: {machine()}")
     for figure in figures:
-        bar = "" if figure.bar is None else f"<= {figure.bar:g} {figure.unit}"
+        bar = "" if figure.bar is None else f"{'>=' if figure.at_least else '<='} {figure.bar:g} {figure.unit}"
         verdict = "" if figure.bar is None else ("met" if figure.met else "MISSED")
         table.add_row(figure.name, f"{figure.value:,.4g} {figure.unit}", bar, verdict)
     Console().print(table)

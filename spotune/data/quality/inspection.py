@@ -29,7 +29,7 @@ from spotune.data.quality.screen import suspects
 from spotune.data.quality.toxicity import toxic_markers
 from spotune.data.rows import hash_of
 
-SAMPLE_CHARACTERS = 12_000_000
+SAMPLE_CHARACTERS = 8_000_000
 """Of the text in which near duplicates and languages are looked for."""
 BATCH_BYTES = 256_000
 
@@ -37,7 +37,7 @@ BATCH_BYTES = 256_000
 class QualityCheck:
     """Looks at the rows of one file.
 
-    Fed with `add`, ended by `conclude`. What it keeps is bounded: a table of hashes (50 MB), the text of the sample (12
+    Fed with `add`, ended by `conclude`. What it keeps is bounded: a table of hashes (50 MB), the text of the sample (8
     million characters) and a batch of rows.
     """
 
@@ -74,11 +74,7 @@ class QualityCheck:
         return self._repeated
 
     def add(self, row: Checked, content: bytes) -> None:
-        """Look at a row.
-
-        Args:
-            content: its `content_bytes`.
-        """
+        """Look at a row; `content` is what `content_of` says of it."""
         self._compare(row, content)
         self._rows.append(row)
         self._contents.append(content)

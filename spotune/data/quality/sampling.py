@@ -15,7 +15,7 @@ from zlib import crc32
 
 from spotune.data.plain import Checked, PlainChat
 
-TAIL_BYTES = 160
+TAIL_BYTES = 128
 """Of a row's end that its number is drawn from."""
 _FEW = 4
 

@@ -53,8 +53,7 @@ _TOKENS = (
     _Sign(b"z", before=(b"AI",)),
     _Sign(b"K", before=(b"A",), after=(b"IA",)),
     _Sign(b"ASIA"),
-    _Sign(b"-", before=(b"sk", b"xoxa", b"xoxb", b"xoxp", b"xoxr", b"xoxs")),
-    _Sign(b"-----BEGIN "),
+    _Sign(b"-", before=(b"sk", b"xoxa", b"xoxb", b"xoxp", b"xoxr", b"xoxs", b"----")),
 )
 """Rare bytes of tokens and keys."""
 
