@@ -65,6 +65,9 @@ def misled(
     for one, following in pairwise(group.history):
         if following.before != one.number:
             yield f"version {following.number} replaced {following.before}, and {one.number} was champion"
+    for at, change in enumerate(group.history):
+        if change.rollback and change.number not in [one.number for one in group.history[:at]]:
+            yield f"went back to version {change.number}, which was never champion"
     for change in group.history[known:]:
         yield from _unearned(change, versions, losses, asked)
     crowned = [number for number, version in versions.items() if version.status == "champion"]

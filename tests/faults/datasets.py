@@ -15,15 +15,18 @@ File = tuple[str, str]
 
 
 class Datasets:
-    """Of one rule's retrainings, to be looked at in their order."""
+    """Of one rule's retrainings, to be looked at in their order.
 
-    def __init__(self, rule: RuleRecord, arrivals: list[Arrival], s3: Landing) -> None:
+    Args:
+        known: what each model knows, by the manifest that it was trained by; of all rules together.
+    """
+
+    def __init__(self, rule: RuleRecord, arrivals: list[Arrival], s3: Landing, known: dict[str, set[int]]) -> None:
         self._arrivals = arrivals
         self._all = rule.request.selection.rows == "all"
         self._s3 = s3
         self._frozen = set() if rule.frozen is None else set(numbers_in(s3.read(rule.frozen.uri)) or ())
-        self._known: dict[str, set[int]] = {}
-        """What a model knows that was trained by this manifest."""
+        self._known = known
         self._rows: dict[File, set[int]] = {}
         for change in s3.changes:
             if change.body is not None and change.numbers is not None:

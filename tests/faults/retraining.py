@@ -65,7 +65,7 @@ RULES: dict[str, tuple[dict[str, Any], ...]] = {
         {
             "name": "all-of-them",
             "source": {"uri": "s3://data/acme/landing/*/*.jsonl"},
-            "job": {**TEMPLATE, "registry": {"start_from": "champion"}},
+            "job": {**TEMPLATE, "registry": {"start_from": "champion", "group": "tickets"}},
             "trigger": {"min_growth": 0.3, "min_bytes": 4000, "quiet_seconds": 60, "max_per_day": 2},
             "selection": {"rows": "all"},
         },

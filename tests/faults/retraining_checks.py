@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from spotune.contracts.base import Contract
@@ -88,9 +88,17 @@ class RetrainingWatcher:
             self._say(rule, misjudged(rule, arrivals, self._s3))
             self._say(rule, unbalanced(rule, retrainings, arrivals))
             self._say(rule, never_ended(rule, retrainings, jobs))
-            datasets = Datasets(rule, arrivals, self._s3)
-            for one in retrainings:
-                self._say(rule, datasets.look(one, next(iter(jobs[f"{rule.id}/{one.number}"]), None)))
+        self._look_at_datasets(jobs)
+
+    def _look_at_datasets(self, jobs: Mapping[str, list[JobRecord]]) -> None:
+        """In the order in which they were made: a champion's rows are known to all rules of its group."""
+        known: dict[str, set[int]] = {}
+        rules = {rule.id: rule for rule in self.rules()}
+        datasets = {rule.id: Datasets(rule, self._arrivals(rule), self._s3, known) for rule in rules.values()}
+        made = [one for rule in rules.values() for one in self.retrainings(rule)]
+        for one in sorted(made, key=lambda one: one.created_at):
+            job = next(iter(jobs[f"{one.rule_id}/{one.number}"]), None)
+            self._say(rules[one.rule_id], datasets[one.rule_id].look(one, job))
 
     def _say(self, rule: RuleRecord, found: Iterator[str]) -> None:
         self._violations.extend(f"rule {rule.request.name}: {words}" for words in found)

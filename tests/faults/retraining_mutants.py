@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import spotune.data.assembly.choosing as choosing
+import spotune.lifecycle.publication as publication
+import spotune.lifecycle.registry as registry
 import spotune.retraining.arrivals as arrivals
 import spotune.retraining.due as due
 import spotune.service.arrivals as taking
 import spotune.service.launch as launch
 import spotune.service.retrain as retrain
 import spotune.service.retraining_datasets as datasets
+import spotune.service.retraining_ends as retraining_ends
+import spotune.service.rules as rules
 import spotune.service.settling as settling
 import spotune.service.sweep as sweep
 import spotune.service.work as work
+import spotune.store.memory_models as memory_models
 import spotune.store.memory_retraining as memory
 from spotune.contracts.errors import Unavailable
+from spotune.contracts.models import VersionStatus
 from spotune.contracts.rules import RuleRecord
 from spotune.data.assembly.passes import Bits
 from spotune.retraining.arrivals import Change
@@ -145,12 +152,8 @@ def _lose_the_data_of_what_failed() -> None:
 
 
 def _forget_what_a_retraining_cost() -> None:
-    right = Ending.__init__
-
-    def cheap(self: Ending, *arguments: Any, **named: Any) -> None:
-        right(self, *arguments, **{**named, "billed": 0})
-
-    Ending.__init__ = cheap  # type: ignore[method-assign]
+    right = retraining_ends._ending
+    retraining_ends._ending = lambda job: replace(right(job), billed=0)
 
 
 def _submit_without_a_key() -> None:
@@ -160,6 +163,27 @@ def _submit_without_a_key() -> None:
         return right(here, tenant, request, f"{idempotency} {here.clock()}", **named)
 
     retrain.submit = submit  # type: ignore[attr-defined]
+
+
+def _promote_whatever_the_gate_measured() -> None:
+    right = publication.judge  # type: ignore[attr-defined]
+    publication.judge = lambda *asked: right(*asked).with_(decision="promote")  # type: ignore[attr-defined]
+
+
+def _let_anybody_be_promoted() -> None:
+    registry.PROMOTABLE = frozenset(get_args(VersionStatus))  # type: ignore[assignment]
+
+
+def _compare_with_a_former_champion() -> None:
+    registry._champion_changed = lambda champion, version: None
+
+
+def _skip_the_groups_guard() -> None:
+    memory_models._check = lambda stored, before, name: None
+
+
+def _let_a_rule_watch_its_own_results() -> None:
+    rules.check_rule = lambda here, tenant, request: None  # type: ignore[attr-defined]
 
 
 MUTANTS: dict[str, Patch] = {
@@ -185,4 +209,9 @@ MUTANTS: dict[str, Patch] = {
     "lose the data of what failed": _lose_the_data_of_what_failed,
     "forget what a retraining cost": _forget_what_a_retraining_cost,
     "submit a retraining's job without a key": _submit_without_a_key,
+    "promote whatever the gate measured": _promote_whatever_the_gate_measured,
+    "let anybody be promoted": _let_anybody_be_promoted,
+    "compare with a former champion": _compare_with_a_former_champion,
+    "skip the groups' guard": _skip_the_groups_guard,
+    "let a rule watch its own results": _let_a_rule_watch_its_own_results,
 }
