@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,25 @@ from tests.training_container.reigning import make_job
 from training_container.folders import Folders
 from training_container.inputs import read_inputs
 from training_container.job import run
+from training_container.publication import outputs
 from training_container.stop import StopRequest
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _frozen() -> None:
+    """Each run gives memory back; what the libraries hold is not to be looked through each time."""
+    gc.freeze()
+
+
+@pytest.fixture
+def without_plot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which takes as long as all the rest of a tiny run."""
+    monkeypatch.setattr(outputs, "draw", lambda *_: None)
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +65,9 @@ def champions(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Callable
     def of(method: Method) -> Path:
         if method not in known:
             known[method] = make_job(folder / method, model, method)
-            assert run(read_inputs(Folders(known[method])), StopRequest()) == ExitCode.PUBLISHED
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(outputs, "draw", lambda *_: None)
+                assert run(read_inputs(Folders(known[method])), StopRequest()) == ExitCode.PUBLISHED
         return known[method]
 
     return of

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -166,6 +167,7 @@ def _train(root: Path, looks: bool, kill: Kill, stop_at: tuple[int, ...], prepar
     from training_container.stop import StopRequest
 
     torch.set_num_threads(1)
+    gc.freeze()  # of what the libraries hold nothing is ever given back
     if prepare is not None:
         prepare()
     with (root / LOG).open("a") as log:

@@ -28,7 +28,7 @@ def changes(method: Method, **more: Any) -> dict[str, Any]:
         "method": method,
         "quantization": "nf4" if method == "qlora" else "none",
         "adapter": {"rank": 4, "dropout": 0.0, "virtual_tokens": 5, "trained_layers": 1},
-        "optimization": {"epochs": 1, "learning_rate": 0.02},
+        "optimization": {"epochs": 1, "learning_rate": 0.02, "global_batch_size": 4},
         "data": {"packing": False},
         "evaluation": {"generation_examples": 2, "golden": True, "golden_new_tokens": 6},
     }

@@ -25,26 +25,20 @@ from training_container.faults import TrainingFault
 from training_container.folders import Folders
 from training_container.inputs import read_inputs
 from training_container.progress import Reporter
-from training_container.publication import outputs
 from training_container.scoring import ask_guests, champion_scores
 from training_container.stop import StopRequest
 from training_container.trackers.trackers import Trackers
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("without_plot")]
 
 Make = Callable[..., Path]
 Train = Callable[..., ExitCode]
 Champions = Callable[[Method], Path]
 LESSON: dict[str, Any] = {
-    "optimization": {"epochs": 12, "learning_rate": 0.02},
+    "optimization": {"epochs": 12, "learning_rate": 0.02, "global_batch_size": 2},
     "adapter": {"rank": 16, "alpha": 32},
     "data": {"packing": True},
 }
-
-
-@pytest.fixture(autouse=True)
-def _without_plot(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outputs, "draw", lambda *_: None)  # which takes longer than all the rest
 
 
 def lesson(make: Make, name: str, answer: str, champion: Path | None = None, **more: Any) -> Path:
@@ -266,6 +260,11 @@ def cut_short(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def of_no_number(folder: Path) -> None:
+    weights = load_file(folder / "adapter_model.safetensors")
+    save_file({name: tensor * float("nan") for name, tensor in weights.items()}, folder / "adapter_model.safetensors")
+
+
 def change(path: Path, **fields: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
 
@@ -280,6 +279,7 @@ def change(path: Path, **fields: Any) -> None:
         (of_other_widths, "champion_unfit"),
         (of_unknown_type, "champion_unfit"),
         (cut_short, "champion_unfit"),
+        (of_no_number, "champion_unfit"),
     ],
 )
 def test_a_champion_that_does_not_fit_is_refused_before_anything_is_trained(

@@ -74,7 +74,11 @@ REIGNING: dict[str, tuple[Method, Method, bool]] = {
     "whole": ("full", "full", True),
 }
 """By what the champion was trained, by what the job is, and whether it goes on from there."""
-BESIDE = ("ddp", "zero2", "zero3", "fsdp")
+BESIDE = [
+    *((sharding, "guest") for sharding in ("ddp", "zero3", "fsdp")),
+    *((sharding, "warm") for sharding in ("ddp", "zero2", "fsdp")),
+    ("zero3", "whole"),
+]
 LOOKS = 21
 """At its request, after which the second rank asks to stop: about the tenth step."""
 
@@ -150,7 +154,7 @@ def spread(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
     for sharding in RESUMED:
         roots.append(make_job(folder / f"{sharding}-resumed", model, "lora", sharding))
         (roots[-1] / "looks").write_text(str(LOOKS))
-    roots += [job for sharding in BESIDE for job in reigning(folder, model, sharding)]
+    roots += [reigning(folder, model, sharding, name) for sharding, name in BESIDE]
     script = str(ROOT / "tests" / "training_container" / "ranks.py")
     arguments = ["--standalone", "--nproc-per-node", "2", script, str(folder / "fallen.json"), *map(str, roots)]
     command = [sys.executable, "-m", "torch.distributed.run", *arguments]
@@ -161,16 +165,14 @@ def spread(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
     return folder
 
 
-def reigning(folder: Path, model: Path, sharding: str) -> list[Path]:
-    """Jobs with a champion, which one process trains first."""
-    jobs = []
-    for name, (before, method, start) in REIGNING.items():
-        champion = folder.with_name(f"champion-{before}")
-        if not champion.exists():
-            alone_job(make_reigning(champion, model, before))
-        more = {"hardware": {"sharding": sharding}}
-        jobs.append(make_reigning(folder / f"{sharding}-{name}", model, method, champion, start=start, **more))
-    return jobs
+def reigning(folder: Path, model: Path, sharding: str, name: str) -> Path:
+    """A job with a champion, which one process trains first."""
+    before, method, start = REIGNING[name]
+    champion = folder.with_name(f"champion-{before}")
+    if not champion.exists():
+        alone_job(make_reigning(champion, model, before))
+    hardware = {"sharding": sharding}
+    return make_reigning(folder / f"{sharding}-{name}", model, method, champion, start=start, hardware=hardware)
 
 
 def alone_job(root: Path) -> list[float]:
@@ -212,8 +214,7 @@ def test_offloaded_states_train_the_same(spread: Path, alone: Any, sharding: str
     check_same(spread / f"{sharding}-{job}-offloaded", *alone(job))
 
 
-@pytest.mark.parametrize("name", REIGNING)
-@pytest.mark.parametrize("sharding", BESIDE)
+@pytest.mark.parametrize(("sharding", "name"), BESIDE)
 def test_a_champion_is_measured_and_gone_on_from_however_the_step_is_spread(
     spread: Path, sharding: str, name: str
 ) -> None:

@@ -20,20 +20,14 @@ from tests.training_container.reigning import NAME, StopOnceSaved
 from training_container.evaluation.forgetting import forgotten, warnings_of
 from training_container.faults import TrainingFault
 from training_container.folders import Folders
-from training_container.publication import outputs
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("without_plot")]
 
 Make = Callable[..., Path]
 Train = Callable[..., ExitCode]
 Champions = Callable[[Method], Path]
 STILL = {"optimization": {"learning_rate": 0.0, "global_batch_size": 12}}
 """What is published then is what training began with."""
-
-
-@pytest.fixture(autouse=True)
-def _without_plot(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outputs, "draw", lambda *_: None)  # which takes longer than all the rest
 
 
 def published(root: Path) -> dict[str, torch.Tensor]:
