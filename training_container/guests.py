@@ -31,10 +31,7 @@ def ask_guest(this: Run, load: Callable[[Machine], Any], question: Callable[[Any
     try:
         choose_attention(model, machine)
         if spreads(config):
-            from training_container.sharding.fsdp import spread
-
-            this.world.meet()
-            spread(Setting(model, config, machine, this.world))
+            _spread(this, model)
         else:
             speed_up(model, machine)
             if packed:
@@ -43,3 +40,11 @@ def ask_guest(this: Run, load: Callable[[Machine], Any], question: Callable[[Any
     finally:
         del model
         forget()
+
+
+def _spread(this: Run, model: Any) -> None:
+    from training_container.sharding.fsdp import check_spread, spread
+
+    this.world.meet()
+    blocks = spread(Setting(model, this.config, this.machine, this.world))
+    check_spread(model, blocks, this.world.size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import signal
@@ -11,6 +12,7 @@ from typing import Any, get_args
 
 import pytest
 from safetensors.torch import load_file, save_file
+from transformers import LlamaForCausalLM
 
 from spotune.contracts.checkpoint import CHAMPION_SCORES_NAME
 from spotune.contracts.request import Method
@@ -25,6 +27,7 @@ from training_container.faults import TrainingFault
 from training_container.folders import Folders
 from training_container.inputs import read_inputs
 from training_container.progress import Reporter
+from training_container.run import Run
 from training_container.scoring import ask_guests, champion_scores
 from training_container.stop import StopRequest
 from training_container.trackers.trackers import Trackers
@@ -48,16 +51,26 @@ def lesson(make: Make, name: str, answer: str, champion: Path | None = None, **m
     return root
 
 
+def prepared(root: Path) -> Run:
+    """A run of which everything is there but the model."""
+    inputs = read_inputs(Folders(root))
+    with Trackers.of(inputs.config, inputs.folders, first=True) as trackers:
+        reporter = Reporter(inputs.folders, Seconds(), 0.0)
+        return job._prepare(inputs, StopRequest(), reporter, trackers, Seconds())
+
+
+def models_in_memory() -> int:
+    gc.collect()
+    return sum(type(each) is LlamaForCausalLM for each in gc.get_objects())
+
+
 @pytest.mark.parametrize("method", [method for method in get_args(Method) if method != "qlora"])
 def test_a_champion_has_the_scores_that_it_had_when_it_was_trained(
     make: Make, champions: Champions, method: Method
 ) -> None:
-    inputs = read_inputs(Folders(make("job", "lora", champions(method))))
-    with Trackers.of(inputs.config, inputs.folders, first=True) as trackers:
-        reporter = Reporter(inputs.folders, Seconds(), 0.0)
-        this = job._prepare(inputs, StopRequest(), reporter, trackers, Seconds())
-        ask_guests(this)
-        known = champion_scores(this)
+    this = prepared(make("job", "lora", champions(method)))
+    ask_guests(this)
+    known = champion_scores(this)
     assert known is not None
     found, before = scores(this.evaluator.held_out, known.measured), report_of(champions(method))
     if method == "pissa":  # published as a difference, whose products are rounded otherwise
@@ -65,6 +78,15 @@ def test_a_champion_has_the_scores_that_it_had_when_it_was_trained(
     else:
         assert found == before.tuned
     assert known.measured.golden == tuple(each.tuned for each in before.golden)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_champion_is_gone_when_it_has_been_measured(make: Make, champions: Champions, method: Method) -> None:
+    this = prepared(make("job", "lora", champions(method)))
+    before = models_in_memory()
+    ask_guests(this)
+    assert champion_scores(this) is not None
+    assert models_in_memory() <= before
 
 
 def test_the_report_has_the_champion_beside_base_and_tuned(make: Make, train: Train, champions: Champions) -> None:
@@ -197,9 +219,9 @@ def test_other_files_or_other_prompts_are_measured_anew(make: Make, train: Train
     root = make("job", "lora", champions("lora"))
     assert train(root) == ExitCode.PUBLISHED
     before = kept(root, CHAMPION_SCORES_NAME)
-    write_rows(root / "input/data/golden/golden.jsonl", GOLDEN[:1])
+    write_rows(root / "input/data/golden/golden.jsonl", [*GOLDEN, GOLDEN[0]])
     assert train(root) == ExitCode.PUBLISHED
-    assert len(report_of(root).golden) == 1
+    assert len(report_of(root).golden) == 3
     channel = root / "input/data/champion"
     channel.unlink()
     channel.symlink_to(champions("ia3") / "model")

@@ -13,9 +13,6 @@ from training_container.corpus.encoding import chunks
 from training_container.evaluation.questions import Question, questions_of
 from training_container.faults import TrainingFault
 
-SHOWN_CHARACTERS = 200
-"""Of each text, which the report keeps; what is judged is all of it."""
-
 
 def load_golden(path: Path) -> tuple[GoldenPrompt, ...]:
     """The prompts of the channel.
@@ -70,18 +67,14 @@ def judged(
     return tuple(
         GoldenAnswer(
             line=prompt.line,
-            prompt=_shown(questions[number].text),
-            expected=_shown(prompt.wanted),
-            base=_shown(base[number]),
-            tuned=_shown(tuned[number]),
-            champion=None if champion is None else _shown(champion[number]),
+            prompt=questions[number].text,
+            expected=prompt.wanted,
+            base=base[number],
+            tuned=tuned[number],
+            champion=None if champion is None else champion[number],
             base_met=prompt.met(base[number]),
             tuned_met=prompt.met(tuned[number]),
             champion_met=None if champion is None else prompt.met(champion[number]),
         )
         for number, prompt in enumerate(prompts)
     )
-
-
-def _shown(text: str) -> str:
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…"

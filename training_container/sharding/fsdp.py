@@ -102,13 +102,22 @@ def check_fsdp(engine: FullyShard) -> None:
     Raises:
         RuntimeError: says what was found instead.
     """
-    if not engine.blocks or not all(isinstance(block, FSDPModule) for block in engine.blocks):
+    check_spread(engine.model, engine.blocks, engine.world.size)
+
+
+def check_spread(model: torch.nn.Module, blocks: tuple[torch.nn.Module, ...], ranks: int) -> None:
+    """The same of any model that `spread` has spread; `blocks` is what that returned.
+
+    Raises:
+        RuntimeError: says what was found instead.
+    """
+    if not blocks or not all(isinstance(block, FSDPModule) for block in blocks):
         raise RuntimeError("fsdp was asked for, but no block of the model is sharded by itself")
-    for name, parameter in engine.model.named_parameters():
+    for name, parameter in model.named_parameters():
         if not isinstance(parameter, DTensor) or not any(isinstance(place, Shard) for place in parameter.placements):
             raise RuntimeError(f"fsdp was asked for, but {name} is whole on every rank")
-        if parameter.device_mesh.size() != engine.world.size:
-            raise RuntimeError(f"fsdp spans {parameter.device_mesh.size()} ranks instead of {engine.world.size}")
+        if parameter.device_mesh.size() != ranks:
+            raise RuntimeError(f"fsdp spans {parameter.device_mesh.size()} ranks instead of {ranks}")
 
 
 def _check_supported(setting: Setting) -> None:
