@@ -61,6 +61,8 @@ def test_from_a_job_file_to_an_adapter_on_disk(
     assert shown["status"] == "succeeded"
     assert 0 < shown["spotune"]["money"]["billed"] <= 2_000_000
     assert "loss" in run(capsys, "logs", job_id, "--container")
+    run(capsys, "data", "pull", job_id, "--out", str(tmp_path / "pulled"))
+    assert (tmp_path / "pulled" / "training.jsonl").read_bytes() == (tmp_path / "rows.jsonl").read_bytes()
     found = run_json(capsys, "chat", job_id, "--model", str(tiny_folder))
     assert (Path(found["adapter"]) / "adapter_model.safetensors").stat().st_size > 0
     assert not list(Path(found["adapter"]).parent.glob(".*"))
