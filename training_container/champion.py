@@ -93,8 +93,8 @@ class Champion:
     def warnings(self) -> tuple[str, ...]:
         """What makes it another model here than it was where it was trained."""
         own = quantization_of(self._config)
-        if self.report is None or self.report.quantization == own:
-            return ()
+        if self.report is None or not self.report.base_sha256 or self.report.quantization == own:
+            return ()  # a report that does not tell its base does not tell its quantization
         trained = f"a base model of quantization {self.report.quantization}"
         return (f"The champion was trained over {trained} and measured over one of quantization {own}.",)
 

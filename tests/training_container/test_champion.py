@@ -319,6 +319,20 @@ def test_a_champion_that_does_not_fit_is_refused_before_anything_is_trained(
     assert not list(Folders(root).checkpoints.glob("checkpoint-*"))
 
 
+def test_a_report_that_does_not_tell_its_base_says_nothing_of_its_quantization(
+    make: Make, champions: Champions
+) -> None:
+    root = make("job", "lora", champions("lora"))
+    channel = root / "input/data/champion"
+    channel.unlink()
+    shutil.copytree(champions("lora") / "model", channel)
+    for fingerprint, warnings in ((prepared(root).checkpoints.base, 1), ("", 0)):
+        change(channel / "report.json", base_sha256=fingerprint, quantization="int8")
+        champion = prepared(root).champion
+        assert champion is not None
+        assert len(champion.warnings) == warnings
+
+
 def test_whole_weights_of_another_shape_are_refused(make: Make, train: Train, champions: Champions) -> None:
     root = make("job", "lora", champions("full"))
     channel = root / "input/data/champion"
