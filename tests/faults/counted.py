@@ -26,10 +26,7 @@ def miscounted(rule: RuleRecord, arrivals: list[Arrival], s3: Landing) -> Iterat
 
 
 def misjudged(rule: RuleRecord, arrivals: list[Arrival], s3: Landing) -> Iterator[str]:
-    """Each in the state that the truth gives it; no content that lies there now is left out, or is there twice.
-
-    What a retraining had is not left out, even where the copy that it had is gone by now and another one lies there.
-    """
+    """Each in the state that the truth gives it; no content that lies there now is left out, or is there twice."""
     expected = _expected(rule, s3)
     known = [(one, expected[_key(one)]) for one in arrivals if _key(one) in expected]
     bodies = Counter(change.body for one, change in known if one.state in TAKEN)
@@ -37,9 +34,8 @@ def misjudged(rule: RuleRecord, arrivals: list[Arrival], s3: Landing) -> Iterato
     for one, change in known:
         if words := _wrong_state(one, change, s3, pending=(one.sequence or 0) > rule.claimed):
             yield f"{one.uri} {one.version_id} is {one.state}: {words}"
-    claimed = {change.body for one, change in known if 0 < (one.sequence or 0) <= rule.claimed}
     for change in s3.present():
-        if change.key in expected and change.numbers and change.body not in bodies.keys() | claimed:
+        if change.key in expected and change.numbers and change.body not in bodies:
             yield f"{change.key} lies there, and no arrival with its bytes is taken"
 
 

@@ -57,7 +57,7 @@ class Datasets:
         if frozen := rows & self._frozen:
             yield f"has {len(frozen)} rows of the evaluation set"
         new = {(entry.uri, entry.sha256) for entry in manifest.entries if self._all or entry.role == "new"}
-        if missing := self._claimed(one) - new:
+        if missing := self._claimed(one) - {sha256 for _, sha256 in new}:
             yield f"leaves out {sorted(missing)[:2]}"
         if strange := new - self._rows.keys():
             yield f"is made of {sorted(strange)[:2]}, which is no new data"
@@ -69,10 +69,11 @@ class Datasets:
         if wanted - rows or (rows - wanted) - replayed:
             yield f"lacks rows {sorted(wanted - rows)[:5]} and has {sorted(rows - wanted)[:5]} too many"
 
-    def _claimed(self, one: Retraining) -> set[File]:
-        """What it must be made of: its arrivals that count to this day, and earlier ones that were not set aside."""
+    def _claimed(self, one: Retraining) -> set[str]:
+        """What it must be made of, by its bytes: arrivals of its own that count to this day, and earlier ones that were
+        not set aside. By now a copy may stand for the one that it had."""
         return {
-            (arrival.uri, arrival.sha256 or "")
+            arrival.sha256 or ""
             for arrival in self._arrivals
             if (arrival.state in TAKEN and one.after < (arrival.sequence or 0) <= one.through)
             or (self._all and arrival.state == "accepted" and 0 < (arrival.sequence or 0) <= one.after)
