@@ -76,7 +76,6 @@ def addresses(text: str) -> Iterator[PrivateValue]:
 
 # Tokens: what begins as nothing else does.
 
-_AWS_KEY = re.compile(r"A(?:KIA|SIA)[A-Z2-7]{16}(?![A-Za-z0-9])")
 _CHECKED = re.compile(r"(?:gh[oprsu]|npm)_([A-Za-z0-9]{30})([A-Za-z0-9]{6})(?![A-Za-z0-9])")
 _SHAPED = re.compile(
     r"(?:github_pat_\w{82}|sk-ant-[\w-]{24,}|sk-[\w-]{16,}T3BlbkFJ[\w-]{16,}|hf_[A-Za-z]{34}|rk_live_[A-Za-z0-9]{24,}"
@@ -92,10 +91,7 @@ _VARIED = 8
 
 
 def tokens(text: str) -> Iterator[PrivateValue]:
-    """Keys and tokens of services, JSON web tokens and private keys."""
-    for found in _AWS_KEY.finditer(text):
-        if _apart(found) and not found[0].endswith("EXAMPLE"):
-            yield PrivateValue("aws_key", "AWS access key id", *found.span())
+    """Tokens of services, JSON web tokens and private keys."""
     for found in _CHECKED.finditer(text):
         if _apart(found) and crc32_base62(found[1], found[2]):
             yield PrivateValue("api_token", "API token", *found.span())
@@ -123,8 +119,9 @@ def _is_header(part: str) -> bool:
     return isinstance(header, dict) and "alg" in header
 
 
-# Numbers: what has digits enough.
+# Numbers: what has digits and capitals enough.
 
+_AWS_KEY = re.compile(r"A(?:KIA|SIA)[A-Z2-7]{16}(?![A-Za-z0-9])")
 _STRETCH = re.compile(r"[A-Z0-9+(][A-Z0-9 .()+-]{7,}")
 _ENOUGH = re.compile(
     r"\d(?:[ .()-]{0,3}\d){6}(?:[ .()-]{0,3}\d)?(?:[ .()-]{0,3}\d|-?[A-Z])|[A-Z][A-Z] ?\d ?\d", re.ASCII
@@ -149,13 +146,18 @@ _COUNTRIES = (
 """SWIFT's IBAN registry: letters and digits of an account, by country."""
 _IBAN_LENGTHS = {pair[:2]: int(pair[3:]) for pair in _COUNTRIES.split()}
 _INTERNATIONAL = re.compile(r"(?<![\w+.)])\+[1-9]\d{0,2}(?:[ .-]?\(?\d{1,5}\)?){1,6}(?![\w])", re.ASCII)
+_FEWEST_DIGITS, _MOST_DIGITS = 9, 15
+"""Of an international number, country code included (E.164; shorter ones are rare, and look like anything)."""
 _NORTH_AMERICAN = re.compile(
     r"(?<![\w.+-])(?:\+?1[ .-]?)?(?:\(([2-9]\d\d)\) ?|([2-9]\d\d)[.-])([2-9]\d\d)[.-](\d{4})(?![\w-])", re.ASCII
 )
 
 
 def numbers(text: str) -> Iterator[PrivateValue]:
-    """Cards, bank accounts, national ids and phones; what is one of them is not looked at as another."""
+    """AWS keys, cards, bank accounts, national ids and phones; what is one of them is not looked at as another."""
+    for found in _AWS_KEY.finditer(text):
+        if _apart(found) and not found[0].endswith("EXAMPLE"):
+            yield PrivateValue("aws_key", "AWS access key id", *found.span())
     for stretch in _STRETCH.finditer(text):
         if _ENOUGH.search(stretch[0]):
             yield from _numbers_within(text, stretch.start(), stretch.end() + 1)
@@ -202,9 +204,12 @@ def _phones(text: str, start: int, end: int) -> Iterator[PrivateValue]:
         if not (area.endswith("11") or found[3].endswith("11") or _fictional(found[3], found[4])):
             yield PrivateValue("phone", "phone number", *found.span())
     for found in _INTERNATIONAL.finditer(text, start, end):
-        digits = _plain(found[0])
-        if 9 <= len(digits) <= 15 and not (digits[0] == "1" and _fictional(digits[4:7], digits[7:])):
-            yield PrivateValue("phone", "phone number", *found.span())
+        written = found[0]
+        while len(digits := _plain(written)) > _MOST_DIGITS and " " in written:  # another number follows it
+            written = written.rpartition(" ")[0]
+        fictional = digits[0] == "1" and _fictional(digits[4:7], digits[7:])
+        if _FEWEST_DIGITS <= len(digits) <= _MOST_DIGITS and not fictional:
+            yield PrivateValue("phone", "phone number", found.start(), found.start() + len(written))
 
 
 def _fictional(exchange: str, line: str) -> bool:

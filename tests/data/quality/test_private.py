@@ -43,6 +43,7 @@ ONES = {
     "aws_key": ("AKIAQ3EGRZ7LM2NPW5XK",),
     "api_token": ("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", "hf_aBcDeFgHiJkLmNoPqRsTuVwXyZaBcDeFgH"),
 }
+FOLLOWED = ("+49 170 1234567 2000 10 5", "+33 6 12 34 56 78 4111 1111 1111", "4111 1111 1111 1111 2024 12 31")
 NONES = (
     "Order 2024-05-01 10:30, number 1234567890123456",
     "12 34 56 78 90",
@@ -73,6 +74,11 @@ def test_each_is_found_alone_and_within_a_text(kind: str, written: str, around: 
     assert value.kind == kind
     assert written in text[value.start - 1 if value.start else 0 : value.end + 1] or kind == "password_in_url"
     assert written not in redacted(text)
+
+
+@pytest.mark.parametrize("text", FOLLOWED)
+def test_a_number_is_found_though_other_numbers_follow_it(text: str) -> None:
+    assert [value.start for value in private_values(text)] == [0]
 
 
 @pytest.mark.parametrize("text", NONES)
