@@ -66,6 +66,8 @@ def test_both_ways_read_the_same(rows: list[object]) -> None:
         b'{"messages": [{"role": "user", "content": "\\u0000"}, {"role": "assistant", "content": "b"}]}',
         b'{"messages": [{"role": "user", "content": "\\ud800"}, {"role": "assistant", "content": "b"}]}',
         b'{"messages": ' + b"[" * 100_000,
+        b'{"messages": [{"role": "user", "text": "a"}, {"role": "assistant", "content": "b"}]}',
+        b'{"messages": [{"from": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}',
         b'{"messages": NaN}',
         b"[]",
         b"",
