@@ -16,7 +16,7 @@ from functools import partial
 from typing import TypeVar
 
 from spotune.aws.base import AwsRefused
-from spotune.contracts.base import MicroUSD, Seconds, dollars
+from spotune.contracts.base import MicroUSD, Seconds, Timestamp, dollars
 from spotune.contracts.errors import Conflict, NotFound, SpotuneError, Unavailable, VersionConflict
 from spotune.contracts.identity import ApiKey
 from spotune.contracts.request import JobRequest
@@ -55,11 +55,11 @@ def look(here: Installation, rule_id: str) -> Retraining | None:
     for rule in tries(here, rule_id):
         champion = datasets.champion_of_rule(here, rule)
         known = datasets.known_of(here, rule, champion)
-        cap = cap_of(here, rule.request)
+        cap, now = cap_of(here, rule.request), here.clock()
         try:
-            match due(rule, known, cap, here.clock()):
+            match due(rule, known, cap, now):
                 case Fire(cause=cause):
-                    return _begin(here, rule, cause, cap)
+                    return _begin(here, rule, cause, cap, now)
                 case Count(through=through):
                     rows = datasets.count_new_rows(here, rule, champion)
                     counted = course.counted(rule, known, through=through, rows=rows)
@@ -81,8 +81,8 @@ def fire(here: Installation, tenant: str, rule_id: str) -> Retraining:
     """
     for _ in range(MOST_TRIES):
         rule = _rule_of(here, tenant, rule_id)
-        cap = cap_of(here, rule.request)
-        answer = by_hand(rule, cap, here.clock())
+        cap, now = cap_of(here, rule.request), here.clock()
+        answer = by_hand(rule, cap, now)
         if isinstance(answer, Wait):
             raise Conflict(
                 f"Rule {rule.request.name} cannot fire now; it waits for {answer.reason}.",
@@ -92,7 +92,7 @@ def fire(here: Installation, tenant: str, rule_id: str) -> Retraining:
                 details=None if answer.until is None else {"not_before": answer.until},
             )
         try:
-            begun = _begin(here, rule, answer.cause, cap)
+            begun = _begin(here, rule, answer.cause, cap, now)
         except VersionConflict:
             continue
         queue_work(here, rule_id)
@@ -147,8 +147,9 @@ def queue_work(here: Installation, rule_id: str, *, sweep: bool = False) -> None
         logger.warning("rule %s is left to the reconciler: %s", rule_id, error)
 
 
-def _begin(here: Installation, rule: RuleRecord, cause: Cause, cap: MicroUSD) -> Retraining:
-    begun, retraining = course.begin(rule, cause, cap, here.clock())
+def _begin(here: Installation, rule: RuleRecord, cause: Cause, cap: MicroUSD, now: Timestamp) -> Retraining:
+    """At the moment for which its limits were looked at: another look at the clock may be before their end."""
+    begun, retraining = course.begin(rule, cause, cap, now)
     here.store.begin_retraining(rule, begun, retraining)
     logger.info("rule %s fires: retraining %d, by %s", rule.id, retraining.number, cause)
     return retraining
