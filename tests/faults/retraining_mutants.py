@@ -21,7 +21,6 @@ import spotune.service.rules as rules
 import spotune.service.settling as settling
 import spotune.service.sweep as sweep
 import spotune.service.work as work
-import spotune.store.memory_models as memory_models
 import spotune.store.memory_retraining as memory
 from spotune.contracts.errors import Unavailable
 from spotune.contracts.models import VersionStatus
@@ -174,14 +173,6 @@ def _let_anybody_be_promoted() -> None:
     registry.PROMOTABLE = frozenset(get_args(VersionStatus))  # type: ignore[assignment]
 
 
-def _compare_with_a_former_champion() -> None:
-    registry._champion_changed = lambda champion, version: None
-
-
-def _skip_the_groups_guard() -> None:
-    memory_models._check = lambda stored, before, name: None
-
-
 def _let_a_rule_watch_its_own_results() -> None:
     rules.check_rule = lambda here, tenant, request: None  # type: ignore[attr-defined]
 
@@ -211,7 +202,5 @@ MUTANTS: dict[str, Patch] = {
     "submit a retraining's job without a key": _submit_without_a_key,
     "promote whatever the gate measured": _promote_whatever_the_gate_measured,
     "let anybody be promoted": _let_anybody_be_promoted,
-    "compare with a former champion": _compare_with_a_former_champion,
-    "skip the groups' guard": _skip_the_groups_guard,
     "let a rule watch its own results": _let_a_rule_watch_its_own_results,
 }
