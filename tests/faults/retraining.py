@@ -107,7 +107,7 @@ _NEEDS_ONE = ("copy", "overwrite", "same", "back", "delete", "again")
 
 def retrain(seed: int, *, arrivals: int = ARRIVALS, to_the_end: bool = True) -> Result:
     """Run one history to its end, or to the first broken invariant. The same seed gives the same one."""
-    # One read after another: threads would draw the nemesis's numbers in no order, and a seed would give no one history.
+    # One after another: threads would draw the nemesis's numbers in no order, and a seed would give no one history.
     with patch.object(reading, "FEW", sys.maxsize):
         return _Retraining(seed, arrivals, to_the_end=to_the_end).play()
 
