@@ -11,10 +11,10 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
+from spotune.cli.blocks import add_row, paragraphs, table, titled
 from spotune.cli.client import Api
 from spotune.cli.connection import find_connection
 from spotune.cli.outcome import compare
-from spotune.cli.render import add_row, paragraphs, table, titled
 from spotune.cli.screen import JsonOption, Screen
 from spotune.contracts.history import Corrections, FinishedRun
 

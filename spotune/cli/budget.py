@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
+from spotune.cli.blocks import facts, notes, paragraphs
 from spotune.cli.client import Api
 from spotune.cli.connection import find_connection
-from spotune.cli.render import facts, notes, paragraphs
 from spotune.cli.screen import JsonOption, Screen
 from spotune.contracts.base import dollars
 

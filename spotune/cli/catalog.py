@@ -10,9 +10,9 @@ import typer
 from rich.console import RenderableType
 
 from spotune.cli import words
+from spotune.cli.blocks import Row, add_row, facts, notes, paragraphs, table, titled
 from spotune.cli.client import Api
 from spotune.cli.connection import find_connection
-from spotune.cli.render import Row, add_row, facts, notes, paragraphs, table, titled
 from spotune.cli.screen import JsonOption, Screen
 from spotune.contracts.base import dollars
 from spotune.contracts.errors import RequestRefused, Unavailable

@@ -18,7 +18,7 @@ import httpx
 import typer
 
 import spotune
-from spotune.cli import demo_report, render
+from spotune.cli import blocks, demo_report, render
 from spotune.cli.adapters import fetch_adapter
 from spotune.cli.client import Api
 from spotune.cli.connection import Connection
@@ -184,7 +184,7 @@ class _Run:
     def _show_plan(self, plan: PlanObject) -> None:
         rows = render.choice_rows(plan.plan, now=time.time())
         self._screen.say()
-        self._screen.show(render.facts("What this job takes on AWS", rows))
+        self._screen.show(blocks.facts("What this job takes on AWS", rows))
         self._screen.say(
             "\nWhat runs here: the same training job as a process on this machine's CPU, behind a double of "
             "SageMaker's API. Its seconds are billed at the price of that instance: the money is only an example."

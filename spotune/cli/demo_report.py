@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import RenderableType
 from rich.text import Text
 
-from spotune.cli import render, words
+from spotune.cli import blocks, render, words
 from spotune.cli.screen import Screen
 from spotune.contracts.api import JobObject, PlanObject
 from spotune.contracts.base import dollars
@@ -65,12 +65,12 @@ def close(outcome: Outcome, screen: Screen) -> int:
     screen.emit(_document(outcome, bars, kept=kept))
     screen.say()
     if report is not None:
-        for table in (render.scores(report), _answers(report), _receipt(outcome, report)):
+        for table in (*render.scores(report), _answers(report), _receipt(outcome, report)):
             screen.show(table)
             screen.say()
     screen.show(_bars(bars))
     screen.say()
-    screen.show(render.facts("Next", _next_commands(outcome)))
+    screen.show(blocks.facts("Next", _next_commands(outcome)))
     return 0 if kept else BAR_MISSED
 
 
@@ -123,11 +123,11 @@ def _share(value: float | None) -> str:
 
 
 def _answers(report: TrainingReport) -> RenderableType:
-    listed = render.table("prompt", "wanted", "base", "tuned", gap=1)
+    listed = blocks.table("prompt", "wanted", "base", "tuned", gap=1)
     for sample in report.samples[:SHOWN_ANSWERS]:
         texts = (sample.prompt, sample.reference, sample.base, sample.tuned)
-        render.add_row(listed, *map(_short, texts))
-    return render.titled("Answers", listed)
+        blocks.add_row(listed, *map(_short, texts))
+    return blocks.titled("Answers", listed)
 
 
 def _short(text: str, limit: int = 240) -> str:
@@ -152,7 +152,7 @@ def _receipt(outcome: Outcome, report: TrainingReport) -> RenderableType:
         ("adapter", details.output_uri or ""),
         ("downloaded", str(outcome.adapter)),
     ]
-    return render.facts("Receipt", rows)
+    return blocks.facts("Receipt", rows)
 
 
 def _lost(outcome: Outcome, report: TrainingReport) -> str:
@@ -164,14 +164,14 @@ def _lost(outcome: Outcome, report: TrainingReport) -> str:
 
 
 def _bars(bars: list[Bar]) -> RenderableType:
-    listed = render.table("", "measured", "bound", "")
+    listed = blocks.table("", "measured", "bound", "")
     for bar in bars:
         verdict = Text("pass", style="green") if bar.kept else Text("FAIL", style="bold red")
-        render.add_row(listed, bar.name, bar.figure, bar.bound, verdict)
-    return render.titled("Bounds", listed)
+        blocks.add_row(listed, bar.name, bar.figure, bar.bound, verdict)
+    return blocks.titled("Bounds", listed)
 
 
-def _next_commands(outcome: Outcome) -> list[render.Row]:
+def _next_commands(outcome: Outcome) -> list[blocks.Row]:
     job_id = outcome.job.id
     commands = [(f'spotune chat {job_id} --system "{outcome.system_message}"', "hand it tickets of your own")]
     if not outcome.stack_is_up:

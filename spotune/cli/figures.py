@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import RenderableType
 
 from spotune.cli import words
-from spotune.cli.render import Row, add_row, facts, notes, paragraphs, table, titled
+from spotune.cli.blocks import Row, add_row, facts, notes, paragraphs, table, titled
 from spotune.contracts.base import Interval, dollars
 from spotune.contracts.estimate import Comparison, Configuration, Estimate, MethodEstimate, Rent
 

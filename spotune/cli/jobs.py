@@ -9,7 +9,7 @@ from typing import Annotated
 import httpx
 import typer
 
-from spotune.cli import render, words
+from spotune.cli import blocks, render, words
 from spotune.cli.client import Api
 from spotune.cli.connection import find_connection
 from spotune.cli.jobfile import Draft, local_files, merge, parse_assignments, read_draft
@@ -99,7 +99,7 @@ def explain(job_id: JobArgument, json: JsonOption = False) -> None:
     rows = [("cause", seen.cause.replace("_", " ")), ("message", seen.message)]
     rows += [("evidence", words) for words in seen.evidence]
     rows += [(name, value) for name, value in (("remedy", seen.remedy), ("next", seen.command)) if value]
-    screen.show(render.facts(seen.job_id, rows))
+    screen.show(blocks.facts(seen.job_id, rows))
 
 
 def watch(job_id: JobArgument, json: JsonOption = False) -> int:

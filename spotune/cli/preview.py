@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import RenderableType
 from rich.text import Text
 
-from spotune.cli import render
+from spotune.cli import blocks
 from spotune.data.preview import Piece, Shown
 
 TRAINED_STYLE = "black on green"
@@ -25,12 +25,12 @@ _MARKS_SPELT_OUT = {ord(mark): f"\\u{ord(mark):04x}" for mark in MARKS}
 
 def shown(rows: Sequence[Shown], *, colours: bool) -> RenderableType:
     """The rows, each under its counts, and what they come to together."""
-    parts: list[RenderableType] = [render.titled(_title(row), _text(row, colours=colours)) for row in rows]
+    parts: list[RenderableType] = [blocks.titled(_title(row), _text(row, colours=colours)) for row in rows]
     tokens, trained = sum(row.tokens for row in rows), sum(row.trained for row in rows)
     if tokens:
         legend = "in green" if colours else f"between {MARKS[0]} and {MARKS[1]}"
         parts.append(Text(f"{trained:,} of {tokens:,} tokens are learned ({trained / tokens:.1%}), shown {legend}."))
-    return render.paragraphs(parts)
+    return blocks.paragraphs(parts)
 
 
 def _title(row: Shown) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import RenderableType
 from rich.text import Text
 
-from spotune.cli.render import Row, add_row, facts, notes, paragraphs, table, titled
+from spotune.cli.blocks import Row, add_row, facts, notes, paragraphs, table, titled
 from spotune.contracts.errors import RequestRefused
 from spotune.contracts.quality import Issue, Lengths, QualityReport, Share
 from spotune.data.quality.kinds import KINDS

@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from spotune.cli import words
+from spotune.cli.blocks import add_row, facts, table
 from spotune.cli.connection import find_connection
 from spotune.cli.mlflow_registry import MLflowRegistry
 from spotune.cli.model_api import ModelApi
 from spotune.cli.model_pull import pull as pull_files
 from spotune.cli.registry_tables import comparison_table, group_rows, version_rows, versions_table
-from spotune.cli.render import add_row, facts, table
 from spotune.cli.screen import JsonOption, Screen
 from spotune.contracts.errors import Conflict, RequestRefused
 from spotune.contracts.registry import Judgement, ModelGroupObject, ModelVersionObject, Promotion, Rollback

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from rich.console import RenderableType
 
 from spotune.cli import words
-from spotune.cli.render import Row, add_row, table
+from spotune.cli.blocks import Row, add_row, table
 from spotune.contracts.base import Timestamp, dollars
 from spotune.contracts.registry import (
     MetricDifference,

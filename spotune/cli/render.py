@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.console import RenderableType
 from rich.text import Text
 
 from spotune.cli import words
+from spotune.cli.blocks import Row, add_row, facts, notes, paragraphs, table, titled
 from spotune.cli.outcome import compare
-from spotune.cli.scores import score_lines
+from spotune.cli.scores import ScoreLine, champion_lines, golden_line, score_lines
 from spotune.contracts.api import JobObject, PlanObject
 from spotune.contracts.base import dollars
 from spotune.contracts.dataset import DatasetReport, Fault
@@ -21,8 +21,6 @@ from spotune.contracts.plan import Candidate, Plan, Rung
 from spotune.contracts.receipt import Receipt
 from spotune.contracts.training import TrainingReport
 from spotune.contracts.verdict import Verdict
-
-Row = tuple[str, str]
 
 SHOWN_DEARER = 6
 """Rejected types that only cost more, of which the plan shows this many."""
@@ -87,7 +85,7 @@ def job(answer: JobObject, *, now: float) -> RenderableType:
     if answer.spotune.settings:
         parts.append(settings(answer.spotune.settings))
     if answer.spotune.report is not None:
-        parts += [scores(answer.spotune.report), *notes(answer.spotune.report.warnings)]
+        parts += [*scores(answer.spotune.report), *notes(answer.spotune.report.warnings)]
     if answer.spotune.verdict is not None:
         parts.append(verdict(answer.spotune.verdict))
     if answer.spotune.receipt is not None and answer.spotune.receipt.attempts:
@@ -164,12 +162,21 @@ def settings(resolved: Sequence[ResolvedSetting]) -> RenderableType:
     return titled("Settings", listed)
 
 
-def scores(report: TrainingReport) -> RenderableType:
-    """Base against tuned on the held-out rows, each difference with its interval."""
-    listed = table("held-out rows", "base", "tuned", "difference, 95 %")
-    for line in score_lines(report):
+def scores(report: TrainingReport) -> list[RenderableType]:
+    """Tuned against base, and against the champion, on the held-out rows, each difference with its interval."""
+    parts = [_score_table("Result", "base", score_lines(report))]
+    if against := list(champion_lines(report)):
+        parts.append(_score_table("Against the champion", "champion", against))
+    if golden := golden_line(report):
+        parts.append(Text(golden))
+    return parts
+
+
+def _score_table(title: str, other: str, lines: Iterable[ScoreLine]) -> RenderableType:
+    listed = table("held-out rows", other, "tuned", "difference, 95 %")
+    for line in lines:
         add_row(listed, *line)
-    return titled("Result", listed)
+    return titled(title, listed)
 
 
 def verdict(judged: Verdict) -> RenderableType:
@@ -250,44 +257,6 @@ def dataset_rows(report: DatasetReport) -> list[Row]:
     if report.sampled < 1:
         rows.append(("sampled", f"{report.sampled:.1%} of the bytes"))
     return rows
-
-
-def facts(title: str, rows: Sequence[Row]) -> RenderableType:
-    """Names and values, one a line."""
-    made = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    made.add_column(style="dim", no_wrap=True)
-    made.add_column(overflow="fold")
-    for name, value in rows:
-        made.add_row(name, Text(value))
-    return titled(title, made)
-
-
-def table(*columns: str, gap: int = 0) -> Table:
-    """An empty table in the CLI's one style; `gap` is lines between rows."""
-    made = Table(box=None, pad_edge=False, padding=(0, 2, gap, 0))
-    for column in columns:
-        made.add_column(column, overflow="fold", header_style="dim")
-    return made
-
-
-def add_row(listed: Table, *cells: str | Text) -> None:
-    """Add a row of plain text: rich would take brackets in a string for markup."""
-    listed.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
-
-
-def titled(title: str, thing: RenderableType) -> RenderableType:
-    """A thing under its title: rich's own table titles wrap to the table's width."""
-    return Group(Text(title, style="bold", overflow="fold"), thing)
-
-
-def notes(warnings: Sequence[str]) -> list[RenderableType]:
-    """Warnings, one a line."""
-    return [Text("\n".join(f"Note: {warning}" for warning in warnings), style="yellow")] if warnings else []
-
-
-def paragraphs(parts: Sequence[RenderableType]) -> RenderableType:
-    """Parts with a blank line between them."""
-    return Group(*(piece for part in parts for piece in (part, Text()))) if parts else Text()
 
 
 def _money_words(answer: JobObject) -> str:

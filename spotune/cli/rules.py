@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from spotune.cli import words
+from spotune.cli.blocks import add_row, facts, table
 from spotune.cli.connection import find_connection
 from spotune.cli.jobfile import GOLDEN_FIELD, Body, checked, local_files, merge, parse_assignments, read_job_file
-from spotune.cli.render import add_row, facts, table
 from spotune.cli.rule_api import RuleApi
 from spotune.cli.rule_words import pending_words, rule_rows, state_words
 from spotune.cli.screen import JsonOption, Screen

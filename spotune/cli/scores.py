@@ -1,4 +1,4 @@
-"""Base against tuned in words: a line for each metric, then for each slice."""
+"""Tuned against base and champion in words: a line for each metric, then for each slice."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from spotune.contracts.training import TrainingReport
 
 
 class ScoreLine(NamedTuple):
-    """One metric. `difference` is tuned - base with its 95 % interval; empty where rows were not told apart."""
+    """One metric. `difference` is tuned - base with its 95 % interval; empty where rows were not told apart. `base` is
+    of the model that it is compared with."""
 
     name: str
     base: str
@@ -32,6 +33,27 @@ def score_lines(report: TrainingReport) -> Iterator[ScoreLine]:
         yield from _compared(part.comparisons, f"{part.name}: ")
     if report.slices_left_out:
         yield ScoreLine(f"{report.slices_left_out} smaller slices are not shown", "", "", "")
+
+
+def champion_lines(report: TrainingReport) -> Iterator[ScoreLine]:
+    """The same against the champion, whose scores stand in the base's place; none where there was none to compare."""
+    yield from _compared(report.against_champion, "")
+    for part in report.slices:
+        yield from _compared(part.against_champion, f"{part.name}: ")
+
+
+def golden_line(report: TrainingReport) -> str:
+    """How many golden prompts each model answered as expected; empty where there were none."""
+    answers = report.golden
+    if not answers:
+        return ""
+    met = {
+        "base": sum(one.base_met for one in answers),
+        "champion": sum(bool(one.champion_met) for one in answers) if report.champion is not None else None,
+        "tuned": sum(one.tuned_met for one in answers),
+    }
+    counts = ", ".join(f"{name} {count}" for name, count in met.items() if count is not None)
+    return f"Of {len(answers)} golden prompts answered as expected: {counts}."
 
 
 def _compared(comparisons: Sequence[Comparison], before: str) -> Iterator[ScoreLine]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from spotune.cli import render, words
+from spotune.cli import blocks, words
 from spotune.cli.screen import JsonOption, Screen
 from spotune.contracts.errors import RequestRefused
 from spotune.local import stack
@@ -32,7 +32,7 @@ def up(
     began = time.monotonic()
     state = stack.up(emulator_port=port, double_port=double_port)
     screen.emit(_addresses(state))
-    screen.show(render.facts("Embedded mode is up", _rows(state)))
+    screen.show(blocks.facts("Embedded mode is up", _rows(state)))
     screen.say(
         f"Ready in {time.monotonic() - began:.1f} s. The commands here find it by themselves. End it: spotune down"
     )
@@ -49,13 +49,13 @@ def status(json: JsonOption = False) -> int:
     addresses = _addresses(found.state) if found.state else None
     screen.emit({"running": found.running, "problem": found.problem, "stack": addresses, "parts": parts})
     if found.running and found.state:
-        screen.show(render.facts("Embedded mode is up", _rows(found.state)))
+        screen.show(blocks.facts("Embedded mode is up", _rows(found.state)))
     else:
         screen.say(f"Embedded mode is not up. {found.problem}".strip())
     if found.parts:
-        listed = render.table("part", "pid", "runs", "memory")
+        listed = blocks.table("part", "pid", "runs", "memory")
         for part in found.parts:
-            render.add_row(
+            blocks.add_row(
                 listed, part.name, str(part.pid), "yes" if part.running else "no", words.size(part.resident_bytes)
             )
         screen.show(listed)
@@ -102,7 +102,7 @@ def _addresses(state: StackState) -> dict[str, object]:
     }
 
 
-def _rows(state: StackState) -> list[render.Row]:
+def _rows(state: StackState) -> list[blocks.Row]:
     return [
         ("API", f"{state.api_url}/v1"),
         ("key", state.api_key),

@@ -9,9 +9,9 @@ import typer
 from pydantic import ValidationError
 
 from spotune.cli import words
+from spotune.cli.blocks import add_row, table
 from spotune.cli.client import Api
 from spotune.cli.connection import find_connection
-from spotune.cli.render import add_row, table
 from spotune.cli.screen import JsonOption, Screen
 from spotune.contracts.errors import RequestRefused
 from spotune.contracts.notifications import EVENT_TYPES

@@ -1,5 +1,5 @@
-from spotune.cli.scores import score_lines
-from spotune.contracts.scores import Comparison, Scores, SliceScores
+from spotune.cli.scores import champion_lines, golden_line, score_lines
+from spotune.contracts.scores import Comparison, GoldenAnswer, Scores, SliceScores
 from tests.factories import report
 
 
@@ -33,3 +33,27 @@ def test_a_score_without_a_comparison_is_shown_alone() -> None:
     assert (found["loss"].base, found["loss"].tuned) == ("2.0000", "0.5000")
     assert (found["exact match"].base, found["exact match"].tuned) == ("0.0%", "-")
     assert "ROUGE-L" not in found
+
+
+def test_a_champion_stands_in_the_bases_place_for_all_rows_and_each_slice() -> None:
+    against = (comparison("eval_loss", 1.5, 1.0),)
+    part = SliceScores(name="north", rows=12, comparisons=(), against_champion=against)
+    lines = list(champion_lines(report(against_champion=against, slices=(part,))))
+    assert [line.name for line in lines] == ["loss (12 rows)", "north: loss (12 rows)"]
+    assert lines[0][1:3] == ("1.5000", "1.0000")
+    assert list(champion_lines(report())) == []
+
+
+def test_golden_prompts_are_counted_for_each_model_that_answered() -> None:
+    def answer(tuned_met: bool, champion_met: bool | None) -> GoldenAnswer:
+        return GoldenAnswer(
+            line=1, prompt="p", expected="e", base="b", tuned="t",
+            base_met=False, tuned_met=tuned_met, champion_met=champion_met,
+        )  # fmt: skip
+
+    alone = report(golden=(answer(True, None), answer(False, None)))
+    assert golden_line(alone) == "Of 2 golden prompts answered as expected: base 0, tuned 1."
+    scored = Scores(eval_loss=1, perplexity=3)
+    beside = report(golden=(answer(True, True), answer(True, False)), champion=scored)
+    assert golden_line(beside) == "Of 2 golden prompts answered as expected: base 0, champion 1, tuned 2."
+    assert golden_line(report()) == ""
