@@ -7,6 +7,7 @@ The indexes only list: they may lag by moments.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import islice
 
 from spotune.contracts.base import MicroUSD, Timestamp
@@ -156,20 +157,8 @@ class DynamoStore(DynamoModels, DynamoNotices, DynamoRetraining):
         """See `Store`."""
         if not is_id(job_id):
             return Page((), has_more=False)
-        newest = items.log_key(job_id, after - 1 if after > 0 else items.LAST_SEQUENCE)
-        found = self._query(
-            limit + 1,
-            KeyConditionExpression="pk = :pk AND sk BETWEEN :oldest AND :newest",
-            ExpressionAttributeValues={
-                ":pk": newest["pk"],
-                ":oldest": items.log_key(job_id, 0)["sk"],
-                ":newest": newest["sk"],
-            },
-            ScanIndexForward=False,
-            ConsistentRead=True,
-        )
-        lines = [items.record_of(LogEvent, item) for item in islice(found, limit + 1) if is_of(item, tenant)]
-        return page_of(lines, limit)
+        found = self._newest_first(partial(items.log_key, job_id), after, limit)
+        return page_of([items.record_of(LogEvent, item) for item in found if is_of(item, tenant)], limit)
 
     def active_jobs(self) -> Iterator[ActiveJob]:
         """See `Store`."""

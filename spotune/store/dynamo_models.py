@@ -6,6 +6,7 @@ Groups of a tenant share a partition, and so do the versions of a group: both ar
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 
 from spotune.contracts.errors import VersionConflict
@@ -76,15 +77,8 @@ class DynamoModels(DynamoTable):
         """See `ModelStore`."""
         if not is_id(group):
             return Page((), has_more=False)
-        newest = version_key(tenant, group, after - 1 if after > 0 else model_items.LAST_NUMBER)
-        found = self._query(
-            limit + 1,
-            KeyConditionExpression="pk = :pk AND sk <= :newest",
-            ExpressionAttributeValues={":pk": newest["pk"], ":newest": newest["sk"]},
-            ScanIndexForward=False,
-            ConsistentRead=True,
-        )
-        return page_of([items.record_of(ModelVersion, item) for item in islice(found, limit + 1)], limit)
+        found = self._newest_first(partial(version_key, tenant, group), after, limit)
+        return page_of([items.record_of(ModelVersion, item) for item in found], limit)
 
     def replace_version(self, before: ModelVersion, version: ModelVersion) -> None:
         """See `ModelStore`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
+from functools import partial
 
 from spotune.contracts.rules import Arrival, ArrivalState, Retraining, RuleRecord
 from spotune.store import items
@@ -158,20 +158,8 @@ class DynamoRetraining(DynamoTable):
         """See `RetrainingStore`."""
         if not is_id(rule_id):
             return page_of((), limit)
-        newest = keys.retraining_key(rule_id, after - 1 if after > 0 else items.LAST_SEQUENCE)
-        found = self._query(
-            limit + 1,
-            KeyConditionExpression="pk = :pk AND sk BETWEEN :oldest AND :newest",
-            ExpressionAttributeValues={
-                ":pk": newest["pk"],
-                ":oldest": keys.retraining_key(rule_id, 0)["sk"],
-                ":newest": newest["sk"],
-            },
-            ScanIndexForward=False,
-            ConsistentRead=True,
-        )
-        mine = [record_of(Retraining, item) for item in islice(found, limit + 1) if is_of(item, tenant)]
-        return page_of(mine, limit)
+        found = self._newest_first(partial(keys.retraining_key, rule_id), after, limit)
+        return page_of([record_of(Retraining, item) for item in found if is_of(item, tenant)], limit)
 
     def _begun_with(self, rule_id: str, name: str) -> tuple[Arrival, ...]:
         """The arrivals of a rule whose items' sort keys begin so, the first to arrive first."""

@@ -57,6 +57,11 @@ def number(value: int) -> dict[str, str]:
     return {"N": str(value)}
 
 
+def digits(sequence: int) -> str:
+    """A number in a sort key: as text in the order of numbers."""
+    return f"{min(max(sequence, 0), LAST_SEQUENCE):010d}"
+
+
 def key_key(sha256: str) -> Item:
     """An API key's key."""
     return {"pk": text(f"KEY#{sha256}"), "sk": text("KEY")}
@@ -74,7 +79,7 @@ def job_key(job_id: str) -> Item:
 
 def log_key(job_id: str, sequence: int) -> Item:
     """A log event's key."""
-    return {"pk": text(f"JOB#{job_id}"), "sk": text(f"LOG#{min(sequence, LAST_SEQUENCE):010d}")}
+    return {"pk": text(f"JOB#{job_id}"), "sk": text(f"LOG#{digits(sequence)}")}
 
 
 def entry_key(job_id: str, entry_id: str) -> Item:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from spotune.contracts.models import ModelGroup, ModelVersion
-from spotune.store.items import Item, content, indexed, number, text
+from spotune.store.items import Item, content, digits, indexed, number, text
 
 UNSETTLED = "UNSETTLED"
 """`gsi2pk` of the versions that the outside is still to be told of."""
-LAST_NUMBER = 9_999_999_999
 
 
 def group_key(tenant: str, name: str) -> Item:
@@ -17,7 +16,7 @@ def group_key(tenant: str, name: str) -> Item:
 
 def version_key(tenant: str, group: str, version: int) -> Item:
     """A version's key. All of a group's share a partition; no tenant's name holds a `#`."""
-    return {"pk": text(f"VERSIONS#{tenant}#{group}"), "sk": text(f"{min(version, LAST_NUMBER):010d}")}
+    return {"pk": text(f"VERSIONS#{tenant}#{group}"), "sk": text(digits(version))}
 
 
 def name_key(tenant: str, name: str) -> Item:

@@ -10,7 +10,7 @@ import hashlib
 
 from spotune.contracts.layout import split_uri
 from spotune.contracts.rules import Arrival, ArrivalState, Retraining, RuleRecord
-from spotune.store.items import LAST_SEQUENCE, Item, content, indexed, number, text
+from spotune.store.items import Item, content, digits, indexed, number, text
 from spotune.store.records import moment
 
 ACTIVE_RULES = "RULES"
@@ -49,7 +49,7 @@ def rule_item(rule: RuleRecord, writer: str) -> Item:
 
 def retraining_key(rule_id: str, number_of_it: int) -> Item:
     """A retraining's key."""
-    return {"pk": text(f"RULE#{rule_id}"), "sk": text(f"RETRAINING#{_digits(number_of_it)}")}
+    return {"pk": text(f"RULE#{rule_id}"), "sk": text(f"RETRAINING#{digits(number_of_it)}")}
 
 
 def retraining_item(retraining: Retraining, writer: str) -> Item:
@@ -75,7 +75,7 @@ def arrival_key(rule_id: str, uri: str, version_id: str) -> Item:
 
 def accepted_key(rule_id: str, sequence: int) -> Item:
     """The key of the copy of an arrival that was given this sequence."""
-    return {"pk": text(f"RULE#{rule_id}"), "sk": text(f"ACCEPTED#{_digits(sequence)}")}
+    return {"pk": text(f"RULE#{rule_id}"), "sk": text(f"ACCEPTED#{digits(sequence)}")}
 
 
 def bytes_name(sha256: str) -> str:
@@ -113,10 +113,6 @@ def arrival_items(arrival: Arrival) -> list[Item]:
         name = bytes_name(arrival.sha256) + arrival_name(arrival.uri, arrival.version_id)
         made.append({"pk": text(f"RULE#{arrival.rule_id}"), "sk": text(name)} | copy)
     return made
-
-
-def _digits(sequence: int) -> str:
-    return f"{min(max(sequence, 0), LAST_SEQUENCE):010d}"
 
 
 def _hash(name: str) -> str:

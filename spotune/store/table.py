@@ -63,6 +63,18 @@ class DynamoTable:
         )
         return islice(found, limit + 1)
 
+    def _newest_first(self, key: Callable[[int], Item], after: int, limit: int) -> list[Item]:
+        """Up to `limit + 1` numbered items of one partition, of before the number `after`; 0: from the last one."""
+        newest, oldest = key(after - 1 if after > 0 else items.LAST_SEQUENCE), key(0)
+        found = self._query(
+            limit + 1,
+            KeyConditionExpression="pk = :pk AND sk BETWEEN :oldest AND :newest",
+            ExpressionAttributeValues={":pk": newest["pk"], ":oldest": oldest["sk"], ":newest": newest["sk"]},
+            ScanIndexForward=False,
+            ConsistentRead=True,
+        )
+        return list(islice(found, limit + 1))
+
     def _in_flight(self, partition: str, *, before: Timestamp | None = None, **more: object) -> Iterator[Item]:
         values = {":partition": text(partition)}
         if before is not None:
