@@ -1,0 +1,1 @@
+"""What is deployed, as files: the templates. A package, so that an installed Spotune has them."""

@@ -1,0 +1,231 @@
+"""The settings of one installation: what `spotune-deploy.yaml` may say, each field with its default and meaning.
+
+A field that stands for one parameter of the template names it: `Annotated[int, Parameter("Jobs")]`. That is all it
+takes to add one; `parameters`, the file that `spotune deploy --init` writes and the table in docs/deploying.md follow.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, Field, field_validator, model_validator
+
+from spotune.contracts.base import Contract
+
+FILE = "spotune-deploy.yaml"
+"""Where the commands look for the settings unless told otherwise."""
+
+_REGION = r"[a-z]{2}(-[a-z]+)+-[0-9]"
+_IMAGE = re.compile(
+    rf"(?P<account>\d{{12}})\.dkr\.ecr(-fips)?\.(?P<region>{_REGION})\.amazonaws\.com(\.cn)?/"
+    r"(?P<repository>[a-z0-9][a-z0-9._/-]*)(:[\w][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?"
+)
+Region = Annotated[str, Field(pattern=f"^{_REGION}$")]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """Marks a field whose value is one parameter of infra/template.yaml, under this name."""
+
+    name: str
+
+
+class Budgets(Contract):
+    """Dollars that may be spent on training. Caps hold whatever a job asks for; an alarm only tells."""
+
+    monthly_limit_usd: Annotated[float, Parameter("MonthlyLimitUsd")] = Field(
+        default=500, ge=0, description="What a tenant may spend in a calendar month (UTC)."
+    )
+    default_budget_usd: Annotated[float, Parameter("DefaultBudgetUsd")] = Field(
+        default=25, ge=0, description="Cap of a job that names no budget."
+    )
+    daily_spend_alarm_usd: Annotated[float, Parameter("DailySpendAlarmUsd")] = Field(
+        default=100, ge=0, description="An alarm goes off where more is booked in 24 hours, over all tenants."
+    )
+
+
+class Limits(Contract):
+    """How much may happen at a time."""
+
+    jobs: Annotated[int, Parameter("Jobs")] = Field(
+        default=100, ge=1, description="Jobs that may run at a time in all; the others stand in line."
+    )
+    jobs_per_tenant: Annotated[int, Parameter("JobsPerTenant")] = Field(
+        default=20, ge=1, description="Jobs of one tenant that may run at a time; its others stand in line."
+    )
+    requests_per_minute: Annotated[int, Parameter("RequestsPerMinute")] = Field(
+        default=600, ge=1, le=60_000, description="Requests of a key that has no limit of its own."
+    )
+
+
+class Tokens(Contract):
+    """Tokens of your own identity provider that open the API below /jwt/."""
+
+    issuer: Annotated[str, Parameter("JwtIssuer")] = Field(
+        default="",
+        pattern=r"^(|https?://[^# ]+)$",
+        description="Whose tokens, spelt as in their claim iss; empty for none.",
+    )
+    audience: Annotated[tuple[str, ...], Parameter("JwtAudience")] = Field(
+        default=(), description="Whom they have to be for (claim aud, else client_id)."
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.issuer and not self.audience:
+            raise ValueError("an issuer needs an audience; without one no token would open anything")
+        return self
+
+
+class Settings(Contract):
+    """One installation in one account."""
+
+    stage: Annotated[str, Parameter("Stage")] = Field(
+        default="prod",
+        pattern=r"^[a-z][a-z0-9-]{0,19}$",
+        description="Name of this installation. Several of one account stand side by side under different names.",
+    )
+    region: Region = Field(description="Home of its API, table, buckets and, unless more are named, all training.")
+    further_regions: Annotated[tuple[Region, ...], Parameter("FurtherRegions")] = Field(
+        default=(), description="Regions beside it that jobs may run in; each gets a stack of its own."
+    )
+    image: Annotated[str | None, Parameter("TrainingImage")] = Field(
+        default=None,
+        description="Full URI of the training image in this account's ECR. `spotune image push` writes it here.",
+    )
+    python: Literal["3.11", "3.12", "3.13", "3.14"] = Field(
+        default="3.13", description="Lambda's Python. The bundle is made for it, whatever Python runs here."
+    )
+    architecture: Annotated[Literal["x86_64", "arm64"], Parameter("Architecture")] = Field(
+        default="x86_64", description="Lambda's processor. The bundle is made for it, whatever machine runs this."
+    )
+    budgets: Budgets = Field(default=Budgets(), description=str(Budgets.__doc__))
+    limits: Limits = Field(default=Limits(), description=str(Limits.__doc__))
+    alarm_email: Annotated[str, Parameter("AlarmEmail")] = Field(
+        default="",
+        pattern=r"^(|[^@\s]+@[^@\s]+)$",
+        description="Address that alarms are sent to, once it has confirmed; empty for none.",
+    )
+    log_retention_days: Annotated[Literal[1, 3, 5, 7, 14, 30, 60, 90, 180, 365], Parameter("LogRetentionDays")] = Field(
+        default=30, description="Days after which logs are forgotten."
+    )
+    mlflow_servers: Annotated[tuple[str, ...], Parameter("MlflowServers")] = Field(
+        default=(), description="ARNs of SageMaker's managed MLflow servers that training jobs may log to."
+    )
+    sources: dict[str, tuple[str, ...]] = Field(
+        default={},
+        description="Buckets beside the data bucket that rules may watch: `tenant: [bucket, bucket/prefix]`.",
+    )
+    webhook_networks: Annotated[tuple[str, ...], Parameter("WebhookNetworks")] = Field(
+        default=(), description="Networks (CIDR) that webhooks may lead to though they are not public."
+    )
+    jwt: Tokens = Field(default=Tokens(), description=str(Tokens.__doc__))
+    deletion_protection: Annotated[bool, Parameter("DeletionProtection")] = Field(
+        default=True, description="AWS refuses to delete the table, which holds jobs and money."
+    )
+
+    @field_validator("python", mode="before")
+    @classmethod
+    def _spelt(cls, value: object) -> object:
+        return str(value) if isinstance(value, float) else value  # YAML reads 3.13 as a number
+
+    @field_validator("image")
+    @classmethod
+    def _in_ecr(cls, value: str | None) -> str | None:
+        if value is not None and not _IMAGE.fullmatch(value):
+            raise ValueError(
+                "SageMaker pulls images from ECR alone: <account>.dkr.ecr.<region>.amazonaws.com/<name>:<tag>"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if self.region in self.further_regions or len(set(self.further_regions)) < len(self.further_regions):
+            raise ValueError("further_regions names each region once, and not the home")
+        if self.image is not None and (at := _image_part(self.image, "region")) != self.region:
+            raise ValueError(f"image lies in {at}; SageMaker pulls from its own region, {self.region}")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One field as documents name it: dotted, with its default and its parameter, where it is one's."""
+
+    name: str
+    default: object
+    required: bool
+    description: str
+    parameter: str | None
+    group: bool
+    """It holds further fields, which follow it."""
+
+
+def settings_listed(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[Setting]:
+    """Every field, groups before their fields, in the order of the file."""
+    for name, field in model.model_fields.items():
+        inner = field.annotation if isinstance(field.annotation, type) else None
+        group = inner is not None and issubclass(inner, BaseModel)
+        parameter = next((mark.name for mark in field.metadata if isinstance(mark, Parameter)), None)
+        default = None if field.is_required() or group else field.default
+        yield Setting(f"{prefix}{name}", default, field.is_required(), field.description or "", parameter, group)
+        if group and inner is not None:
+            yield from settings_listed(inner, f"{prefix}{name}.")
+
+
+def parameters(settings: Settings) -> dict[str, str]:
+    """The template's parameters that these settings say. Not said are the place of the code, and what has one value."""
+    marked = {
+        setting.parameter: _spelling(_value(settings, setting.name))
+        for setting in settings_listed()
+        if setting.parameter is not None
+    }
+    derived = {
+        "PythonRuntime": f"python{settings.python}",
+        "SourceBuckets": ",".join(_source_arns(settings)),
+        "SourceTenants": ",".join(
+            f"{tenant}={place}" for tenant, places in settings.sources.items() for place in places
+        ),
+    }
+    if settings.image is not None:
+        derived["TrainingRepository"] = _image_part(settings.image, "repository")
+    return marked | derived
+
+
+def partition(region: str) -> str:
+    """AWS's name for the world that a region belongs to: the second word of every ARN there."""
+    beginnings = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
+    return next((name for start, name in beginnings.items() if region.startswith(start)), "aws")
+
+
+def _value(settings: Settings, dotted: str) -> object:
+    found: object = settings
+    for name in dotted.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def _spelling(value: object) -> str:
+    """As CloudFormation takes it: every parameter is text."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case float():
+            return f"{value:.6f}".rstrip("0").rstrip(".")
+        case tuple():
+            return ",".join(map(str, value))
+    return str(value)
+
+
+def _source_arns(settings: Settings) -> list[str]:
+    buckets = {place.partition("/")[0] for places in settings.sources.values() for place in places}
+    return [f"arn:{partition(settings.region)}:s3:::{bucket}" for bucket in sorted(buckets)]
+
+
+def _image_part(image: str, part: str) -> str:
+    found = _IMAGE.fullmatch(image)
+    return found.group(part) if found else ""

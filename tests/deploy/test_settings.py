@@ -1,0 +1,91 @@
+"""The settings of an installation, and the template's parameters that they become."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from spotune.deploy.settings import Settings, parameters, settings_listed
+from tests.infra.test_template import DOCUMENT
+
+IMAGE = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/spotune-training:1.2"
+NOT_SETTINGS = {"CodeBucket", "CodeKey", "EventSource", "AdvisorUrl"}
+"""What a deployment or the emulator says itself."""
+
+
+def settings(**fields: Any) -> Settings:
+    return Settings.model_validate({"region": "eu-west-1", "image": IMAGE, **fields})
+
+
+def test_every_parameter_of_the_template_has_a_setting_and_none_is_made_up() -> None:
+    assert parameters(settings()).keys() == DOCUMENT["Parameters"].keys() - NOT_SETTINGS
+
+
+def test_a_setting_has_the_default_of_its_parameter() -> None:
+    said = parameters(Settings(region="eu-west-1"))
+    for name, value in said.items():
+        if name not in ("PythonRuntime", "TrainingImage"):
+            assert value == str(DOCUMENT["Parameters"][name]["Default"]), name
+
+
+def test_every_setting_says_what_it_is() -> None:
+    assert [one.name for one in settings_listed() if not one.description.endswith(".")] == []
+
+
+def test_lists_are_joined_and_switches_spelt_as_cloudformation_takes_them() -> None:
+    said = parameters(
+        settings(
+            further_regions=("eu-north-1", "us-east-1"),
+            webhook_networks=("10.0.0.0/8", "fd00::/8"),
+            deletion_protection=False,
+            jwt={"issuer": "https://login.example", "audience": ("spotune", "cli")},
+        )
+    )
+    assert said["FurtherRegions"] == "eu-north-1,us-east-1"
+    assert said["WebhookNetworks"] == "10.0.0.0/8,fd00::/8"
+    assert said["DeletionProtection"] == "false"
+    assert (said["JwtIssuer"], said["JwtAudience"]) == ("https://login.example", "spotune,cli")
+
+
+@given(st.floats(min_value=0, max_value=1e9, allow_nan=False))
+def test_no_amount_is_spelt_with_an_exponent_or_loses_a_cent(amount: float) -> None:
+    said = parameters(settings(budgets={"monthly_limit_usd": amount}))["MonthlyLimitUsd"]
+    assert "e" not in said
+    assert float(said) == pytest.approx(amount, abs=0.005)
+
+
+def test_the_image_says_which_repository_may_be_pulled_from() -> None:
+    assert parameters(settings())["TrainingRepository"] == "team/spotune-training"
+
+
+def test_sources_become_grants_and_each_bucket_once() -> None:
+    said = parameters(settings(region="cn-north-1", image=None, sources={"acme": ("in/a", "in/b"), "beta": ("other",)}))
+    assert said["SourceTenants"] == "acme=in/a,acme=in/b,beta=other"
+    assert said["SourceBuckets"] == "arn:aws-cn:s3:::in,arn:aws-cn:s3:::other"
+
+
+def test_yaml_reads_a_python_version_as_a_number() -> None:
+    assert parameters(settings(python=3.12))["PythonRuntime"] == "python3.12"
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"image": "docker.io/library/python:3.11"}, "ECR"),
+        ({"image": IMAGE.replace("eu-west-1", "us-east-1")}, "us-east-1"),
+        ({"further_regions": ("eu-west-1",)}, "further_regions"),
+        ({"further_regions": ("us-east-1", "us-east-1")}, "further_regions"),
+        ({"jwt": {"issuer": "https://login.example"}}, "audience"),
+        ({"stage": "Prod"}, "stage"),
+        ({"region": "Ireland"}, "region"),
+        ({"log_retention_days": 31}, "log_retention_days"),
+        ({"budget": 3}, "budget"),
+    ],
+)
+def test_what_cannot_be_deployed_is_refused_before_anything_is_asked_of_aws(fields: dict[str, Any], word: str) -> None:
+    with pytest.raises(ValidationError, match=word):
+        settings(**fields)
