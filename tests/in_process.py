@@ -80,6 +80,7 @@ def world(
     further_regions: tuple[str, ...] = (),
     versionless: Container[str] = (),
     sources: tuple[SourceGrant, ...] = (),
+    network_isolation: bool = True,
 ) -> World:
     """A fresh installation with the tiny base model in it."""
     settings = Settings(
@@ -96,6 +97,7 @@ def world(
         jobs=jobs,
         jobs_per_tenant=jobs_per_tenant,
         sources=sources,
+        network_isolation=network_isolation,
     )
     clock = Clock()
     store, objects, queue = MemoryStore(), MemoryObjects(clock, versionless), MemoryQueue()

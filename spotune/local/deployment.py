@@ -70,6 +70,8 @@ class Deployment:
             "DefaultBudgetUsd": str(DEFAULT_BUDGET_USD),
             "RequestsPerMinute": str(REQUESTS_PER_MINUTE),
             "WebhookNetworks": WEBHOOK_NETWORKS,
+            # Trackers' servers are reached from this machine as whoever works on it reaches them.
+            "NetworkIsolation": "false",
             "LogRetentionDays": "1",
             "DeletionProtection": "false",
         }

@@ -60,6 +60,8 @@ class Settings:
     """The key of the bundle that runs, which carries its content's hash."""
     sources: tuple[SourceGrant, ...] = ()
     """Buckets beside the data bucket that tenants' rules may watch."""
+    network_isolation: bool = True
+    """No container has a network; False gives it to those whose trackers need one."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -92,6 +94,7 @@ class Settings:
             bucket_prefix=environment.get("SPOTUNE_BUCKET_PREFIX", ""),
             code=environment.get("SPOTUNE_CODE", ""),
             sources=parse_grants(environment.get("SPOTUNE_SOURCE_TENANTS", "")),
+            network_isolation=environment.get("SPOTUNE_NETWORK_ISOLATION", "true") != "false",
         )
 
 

@@ -177,7 +177,6 @@ def _spec(
     here: Installation, job: JobRecord, attempt: Attempt, folder: str, config: str, inputs: Inputs
 ) -> TrainingJobSpec:
     rung, told = plan_of(job).rungs[attempt.rung], attempt_config(job, attempt)
-    online = any(tracker.online for tracker in told.trackers)
     file_bytes = sum(report.bytes for report in (job.training, job.validation, job.golden) if report is not None)
     champion_bytes = job.champion.bytes if job.champion is not None and inputs.champion_uri is not None else 0
     return TrainingJobSpec(
@@ -202,7 +201,7 @@ def _spec(
         checkpoints_uri=layout.checkpoints_uri(folder),
         output_uri=layout.output_uri(folder),
         environment={STAGE_VARIABLE: here.settings.stage, HOME_REGION_VARIABLE: here.settings.region},
-        network_isolation=not online,
+        network_isolation=here.settings.network_isolation or not any(tracker.online for tracker in told.trackers),
     )
 
 

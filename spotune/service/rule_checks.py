@@ -102,7 +102,7 @@ def check_job(here: Installation, tenant: str, request: RuleRequest) -> None:
     """
     made = job_request(request, "s3://dataset", "s3://frozen")
     with _of_the_job():
-        check_integrations(made, stage=here.settings.stage, tenant=tenant)
+        check_integrations(made, here.settings, tenant)
         model = base_model(here, made.model)
         if made.outputs.gguf is not None:
             check_cut(here, model.reference)

@@ -118,7 +118,7 @@ def _new_job(
 ) -> JobRecord:
     if retry_of is not None:
         _check_may_be_retried(retry_of)
-    check_integrations(request, stage=here.settings.stage, tenant=tenant)
+    check_integrations(request, here.settings, tenant)
     now = here.clock()
     validation, golden = request.validation_file, request.gate.golden_file
     return JobRecord(

@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 from spotune.contracts.addresses import ANYWHERE, forbidden
 from spotune.contracts.errors import RequestRefused
 from spotune.contracts.request import Integration, JobRequest
+from spotune.planner.trackers import tracker_configs
+from spotune.service.installation import Settings
 
 
 def secrets_folder(stage: str, tenant: str) -> str:
@@ -14,8 +16,9 @@ def secrets_folder(stage: str, tenant: str) -> str:
     return f"spotune/{stage}/trackers/{tenant}/"
 
 
-def check_integrations(request: JobRequest, *, stage: str, tenant: str) -> None:
-    """Refuse a secret of somebody else, an address that is not to be reached, and a tracker named twice.
+def check_integrations(request: JobRequest, settings: Settings, tenant: str) -> None:
+    """Refuse a secret of somebody else, an address that is not to be reached, a tracker named twice, and one that
+    needs a network where containers have none.
 
     Raises:
         RequestRefused: names the field, the rule and the way out.
@@ -23,8 +26,10 @@ def check_integrations(request: JobRequest, *, stage: str, tenant: str) -> None:
     integrations = request.integrations or ()
     for integration in integrations:
         _check_once(integration, integrations)
-        _check_secret(integration, secrets_folder(stage, tenant))
+        _check_secret(integration, secrets_folder(settings.stage, tenant))
         _check_server(integration)
+    if settings.network_isolation:
+        _check_offline(request)
 
 
 def _check_once(integration: Integration, integrations: tuple[Integration, ...]) -> None:
@@ -67,6 +72,18 @@ def _check_server(integration: Integration) -> None:
             param=f"integrations.{integration.type}",
             remedy="Write https://host or https://host/path; keys belong into a secret.",
         )
+
+
+def _check_offline(request: JobRequest) -> None:
+    for tracker in tracker_configs(request):
+        if tracker.online:
+            raise RequestRefused(
+                f"{tracker.type} needs a network, and training containers of this installation have none.",
+                code="tracker_needs_network",
+                param=f"integrations.{tracker.type}",
+                remedy="Take tensorboard, or wandb without a secret, whose run is kept offline; or have the "
+                "installation deployed with NetworkIsolation=false.",
+            )
 
 
 def _problem(server: str, *, secret: bool) -> str:

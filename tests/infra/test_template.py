@@ -442,3 +442,16 @@ def test_a_key_has_a_limit_where_nothing_is_said() -> None:
 def test_only_the_api_counts_requests_and_the_keys_function_still_only_puts() -> None:
     assert "dynamodb:UpdateItem" in actions("ApiRole", "dynamodb")
     assert actions("KeysRole", "dynamodb") == {"dynamodb:PutItem"}
+
+
+@pytest.mark.parametrize("isolated", [True, False])
+def test_containers_have_no_network_where_nothing_is_said(isolated: bool) -> None:
+    from spotune.service.installation import Settings
+
+    parameter = DOCUMENT["Parameters"]["NetworkIsolation"]
+    assert parameter["Default"] == "true"
+    variables = DOCUMENT["Globals"]["Function"]["Environment"]["Variables"]
+    assert variables["SPOTUNE_NETWORK_ISOLATION"] == {"Ref": "NetworkIsolation"}
+    values = dict.fromkeys(variables, "1") | {"SPOTUNE_SOURCE_TENANTS": ""}
+    values["SPOTUNE_NETWORK_ISOLATION"] = parameter["Default"] if isolated else "false"
+    assert Settings.from_environment(values).network_isolation is isolated

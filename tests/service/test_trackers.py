@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,7 +22,8 @@ SERVER = "https://mlflow.example.com"
 
 @pytest.fixture
 def here() -> World:
-    made = world()
+    """An installation whose containers may have a network."""
+    made = world(network_isolation=False)
     install(made.here)
     return made
 
@@ -88,6 +90,39 @@ def test_only_a_tracker_that_needs_the_network_gets_it_and_the_plan_says_so(
     assert ("network_isolation" not in resolved) is isolated
     if not isolated:
         assert "cannot be reached from an isolated container" in resolved["network_isolation"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("integration", "tracker"), [(wandb(secret=OWN), "wandb"), (mlflow(), "mlflow")], ids=["wandb", "mlflow"]
+)
+def test_where_containers_have_no_network_a_tracker_that_needs_one_is_refused_before_anything_is_recorded(
+    integration: dict[str, Any], tracker: str
+) -> None:
+    made = world()
+    install(made.here)
+    answer = ask(client_of(made.here, "acme"), {"type": "tensorboard"}, integration)
+    assert (answer.status, answer.error["code"]) == (400, "tracker_needs_network")
+    assert answer.error["param"] == f"integrations.{tracker}"
+    assert "NetworkIsolation=false" in answer.error["message"]
+    assert made.store.list_jobs("acme", after=None, limit=10).items == ()
+
+
+def test_where_containers_have_no_network_trackers_without_a_server_run() -> None:
+    made = world()
+    install(made.here)
+    spec, config = started(made, ask(client_of(made.here, "acme"), {"type": "tensorboard"}, wandb()))
+    assert spec.network_isolation
+    assert [tracker["type"] for tracker in config["trackers"]] == ["tensorboard", "wandb"]
+
+
+def test_a_job_with_a_tracker_waiting_while_the_network_is_taken_away_runs_without_one(
+    here: World, client: Client
+) -> None:
+    answer = ask(client, mlflow())
+    isolated = replace(here.here, settings=replace(here.here.settings, network_isolation=True))
+    install(isolated)
+    spec, _ = started(replace(here, here=isolated), answer)
+    assert spec.network_isolation
 
 
 @pytest.mark.parametrize(
