@@ -112,6 +112,11 @@ class Settings(Contract):
     log_retention_days: Annotated[Literal[1, 3, 5, 7, 14, 30, 60, 90, 180, 365], Parameter("LogRetentionDays")] = Field(
         default=30, description="Days after which logs are forgotten."
     )
+    network_isolation: Annotated[bool, Parameter("NetworkIsolation")] = Field(
+        default=True,
+        description="Training containers have no network. Trackers that need one (mlflow, wandb with a key) want false, "
+        "which gives one to their jobs and no others.",
+    )
     mlflow_servers: Annotated[tuple[str, ...], Parameter("MlflowServers")] = Field(
         default=(), description="ARNs of SageMaker's managed MLflow servers that training jobs may log to."
     )
@@ -143,6 +148,8 @@ class Settings(Contract):
 
     @model_validator(mode="after")
     def _together(self) -> Self:
+        if self.mlflow_servers and self.network_isolation:
+            raise ValueError("mlflow_servers cannot be reached while network_isolation is true; set it to false")
         if self.region in self.further_regions or len(set(self.further_regions)) < len(self.further_regions):
             raise ValueError("further_regions names each region once, and not the home")
         if self.image is not None and (at := _image_part(self.image, "region")) != self.region:

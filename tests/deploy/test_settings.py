@@ -89,3 +89,11 @@ def test_yaml_reads_a_python_version_as_a_number() -> None:
 def test_what_cannot_be_deployed_is_refused_before_anything_is_asked_of_aws(fields: dict[str, Any], word: str) -> None:
     with pytest.raises(ValidationError, match=word):
         settings(**fields)
+
+
+def test_trackers_that_no_container_could_reach_are_refused() -> None:
+    server = "arn:aws:sagemaker:eu-west-1:123456789012:mlflow-tracking-server/team"
+    with pytest.raises(ValidationError, match="set it to false"):
+        settings(mlflow_servers=(server,))
+    said = parameters(settings(mlflow_servers=(server,), network_isolation=False))
+    assert (said["MlflowServers"], said["NetworkIsolation"]) == (server, "false")
