@@ -10,6 +10,7 @@ from spotune.contracts.training import ExitCode
 from training_container.faults import Stopped
 from training_container.folders import Folders
 from training_container.inputs import read_inputs
+from training_container.model_files import check_model
 from training_container.outcome import Outcome, tell
 from training_container.stop import StopRequest
 from training_container.worker import end_with_launcher, is_worker
@@ -39,6 +40,8 @@ def main() -> ExitCode:
 def _run(folders: Folders, stop: StopRequest, started: float) -> Outcome:
     with stop.at_once():
         inputs = read_inputs(folders)
+        if not is_worker():  # once on each host, before anything of the model is read
+            check_model(inputs.model, inputs.config.model_sha256)
     if inputs.hosts.ranks > 1 and not is_worker():
         from training_container.launch import launch
 

@@ -7,6 +7,7 @@ Three sources, the first that has it: the hub's cache on this machine, the hub, 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib.util
 import json
 import os
@@ -14,7 +15,9 @@ import shutil
 import sys
 from pathlib import Path
 
+from spotune.contracts.base_model import BaseModelManifest
 from spotune.contracts.layout import MODEL_MARKER
+from spotune.contracts.training import ManifestFile
 from training_container.faults import TrainingFault
 from training_container.folders import sync
 
@@ -61,8 +64,10 @@ def make_base_model(out: Path, name: str = DEFAULT_NAME) -> str:
     partial.mkdir(parents=True)
     try:
         source, revision = _fill(partial, name)
-        marker = {"name": name, "revision": revision, "parameters": _count_parameters(partial)}
-        (partial / MODEL_MARKER).write_text(json.dumps(marker))
+        manifest = BaseModelManifest(
+            name=name, revision=revision, parameters=_count_parameters(partial), files=_hashed(partial)
+        )
+        (partial / MODEL_MARKER).write_text(manifest.model_dump_json())
         sync(partial)
         shutil.rmtree(out, ignore_errors=True)
         partial.rename(out)
@@ -128,6 +133,13 @@ def _convert(packed: Path, folder: Path) -> None:
     )
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(str(packed.parent), gguf_file=packed.name).save_pretrained(folder)
+
+
+def _hashed(folder: Path) -> tuple[ManifestFile, ...]:
+    return tuple(
+        ManifestFile(name=path.name, bytes=path.stat().st_size, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in sorted(folder.iterdir())
+    )
 
 
 def _count_parameters(folder: Path) -> int:

@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from spotune.contracts.base_model import PICKLED_SUFFIXES
 from spotune.contracts.training import REPORT_NAME, TrainingConfig, TrainingReport
 from training_container.device import Machine
 from training_container.faults import TrainingFault
 from training_container.fingerprint import fingerprint
 from training_container.folders import read_if_whole
 from training_container.inputs import Inputs
-from training_container.loading import PICKLED_SUFFIXES, load_base, read_facts, spreads
+from training_container.loading import load_base, read_facts, spreads
 from training_container.methods import has_adapter
 from training_container.methods.bottleneck import KIND
 from training_container.methods.published import (

@@ -12,13 +12,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from spotune.contracts.base_model import PICKLED_SUFFIXES
 from spotune.contracts.training import TrainingConfig
 from training_container.device import Machine
 from training_container.faults import TrainingFault
 from training_container.quantization import check_quantized, loading_options, quantization_of
-
-PICKLED_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl"})
-"""Weights in these files are unpickled, which can run code of their author's; they are never opened."""
 
 TRUSTED_CODE = "SPOTUNE_TRUSTED_CODE"
 """Environment variable of the image, for its administrator: SHA-256 sums, by commas, of model folders' Python code that

@@ -69,6 +69,8 @@ class ModelReference(Contract):
     uri: str
     revision: str = ""
     parameters: int
+    sha256: str = ""
+    """Of its files' names and hashes; empty where nobody has hashed them."""
 
 
 class ChampionReference(Contract):

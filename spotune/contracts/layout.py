@@ -10,8 +10,9 @@
                                          /checkpoints/...            synced by SageMaker, both ways
                                          /output/<attempt>/output/model/...      SageMaker adds the last three
                                          /quality.json                always at home, wherever the job runs
-<models bucket>/base/<model name>/config.json, tokenizer.json, model.safetensors, ...
-<models bucket>/base/<model name>/spotune.json                       written last: without it, no model
+<models bucket>/base/<model name>/<revision>/config.json, tokenizer.json, model.safetensors, ..., spotune.json
+<models bucket>/base/<model name>/spotune.json                       written last: without it, no model. The same as in
+                                                                     the folder of the revision that it puts in force
 <models bucket>/market/<region>/latest.json, <seconds>.json          prices: the snapshot in force, and each one made
 
 A further region has three buckets of its own, <prefix>-<region>-data, -jobs and -models. A job that runs there has its
@@ -124,6 +125,11 @@ def model_output_uri(job_folder: str, attempt_name: str) -> str:
 def base_model_uri(bucket: str, name: str) -> str:
     """A base model's folder."""
     return f"s3://{bucket}/base/{name}/"
+
+
+def base_model_folder_uri(bucket: str, name: str, folder: str) -> str:
+    """Where a base model's files lie. `folder` is as its manifest says: that of one revision, or empty."""
+    return f"{base_model_uri(bucket, name)}{folder}"
 
 
 def market_uri(bucket: str, region: str, name: str) -> str:

@@ -181,6 +181,9 @@ class TrainingConfig(Contract):
     """The job that this one does again."""
     seed: int
     model: ModelSource
+    model_sha256: str = ""
+    """Of the base model's manifest, which the files in the `model` channel must agree with; empty: they are not hashed.
+    Apart from `model`, which a resume must agree with: checkpoints of before there were hashes serve still."""
     method: Method
     adapter: AdapterConfig | None
     """None for full fine-tuning."""
@@ -225,7 +228,7 @@ class Progress(Contract):
 
 
 class ManifestFile(Contract):
-    """One file of a checkpoint, relative to its folder."""
+    """One file of a folder that a manifest vouches for, relative to it."""
 
     name: str
     bytes: int

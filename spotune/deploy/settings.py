@@ -114,8 +114,8 @@ class Settings(Contract):
     )
     network_isolation: Annotated[bool, Parameter("NetworkIsolation")] = Field(
         default=True,
-        description="Training containers have no network. Trackers that need one (mlflow, wandb with a key) want false, "
-        "which gives one to their jobs and no others.",
+        description="Training containers have no network. Trackers that need one (mlflow, wandb with a key) want "
+        "false, which gives one to their jobs and no others.",
     )
     mlflow_servers: Annotated[tuple[str, ...], Parameter("MlflowServers")] = Field(
         default=(), description="ARNs of SageMaker's managed MLflow servers that training jobs may log to."

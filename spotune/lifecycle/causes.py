@@ -29,6 +29,7 @@ CAUSES: dict[str, Cause] = {
     "checkpoint_of_another_model": "checkpoint_invalid",
     "checkpoint_gone": "checkpoint_invalid",
     "base_model_incomplete": "model_unavailable",
+    "model_differs": "model_unavailable",
     "model_download_failed": "model_unavailable",
     "model_incomplete": "model_unavailable",
     "model_missing": "model_unavailable",

@@ -47,6 +47,7 @@ def configure(
         job_id=job_id,
         seed=settings.seed,
         model=ModelSource(name=model.name, revision=model.revision),
+        model_sha256=model.sha256,
         method=work.method,
         adapter=_adapter(request, settings, work.method),
         quantization=work.quantization,

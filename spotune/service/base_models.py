@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from spotune.aws.base import ObjectMissing
 from spotune.contracts import layout
+from spotune.contracts.base_model import BaseModelManifest
 from spotune.contracts.errors import NotFound
 from spotune.contracts.job import ModelReference
 from spotune.data.cutting import cut_of
@@ -30,20 +31,22 @@ def base_model(here: Installation, name: str) -> BaseModel:
     Raises:
         NotFound: it is not in the models bucket; the message names those that are.
     """
-    folder = layout.base_model_uri(here.settings.models_bucket, name)
     try:
-        marker = json.loads(here.objects.read(folder + layout.MODEL_MARKER))
+        manifest = _manifest(here, layout.base_model_uri(here.settings.models_bucket, name) + layout.MODEL_MARKER)
     except ObjectMissing:
         raise _unknown(here, name) from None
-    return BaseModel(_reference(folder, marker), json.loads(_read(here, folder, "config.json")))
+    reference = _reference(here, manifest)
+    return BaseModel(reference, json.loads(_read(here, reference.uri, "config.json")))
 
 
 def base_models(here: Installation) -> tuple[ModelReference, ...]:
     """Every base model, by name."""
     root = layout.base_model_uri(here.settings.models_bucket, "").rstrip("/") + "/"
-    markers = (one.uri for one in here.objects.list(root) if one.uri.endswith("/" + layout.MODEL_MARKER))
+    markers = sorted(one.uri for one in here.objects.list(root) if one.uri.endswith("/" + layout.MODEL_MARKER))
+    found = {uri: _manifest(here, uri) for uri in markers}
+    # A revision's folder has the same manifest; whether it is in force is said where the model's name leads.
     return tuple(
-        _reference(uri.removesuffix(layout.MODEL_MARKER), json.loads(here.objects.read(uri))) for uri in sorted(markers)
+        _reference(here, one) for uri, one in found.items() if uri == f"{root}{one.name}/{layout.MODEL_MARKER}"
     )
 
 
@@ -94,8 +97,18 @@ def _read_if_there(here: Installation, uri: str) -> bytes | None:
         return None
 
 
-def _reference(folder: str, marker: dict[str, object]) -> ModelReference:
-    return ModelReference.model_validate({"uri": folder, **marker})
+def _manifest(here: Installation, uri: str) -> BaseModelManifest:
+    return BaseModelManifest.model_validate_json(here.objects.read(uri))
+
+
+def _reference(here: Installation, manifest: BaseModelManifest) -> ModelReference:
+    return ModelReference(
+        name=manifest.name,
+        uri=layout.base_model_folder_uri(here.settings.models_bucket, manifest.name, manifest.folder),
+        revision=manifest.revision,
+        parameters=manifest.parameters,
+        sha256=manifest.sha256,
+    )
 
 
 def _unknown(here: Installation, name: str) -> NotFound:
