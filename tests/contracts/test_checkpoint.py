@@ -14,10 +14,12 @@ WRITTEN = Identity.of(config(), DATA)
 
 
 def test_every_field_of_the_config_is_either_what_is_learnt_or_may_change() -> None:
-    free = {"job_id", "retry_of", "hardware", "checkpoint", "limits", "evaluation", "outputs", "trackers"}
+    # Of the model's files, the weights alone decide; the container compares them by a fingerprint of its own.
+    free = {"job_id", "retry_of", "hardware", "checkpoint", "limits", "evaluation", "outputs", "trackers", "model_sha256"}
     assert set(TrainingConfig.model_fields) == RESUME_FIELDS | free
     changed = config(
         job_id="ftjob-other",
+        model_sha256="1" * 64,
         hardware=config().hardware.with_(micro_batch_size=1),
         limits=config().limits.with_(max_runtime_seconds=1),
         checkpoint=config().checkpoint.with_(interval_seconds=1),
