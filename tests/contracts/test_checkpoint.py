@@ -15,7 +15,8 @@ WRITTEN = Identity.of(config(), DATA)
 
 def test_every_field_of_the_config_is_either_what_is_learnt_or_may_change() -> None:
     # Of the model's files, the weights alone decide; the container compares them by a fingerprint of its own.
-    free = {"job_id", "retry_of", "hardware", "checkpoint", "limits", "evaluation", "outputs", "trackers", "model_sha256"}
+    free = {"job_id", "retry_of", "model_sha256", "hardware", "checkpoint", "limits", "evaluation", "outputs"}
+    free |= {"trackers"}
     assert set(TrainingConfig.model_fields) == RESUME_FIELDS | free
     changed = config(
         job_id="ftjob-other",
