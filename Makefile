@@ -55,11 +55,12 @@ bench: bench-api bench-control bench-planner bench-spot bench-plan-speed bench-d
 bench-%: $(READY)
 	$(RUN)/python -m benchmarks.$(subst -,_,$*) $(FILE)
 
-lock:  ## write constraints.txt anew from what pyproject.toml allows today
+lock:  ## write constraints.txt and infra/lambda.txt anew from what pyproject.toml allows today
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	sh infra/install_torch.sh build/lock/bin/python
 	build/lock/bin/python -m pip install --quiet '.[train,track,local,dev]'
 	{ echo "# What 'make setup' installs, exactly. Made by 'make lock' from a fresh environment."; \
 	  build/lock/bin/python -m pip freeze | grep -v '^spotune' | sed 's/+cpu$$//'; } > constraints.txt
+	build/lock/bin/python -m infra.lock_lambda
 
 .PHONY: help setup demo check test faults faults-mutants kills fuzz bench lock

@@ -16,7 +16,8 @@ from pathlib import Path
 import httpx
 
 from benchmarks.report import Figure, finish, log_elsewhere, milliseconds, p50_p95
-from spotune.local import bundle, stack
+from spotune.deploy import bundle
+from spotune.local import stack
 from spotune.local.models import add_base_model
 from spotune.local.state import StackState
 from spotune.service.installation import install

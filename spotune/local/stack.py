@@ -13,7 +13,8 @@ from pathlib import Path
 
 import spotune
 from spotune.contracts.errors import Conflict, Unavailable
-from spotune.local import bundle, deployment, emulator, processes, supervisor
+from spotune.deploy import bundle
+from spotune.local import deployment, emulator, processes, supervisor
 from spotune.local.state import (
     DEFAULT_DOUBLE_PORT,
     DEFAULT_EMULATOR_PORT,

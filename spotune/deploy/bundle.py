@@ -1,7 +1,8 @@
-"""The Lambda bundle: our packages, the handlers and what they import, out of what is installed here. No network.
+"""The Lambda bundle: our packages, the handlers and what they import.
 
-A deployment to AWS uploads the same file. It holds compiled extensions, so it runs on the Python and the processor
-that built it; the template has a parameter for each.
+It holds compiled extensions, so it runs on one Python and one processor; the template has a parameter for each. The
+embedded mode makes it of what is installed here, without network. For AWS it is made of the locked wheels for Lambda's
+Python and processor (`wheels.py`), whatever machine it is made on. What goes in is decided here for both.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ SERVICE_MODELS = (
 )
 """What is kept of botocore's data, which describes more than four hundred services."""
 
-_FORMAT = "1"
+_FORMAT = "2"
 _KEPT = 5
 _COMPILE = (
     "import compileall, sys, py_compile as p; "
@@ -73,28 +74,71 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True)
+class Packages:
+    """Where the distributions lie that a bundle carries, and what runs them.
+
+    Attributes:
+        platform: Python and processor, as far as the bundle depends on them.
+        folder: where they are installed; None for wherever this Python finds them.
+        compiler: a Python of that version; None where this machine has none, so that Lambda compiles at each start.
+    """
+
+    platform: str
+    folder: Path | None
+    compiler: str | None
+
+    @classmethod
+    def installed(cls) -> Packages:
+        """What is installed here, for this Python and processor."""
+        return cls(f"{platform.python_version()} {platform.machine()}", None, sys.executable)
+
+    def find(self, name: str) -> importlib.metadata.Distribution:
+        """A distribution by its name.
+
+        Raises:
+            Unavailable: it is not installed.
+        """
+        where = {} if self.folder is None else {"path": [str(self.folder)]}
+        found = next(iter(importlib.metadata.Distribution.discover(name=name, **where)), None)
+        if found is None:
+            raise _missing(name)
+        return found
+
+    @property
+    def words(self) -> list[str]:
+        """What tells them from others."""
+        versions = [f"{name}=={self.find(name).version}" for name in DISTRIBUTIONS]
+        return [self.platform, "compiled" if self.compiler else "not compiled", *versions]
+
+
+@dataclass(frozen=True)
 class BundleSources:
     """What a bundle is made of.
 
     Attributes:
         handlers: folder of the package `handlers`.
         spotune: folder of the package `spotune`.
+        packages: everybody else's.
     """
 
     handlers: Path
     spotune: Path
+    packages: Packages
 
     @classmethod
-    def installed(cls) -> BundleSources:
-        """The packages that this Python would import."""
-        return cls(handlers=_package_folder("handlers"), spotune=_package_folder("spotune"))
+    def installed(cls, packages: Packages | None = None) -> BundleSources:
+        """The packages that this Python would import, with others' from there, too, unless they are given."""
+        return cls(
+            handlers=_package_folder("handlers"),
+            spotune=_package_folder("spotune"),
+            packages=packages or Packages.installed(),
+        )
 
     @cached_property
     def fingerprint(self) -> str:
         """Changes with whatever would change the bundle: our files, versions of the rest, Python, processor."""
         digest = hashlib.sha256()
-        build = [_FORMAT, platform.python_version(), platform.machine(), *map(_version_of, DISTRIBUTIONS)]
-        digest.update(json.dumps([*build, *SERVICE_MODELS]).encode())
+        digest.update(json.dumps([_FORMAT, *self.packages.words, *SERVICE_MODELS]).encode())
         for name, path in sorted(self._own_files().items()):
             digest.update(f"\0{name}\0{path.stat().st_size}\0".encode())
             digest.update(path.read_bytes())
@@ -104,7 +148,7 @@ class BundleSources:
         """Every file of the bundle before compilation, by its name inside."""
         found = self._own_files()
         for name in DISTRIBUTIONS:
-            found.update(_distribution_files(name))
+            found.update(_distribution_files(self.packages.find(name)))
         return found
 
     def _own_files(self) -> dict[str, Path]:
@@ -119,7 +163,7 @@ class BundleSources:
 def build(cache: Path, sources: BundleSources | None = None) -> Path:
     """The bundle as a zip file in `cache`; made if its contents are new, which takes seconds.
 
-    The same sources on the same machine give the same bytes.
+    The same sources give the same bytes.
 
     Raises:
         Unavailable: a distribution that a Lambda needs is not installed.
@@ -134,14 +178,15 @@ def build(cache: Path, sources: BundleSources | None = None) -> Path:
         _lay_out(sources.files(), tree)
         # Ready-made bytecode spares every cold start the compiler. It is checked against nothing, since a bundle's
         # files never change, and times do not survive a zip.
-        subprocess.run([sys.executable, "-I", "-c", _COMPILE, str(tree)], check=True)
+        if sources.packages.compiler is not None:
+            subprocess.run([sources.packages.compiler, "-I", "-c", _COMPILE, str(tree)], check=True)
         _zip(tree, unfinished)
         unfinished.replace(path)
     _forget_old(cache)
     return path
 
 
-def check_imports(bundle: Path, *modules: str) -> str:
+def check_imports(bundle: Path, *modules: str, python: str = sys.executable) -> str:
     """Import modules out of the bundle alone, with no site-packages at hand.
 
     Returns an empty string, or what Python said against it.
@@ -153,7 +198,7 @@ def check_imports(bundle: Path, *modules: str) -> str:
             "import importlib, sys; sys.path.insert(0, sys.argv[1]); [*map(importlib.import_module, sys.argv[2:])]"
         )
         run = subprocess.run(
-            [sys.executable, "-I", "-S", "-c", program, folder, *modules],
+            [python, "-I", "-S", "-c", program, folder, *modules],
             env={"PATH": os.defpath},
             capture_output=True,
             text=True,
@@ -175,13 +220,6 @@ def _package_folder(name: str) -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def _version_of(distribution: str) -> str:
-    try:
-        return f"{distribution}=={importlib.metadata.version(distribution)}"
-    except importlib.metadata.PackageNotFoundError as error:
-        raise _missing(distribution) from error
-
-
 def _missing(name: str) -> Unavailable:
     return Unavailable(
         f"The Lambda bundle needs the package {name}, which is not installed in {sys.prefix}.",
@@ -190,8 +228,7 @@ def _missing(name: str) -> Unavailable:
     )
 
 
-def _distribution_files(name: str) -> dict[str, Path]:
-    distribution = importlib.metadata.distribution(name)
+def _distribution_files(distribution: importlib.metadata.Distribution) -> dict[str, Path]:
     found = {}
     for file in distribution.files or ():
         inside = file.as_posix()

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from spotune.contracts.errors import Unavailable
-from spotune.local import bundle
-from spotune.local.bundle import DISTRIBUTIONS, LEFT_OUT, BundleSources
+from spotune.deploy import bundle
+from spotune.deploy.bundle import DISTRIBUTIONS, LEFT_OUT, BundleSources
 
 AT_FIRST_USE = (
     *("boto3", "jinja2", "tokenizers"),
@@ -42,6 +42,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> BundleSources:
     return BundleSources(
         handlers=shutil.copytree(installed.handlers, folder / "handlers", ignore=leave),
         spotune=shutil.copytree(installed.spotune, folder / "spotune", ignore=leave),
+        packages=installed.packages,
     )
 
 
