@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pages import keep
+
 from spotune.contracts import errors
 from spotune.contracts.dataset import MAX_FAULTS
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "errors.md"
 ROOMS = ("spotune", "handlers", "training_container")
 SILENT = frozenset({"strip", "join", "__name__", "stderr"})
 """Names in an expression that tell nobody what its value is."""
@@ -124,16 +125,5 @@ def _name(value: ast.expr) -> str:
     return names[-1] if names else "..."
 
 
-def main() -> int:
-    """Write the page, or say whether it is true."""
-    if "--check" not in sys.argv:
-        PAGE.write_text(page())
-        return 0
-    if PAGE.read_text() == page():
-        return 0
-    print("docs/errors.md is out of date: run python docs/errors.py", file=sys.stderr)
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(keep(__file__, page()))

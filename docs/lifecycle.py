@@ -6,7 +6,8 @@ python docs/lifecycle.py [--check]
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+
+from pages import keep
 
 from spotune.contracts.base import MICRO, Interval
 from spotune.contracts.dataset import DatasetReport
@@ -41,7 +42,6 @@ from spotune.contracts.training import (
 )
 from spotune.lifecycle import decide, open_job, open_prepared
 
-PAGE = Path(__file__).with_name("lifecycle.md")
 NOW, LATER = 1_800_000_000.0, 1_800_007_200.0
 NAME = "ftjob-1-1"
 TYPE = "ml.g5.xlarge"
@@ -58,13 +58,9 @@ money that moves.
 """
 
 
-def main() -> None:
-    """Write the page, or say that it is out of date."""
-    page = HEAD + _table()
-    if "--check" not in sys.argv[1:]:
-        PAGE.write_text(page, encoding="utf-8")
-    elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page:
-        sys.exit("docs/lifecycle.md is out of date: run python docs/lifecycle.py")
+def page() -> str:
+    """The page's text."""
+    return HEAD + _table()
 
 
 def _table() -> str:
@@ -265,4 +261,4 @@ def _report() -> TrainingReport:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(keep(__file__, page()))

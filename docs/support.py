@@ -27,12 +27,12 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from pages import keep
 
 from spotune.contracts.plan import Sharding
 from spotune.contracts.request import Method, Objective, Quantization
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "support.md"
 TESTS = ("tests/training_container", "tests/embedded")
 WORDS = {"method": Method, "objective": Objective, "sharding": Sharding, "quantization": Quantization}
 DEFAULTS = {"method": "lora", "objective": "supervised", "sharding": "none", "quantization": "none"}
@@ -113,17 +113,5 @@ def _table(objective: str, cells: dict[tuple[str, str, str], list[str]]) -> Iter
     yield ""
 
 
-def main() -> int:
-    """Write the page, or say whether it is true."""
-    text = page(collect())
-    if "--check" not in sys.argv:
-        PAGE.write_text(text)
-        return 0
-    if PAGE.read_text() == text:
-        return 0
-    print("docs/support.md is out of date: run python docs/support.py", file=sys.stderr)
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(keep(__file__, page(collect())))

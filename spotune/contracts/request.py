@@ -93,11 +93,15 @@ class Constraints(Choice):
     """What the run may cost, how long it may take, and where it may run."""
 
     budget_usd: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
+    """A cap in dollars: the sum of all attempts never exceeds it. None: the installation's default."""
     finish_within_hours: Annotated[float, Field(gt=0, le=24 * 28)] | None = None
+    """A deadline, from the submission on."""
     deadline_confidence: Annotated[float, Field(ge=0.5, le=0.999)] = 0.95
     """The probability with which the plan must meet the deadline."""
     market: Auto | Market = "auto"
+    """`auto`: spot with on-demand behind it, whichever is cheaper and on time."""
     instance_types: Annotated[tuple[InstanceType, ...], Field(min_length=1)] | None = None
+    """The only ones to choose from; all that the installation allows where none is named."""
     regions: Annotated[tuple[Region, ...], Field(min_length=1)] | None = None
     """Of those that the installation runs in; all of them where none is named."""
 
@@ -131,21 +135,28 @@ class TrainingChoice(Choice):
     """What OpenAI's hyperparameters lack. `auto` is resolved with a reason that the record keeps."""
 
     max_sequence_length: Auto | Annotated[int, Field(ge=16, le=1_048_576)] = "auto"
+    """In tokens; longer rows keep their front."""
     learning_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """None: by method and size of the model, times `learning_rate_multiplier`."""
     packing: bool = True
+    """Short rows share a sequence, without seeing each other."""
     gradient_checkpointing: Auto | bool = "auto"
+    """Activations are computed again in the backward pass: less memory, more time."""
     optimizer: Auto | Literal["adamw", "paged_adamw_8bit"] = "auto"
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of the steps over which the learning rate rises."""
     weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     eval_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.1
     """Share of the training rows held out when no validation file is given."""
     loss_on: LossOn = "assistant"
     evaluations_per_epoch: Annotated[int, Field(ge=1, le=100)] = 1
+    """How often an epoch the held-out loss is taken."""
     early_stopping_patience: Annotated[int, Field(ge=1, le=100)] | None = None
     """Evaluations in a row without a lower held-out loss after which training ends."""
     generation_examples: Annotated[int, Field(ge=0, le=1000)] = 0
     """Held-out rows answered by generation, before and after, and scored by exact match."""
     save_interval_seconds: Auto | Annotated[int, Field(ge=1, le=3600)] = "auto"
+    """Between two checkpoints; `auto`: by the risk of an interruption."""
 
 
 class WandbIntegration(Choice):
@@ -242,11 +253,15 @@ class JobTemplate(Choice):
     """A job in the API's words, but for its files."""
 
     model: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    """A base model of the installation, by its name."""
     suffix: Suffix | None = None
+    """A part of the tuned model's name."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    """Of everything that is drawn; None: 42."""
     metadata: dict[
         Annotated[str, StringConstraints(max_length=64)], Annotated[str, StringConstraints(max_length=512)]
     ] = {}
+    """Up to 16 pairs of your own; job and notifications carry them."""
     method: MethodChoice | None = None
     hyperparameters: Hyperparameters | None = None
     """OpenAI's deprecated place for them; refused together with `method`."""
@@ -291,7 +306,9 @@ class JobRequest(JobTemplate):
     training_file: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
     """A file id (`file-...`) or an `s3://` URI in the data bucket."""
     validation_file: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
+    """Held-out rows; None: `training.eval_fraction` of the training file."""
     dry_run: bool = False
+    """Plan and answer; start nothing."""
 
 
 class PlanRequest(JobRequest):
