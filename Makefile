@@ -32,6 +32,20 @@ check: $(READY)  ## format, lint, types, import directions, dead code, template,
 	$(BIN)/python docs/errors.py --check
 	$(BIN)/python docs/lifecycle.py --check
 	$(BIN)/python docs/support.py --check
+	$(BIN)/python docs/routes.py --check
+	$(BIN)/python docs/commands.py --check
+	$(BIN)/python docs/fields.py --check
+	$(BIN)/python docs/cost.py --check
+
+docs: $(READY)  ## the docs site, strictly, into build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+dist: $(READY)  ## wheel and source distribution into build/dist, tried out in an empty environment
+	rm -rf build/dist build/empty
+	$(BIN)/python -m build --outdir build/dist
+	$(PYTHON) -m venv build/empty
+	build/empty/bin/python -m pip install --quiet build/dist/*.whl
+	cd build/empty && bin/spotune --version && bin/spotune catalog --offline --gpu L4
 
 test: $(READY)  ## every test; fast ones first
 	$(RUN)/python -m pytest -m 'not torch and not embedded' -n 2
@@ -63,4 +77,4 @@ lock:  ## write constraints.txt and infra/lambda.txt anew from what pyproject.to
 	  build/lock/bin/python -m pip freeze | grep -v '^spotune' | sed 's/+cpu$$//'; } > constraints.txt
 	build/lock/bin/python -m infra.lock_lambda
 
-.PHONY: help setup demo check test faults faults-mutants kills fuzz bench lock
+.PHONY: help setup demo check docs dist test faults faults-mutants kills fuzz bench lock
