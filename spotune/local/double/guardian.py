@@ -35,6 +35,7 @@ def main(argv: list[str]) -> int:
     _adopt_orphans()
     child: subprocess.Popen[bytes] | None = None
     asked: list[int] = []
+    cut_off = threading.Event()
 
     def pass_on(number: int, _: object) -> None:
         asked.append(number)
@@ -45,9 +46,12 @@ def main(argv: list[str]) -> int:
     child = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
     if asked:
         child.terminate()
-    threading.Thread(target=_end_with_the_double, daemon=True).start()
+    threading.Thread(target=_end_with_the_double, args=(cut_off,), daemon=True).start()
     code = child.wait()
     end_descendants(os.getpid())
+    if cut_off.is_set():
+        # The thread may have reaped the child, whose code then reads as 0: what was killed must not count as done.
+        return 128 + signal.SIGKILL
     return code if code >= 0 else 128 - code
 
 
@@ -57,9 +61,10 @@ def _adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def _end_with_the_double() -> None:
+def _end_with_the_double(cut_off: threading.Event) -> None:
     while os.read(0, 64):
         pass
+    cut_off.set()
     end_descendants(os.getpid())
     os._exit(128 + signal.SIGKILL)
 
