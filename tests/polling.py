@@ -12,17 +12,17 @@ PATIENCE = 300
 """Seconds that any single step of a tiny job may take on a slow machine that has much else to do."""
 
 
-def wait_for(look: Callable[[], T | None], what: str, patience: float = PATIENCE) -> T:
-    """What `look` finds first.
+def wait_for(look: Callable[[], T | None], what: str, patience: float = PATIENCE, pause: float = 0.1) -> T:
+    """What `look` finds first, looking again every `pause` seconds.
 
     Raises:
         AssertionError: it found nothing in time.
     """
-    pause = threading.Event()
+    never = threading.Event()
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         found = look()
         if found is not None:
             return found
-        pause.wait(0.1)
+        never.wait(pause)
     raise AssertionError(f"waited {patience} s in vain for {what}")

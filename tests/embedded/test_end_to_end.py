@@ -15,13 +15,14 @@ from spotune.contracts.training import TrainingReport
 from spotune.local.deployment import client
 from spotune.local.state import StackState
 from tests import tiny_model
+from tests.embedded.standing_still import standing_still
 from tests.polling import wait_for
 from tests.tiny_model import chat_rows
 
 pytestmark = [pytest.mark.embedded, pytest.mark.torch]
 
 
-EPOCHS = 60
+EPOCHS = 40
 """Long enough to be stopped on the way."""
 
 
@@ -45,7 +46,7 @@ def submit(sdk: openai.OpenAI, epochs: int, **extra: object) -> str:
         extra_body={
             "constraints": {"budget_usd": 5},
             "adapter": {"type": "lora", "rank": 4, "dropout": 0.1},
-            "training": {"max_sequence_length": 64, "packing": False, "save_interval_seconds": 2},
+            "training": {"max_sequence_length": 64, "packing": False, "save_interval_seconds": 1},
             "gate": {"better_than_base": True},
             **extra,
         },
@@ -63,12 +64,9 @@ def checkpoints(sdk: openai.OpenAI, job_id: str) -> list[Any]:
 
 def wait_for_checkpoint(sdk: openai.OpenAI, job_id: str, step: int) -> None:
     def reached() -> bool | None:
-        job = sdk.fine_tuning.jobs.retrieve(job_id)
-        assert job.status not in ("succeeded", "failed"), "it ended before it could be stopped"
-        # Not by progress.json: it is written every 20 s, and so may be seen when the last step is over.
-        return True if any(one.step_number >= step for one in checkpoints(sdk, job.id)) else None
+        return True if any(one.step_number >= step for one in checkpoints(sdk, job_id)) else None
 
-    wait_for(reached, f"a checkpoint of step {step}")
+    wait_for(reached, f"a checkpoint of step {step} in S3")
 
 
 def keys_below(stack: StackState, job_id: str) -> dict[str, str]:
@@ -136,9 +134,10 @@ def test_an_interruption_at_any_step_changes_no_bit_of_the_weights(
     print(f"interrupting once a checkpoint of step {step} or later is in S3")
     interrupted_id = submit(sdk, EPOCHS, integrations=TRACKERS)
     name = f"{interrupted_id}-1"
-    wait_for_checkpoint(sdk, interrupted_id, step)
     door = f"{trainable.double_url}/_double/interrupt"
-    httpx.post(door, json={"TrainingJobName": name, "restart_after_seconds": 0.5}).raise_for_status()
+    with standing_still(trainable, name, step):
+        wait_for_checkpoint(sdk, interrupted_id, step)
+        httpx.post(door, json={"TrainingJobName": name, "restart_after_seconds": 0.5}).raise_for_status()
     interrupted = finished(sdk, interrupted_id)
 
     assert (interrupted.status, straight.status) == ("succeeded", "succeeded")
@@ -154,8 +153,9 @@ def test_a_job_cancelled_on_its_way_is_retried_from_its_checkpoint_to_the_same_w
     trainable: StackState, sdk: openai.OpenAI, straight: Any
 ) -> None:
     job_id = submit(sdk, EPOCHS)
-    wait_for_checkpoint(sdk, job_id, 20)
-    sdk.fine_tuning.jobs.cancel(job_id)
+    with standing_still(trainable, f"{job_id}-1", 20):
+        wait_for_checkpoint(sdk, job_id, 20)
+        sdk.fine_tuning.jobs.cancel(job_id)
     job = finished(sdk, job_id)
     assert job.status == "cancelled"
     assert details(job)["money"]["reserved"] == 0
