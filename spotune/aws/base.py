@@ -133,6 +133,11 @@ class TrainingJobSpec:
     environment: Mapping[str, str]
     """Visible to whoever may describe the job: nothing secret."""
     network_isolation: bool = True
+    subnets: tuple[str, ...] = ()
+    """That its instances lie in; none for SageMaker's own network."""
+    security_groups: tuple[str, ...] = ()
+    kms_key: str = ""
+    """ARN of the key of its volumes and its output; empty for AWS's own."""
 
 
 class ObjectStore(Protocol):
@@ -209,6 +214,9 @@ class ObjectStore(Protocol):
 
     def delete(self, uri: str) -> None:
         """Delete an object; what is not there stays so."""
+
+    def mark(self, uri: str, key: str, value: str) -> None:
+        """Put this tag on an object, in the place of those that it has. Raises `ObjectMissing`."""
 
     def start_upload(self, uri: str) -> str:
         """Begin a multipart upload; its id."""

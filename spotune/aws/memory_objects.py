@@ -48,6 +48,8 @@ class MemoryObjects:
         self._numbers = count(1)
         self._copying: dict[tuple[str, str], dict[int, bytes]] = {}
         self.copied_bytes = 0
+        self.marks: dict[str, tuple[str, str]] = {}
+        """Tags of objects, by URI; who writes an object anew takes its tag away."""
         self.before_part: Callable[[ObjectInfo], None] = lambda source: None
 
     def read(self, uri: str) -> bytes:
@@ -69,6 +71,7 @@ class MemoryObjects:
         with self._lock:
             info = ObjectInfo(_checked(uri), len(body), _etag(body), self._clock(), self._new_version(uri))
             self._keep(_Version(info, body))
+            self.marks.pop(uri, None)
 
     def copy(self, source_uri: str, target_uri: str) -> None:
         """See `ObjectStore`."""
@@ -136,6 +139,12 @@ class MemoryObjects:
                 self._keep(_Version(ObjectInfo(uri, 0, "", self._clock(), self._new_version(uri)), None))
             else:
                 del self._history[uri]
+
+    def mark(self, uri: str, key: str, value: str) -> None:
+        """See `ObjectStore`."""
+        with self._lock:
+            self._body(uri)
+            self.marks[uri] = (key, value)
 
     def delete_version(self, uri: str, version_id: str) -> None:
         """What a person does with one version: it is gone for good."""

@@ -179,6 +179,10 @@ class Objects:
         """See `ObjectStore`."""
         self._call("delete_object", uri)
 
+    def mark(self, uri: str, key: str, value: str) -> None:
+        """See `ObjectStore`."""
+        self._call("put_object_tagging", uri, Tagging={"TagSet": [{"Key": key, "Value": value}]})
+
     def start_upload(self, uri: str) -> str:
         """See `ObjectStore`."""
         upload_id: str = self._call("create_multipart_upload", uri)["UploadId"]

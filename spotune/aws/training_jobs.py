@@ -130,6 +130,8 @@ def create_request(spec: TrainingJobSpec) -> dict[str, Any]:
     since spot excludes them.
     """
     spot = spec.market == "spot"
+    vpc = {"Subnets": [*spec.subnets], "SecurityGroupIds": [*spec.security_groups]}
+    output_key = {"KmsKeyId": spec.kms_key} if spec.kms_key else {}
     stopping = {"MaxRuntimeInSeconds": spec.max_runtime}
     return {
         "TrainingJobName": spec.name,
@@ -140,14 +142,16 @@ def create_request(spec: TrainingJobSpec) -> dict[str, Any]:
             "MetricDefinitions": [dict(metric) for metric in METRIC_DEFINITIONS],
         },
         "InputDataConfig": _channels(spec),
-        "OutputDataConfig": {"S3OutputPath": spec.output_uri, "CompressionType": "NONE"},
+        "OutputDataConfig": {"S3OutputPath": spec.output_uri, "CompressionType": "NONE", **output_key},
         "CheckpointConfig": {"S3Uri": spec.checkpoints_uri, "LocalPath": CHECKPOINT_PATH},
         "ResourceConfig": _resources(spec),
         "EnableManagedSpotTraining": spot,
         "StoppingCondition": stopping | ({"MaxWaitTimeInSeconds": spec.max_wait} if spot else {}),
         "RetryStrategy": {"MaximumRetryAttempts": INTERNAL_ERROR_RETRIES},
         "EnableNetworkIsolation": spec.network_isolation,
-        "EnableInterContainerTrafficEncryption": spec.instance_count > 1,
+        # With one instance it changes nothing; the launch function's role asks for it, which cannot count instances.
+        "EnableInterContainerTrafficEncryption": True,
+        **({"VpcConfig": vpc} if spec.subnets else {}),
         "Environment": dict(spec.environment),
         "Tags": [
             {"Key": "spotune:job", "Value": spec.job_id},
@@ -226,7 +230,9 @@ def _channels(spec: TrainingJobSpec) -> list[dict[str, Any]]:
 
 def _resources(spec: TrainingJobSpec) -> dict[str, Any]:
     """One type by name; several, on demand only, as SageMaker's list of preferences."""
-    sized = {"InstanceCount": spec.instance_count, "VolumeSizeInGB": spec.volume_gb}
+    sized: dict[str, Any] = {"InstanceCount": spec.instance_count, "VolumeSizeInGB": spec.volume_gb}
+    if spec.kms_key:
+        sized["VolumeKmsKeyId"] = spec.kms_key
     if len(spec.instance_types) == 1:
         return {"InstanceType": spec.instance_types[0], **sized}
     return {"InstancePreferences": [{"InstanceType": name} for name in spec.instance_types], **sized}

@@ -57,8 +57,21 @@ class EndRetraining(Contract):
     kind: Literal["end_retraining"] = "end_retraining"
 
 
+class ReleaseCheckpoints(Contract):
+    """Nothing of the job runs any more: its checkpoints need not be kept for ever."""
+
+    kind: Literal["release_checkpoints"] = "release_checkpoints"
+
+
 Command = Annotated[
-    CheckDataset | StartAttempt | StopAttempt | Notify | WarnOfMonth | RegisterModel | EndRetraining,
+    CheckDataset
+    | StartAttempt
+    | StopAttempt
+    | Notify
+    | WarnOfMonth
+    | RegisterModel
+    | EndRetraining
+    | ReleaseCheckpoints,
     Field(discriminator="kind"),
 ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from spotune.contracts.base import Contract, Fraction, Interval, MicroUSD, Seconds, Timestamp
+from spotune.contracts.money import LONGEST_RUNTIME
 from spotune.contracts.request import Market, Method
 
 Precision = Literal["bf16", "fp16", "fp32"]
@@ -155,7 +156,16 @@ class Rejection(Contract):
 
     instance_type: str
     rule: Literal[
-        "memory", "budget", "deadline", "capability", "not_allowed", "market", "cost", "quota", "interruptions"
+        "memory",
+        "budget",
+        "deadline",
+        "capability",
+        "not_allowed",
+        "market",
+        "cost",
+        "quota",
+        "interruptions",
+        "runtime",
     ]
     reason: str
 
@@ -180,4 +190,6 @@ class Plan(Contract):
     """None without a deadline or an on-demand rung."""
     market_as_of: Timestamp
     """When the prices were true."""
+    longest: Seconds = LONGEST_RUNTIME
+    """That the installation lets one training job run."""
     warnings: tuple[str, ...] = ()

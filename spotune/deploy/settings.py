@@ -14,6 +14,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from spotune.contracts.base import Contract
+from spotune.planner.catalog import load_catalog
 
 FILE = "spotune-deploy.yaml"
 """Where the commands look for the settings unless told otherwise."""
@@ -80,6 +81,23 @@ class Tokens(Contract):
         return self
 
 
+class Vpc(Contract):
+    """Your own network for training jobs: private subnets with a way to S3; SageMaker's own where none is named."""
+
+    subnets: Annotated[tuple[Annotated[str, Field(pattern=r"^subnet-[0-9a-f]+$")], ...], Parameter("Subnets")] = Field(
+        default=(), description="Subnets of the home region, with a gateway endpoint for S3."
+    )
+    security_groups: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^sg-[0-9a-f]+$")], ...], Parameter("SecurityGroups")
+    ] = Field(default=(), description="Their security groups, which let their members reach each other.")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if bool(self.subnets) != bool(self.security_groups):
+            raise ValueError("subnets and security_groups are given together or not at all")
+        return self
+
+
 class Settings(Contract):
     """One installation in one account."""
 
@@ -104,6 +122,35 @@ class Settings(Contract):
     )
     budgets: Budgets = Field(default=Budgets(), description=str(Budgets.__doc__))
     limits: Limits = Field(default=Limits(), description=str(Limits.__doc__))
+    tenants: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")], ...], Parameter("Tenants")
+    ] = Field(
+        default=(),
+        description="Tenants whose training jobs run under a role of their own, which reaches their folders alone; "
+        "nobody else may train then. None: all jobs run under one role.",
+    )
+    instance_types: tuple[str, ...] = Field(
+        default=(), description="Types that training may run on; IAM refuses all others. None: all that are known."
+    )
+    max_runtime_hours: float = Field(
+        default=120,
+        ge=1,
+        le=672,
+        description="The longest that one training job may run; IAM refuses more. AWS's own quota is 120 h at first.",
+    )
+    checkpoint_days: Annotated[int, Parameter("CheckpointDays")] = Field(
+        default=30,
+        ge=1,
+        le=3650,
+        description="Days after which checkpoints of ended jobs are forgotten, counted from when each was written.",
+    )
+    vpc: Vpc = Field(default=Vpc(), description=str(Vpc.__doc__))
+    kms_key_arn: Annotated[str, Parameter("KmsKeyArn")] = Field(
+        default="",
+        pattern=r"^(|arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/[a-z0-9-]+)$",
+        description="Key of your own for everything that is kept (docs/permissions.md has its policy); AWS's keys "
+        "where it is empty. With further regions, a multi-Region key with a replica in each.",
+    )
     alarm_email: Annotated[str, Parameter("AlarmEmail")] = Field(
         default="",
         pattern=r"^(|[^@\s]+@[^@\s]+)$",
@@ -145,6 +192,33 @@ class Settings(Contract):
                 "SageMaker pulls images from ECR alone: <account>.dkr.ecr.<region>.amazonaws.com/<name>:<tag>"
             )
         return value
+
+    @field_validator("instance_types")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [name for name in value if name not in load_catalog().instances]:
+            raise ValueError(f"{', '.join(unknown)}: not in the catalog; see `spotune catalog`")
+        return value
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        """IAM's names end at 64 characters, and CloudFormation's hold no hyphens."""
+        if long := [name for name in self.tenants if len(f"spotune-{self.stage}-{name}") > 64]:
+            raise ValueError(f"tenants: the role of {long[0]} would have a name of more than 64 characters")
+        alike = [name.replace("-", "") for name in self.tenants]
+        if len(set(alike)) < len(alike):
+            raise ValueError("tenants: two names are the same but for their hyphens")
+        return self
+
+    @model_validator(mode="after")
+    def _in_their_regions(self) -> Self:
+        if self.vpc.subnets and self.further_regions:
+            raise ValueError("vpc: its subnets are the home region's, so that there can be no further_regions")
+        if self.kms_key_arn and self.kms_key_arn.split(":")[3] != self.region:
+            raise ValueError(f"kms_key_arn names a key of another region than {self.region}")
+        if self.kms_key_arn and self.further_regions and "key/mrk-" not in self.kms_key_arn:
+            raise ValueError("kms_key_arn: with further_regions it has to be a multi-Region key (mrk-...)")
+        return self
 
     @model_validator(mode="after")
     def _together(self) -> Self:
@@ -191,6 +265,8 @@ def parameters(settings: Settings) -> dict[str, str]:
     }
     derived = {
         "PythonRuntime": f"python{settings.python}",
+        "InstanceTypes": ",".join(settings.instance_types or load_catalog().instances),
+        "MaxRuntimeSeconds": str(int(settings.max_runtime_hours * 3600)),
         "SourceBuckets": ",".join(_source_arns(settings)),
         "SourceTenants": ",".join(
             f"{tenant}={place}" for tenant, places in settings.sources.items() for place in places
@@ -199,6 +275,16 @@ def parameters(settings: Settings) -> dict[str, str]:
     if settings.image is not None:
         derived["TrainingRepository"] = _image_part(settings.image, "repository")
     return marked | derived
+
+
+def region_parameters(settings: Settings, region: str) -> dict[str, str]:
+    """The parameters of infra/region.yaml in a further region."""
+    return {
+        "Stage": settings.stage,
+        "HomeRegion": settings.region,
+        "KmsKeyArn": settings.kms_key_arn.replace(f":kms:{settings.region}:", f":kms:{region}:"),
+        "CheckpointDays": str(settings.checkpoint_days),
+    }
 
 
 def partition(region: str) -> str:

@@ -6,7 +6,7 @@ from spotune.contracts.base import MicroUSD, Seconds, dollars
 from spotune.contracts.commands import StartAttempt, StopAttempt
 from spotune.contracts.job import NEVER, Attempt, JobError, JobRecord
 from spotune.contracts.lines import is_quota_line, waiting_words
-from spotune.contracts.money import LONGEST_RUNTIME, longest_runtime, worst_case
+from spotune.contracts.money import longest_runtime, worst_case
 from spotune.contracts.plan import Rung
 from spotune.lifecycle.draft import Draft
 from spotune.lifecycle.lines import places
@@ -122,10 +122,11 @@ def take_back(draft: Draft, attempt: Attempt) -> None:
 
 
 def affordable_runtime(job: JobRecord, rung: Rung, now: float) -> tuple[Seconds, str]:
-    """Seconds that money, deadline and SageMaker allow on this rung, and whether `money` or `time` is the shorter."""
+    """Seconds that money, deadline and installation allow on this rung, and whether `money` or `time` is less."""
     left = job.cap - job.billed - job.reserved - transfer_due(job)
     by_money = longest_runtime(rung.ceiling_price, rung.instance_count, left)
-    by_time = LONGEST_RUNTIME if job.deadline is None else int(job.deadline - now)
+    longest = plan_of(job).longest
+    by_time = longest if job.deadline is None else min(longest, int(job.deadline - now))
     return max(0, min(by_money, by_time)), "money" if by_money <= by_time else "time"
 
 

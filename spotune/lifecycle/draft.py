@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from spotune.contracts.base import MicroUSD, Timestamp, dollars
-from spotune.contracts.commands import Command, EndRetraining, Notify, WarnOfMonth
+from spotune.contracts.commands import Command, EndRetraining, Notify, ReleaseCheckpoints, WarnOfMonth
 from spotune.contracts.job import Attempt, Decision, JobError, JobRecord, LedgerChange, LogEvent, State
 from spotune.contracts.money import warning_level
 from spotune.lifecycle.finished import finished_run
@@ -100,6 +100,8 @@ class Draft:
             self.set(wait_told=news == WAITING)
         if self.job.retraining and self.job.terminal and self._ends_anew():
             self.command(EndRetraining())
+        if self._before.open and not self.job.open and any(attempt.accepted for attempt in self.job.attempts):
+            self.command(ReleaseCheckpoints())
         self.set(version=self._version, updated_at=self.now)
         return Decision(
             job=self.job,

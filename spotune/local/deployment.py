@@ -99,7 +99,7 @@ def deploy(deployment: Deployment, emulator_url: str) -> dict[str, str]:
         # By its address, as deployments to AWS send it: a request takes 51,200 bytes of template, an object a megabyte.
         "TemplateURL": f"{emulator_url}/{CODE_BUCKET}/{deployment.template.name}",
         "Parameters": [{"ParameterKey": k, "ParameterValue": v} for k, v in deployment.parameters.items()],
-        "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+        "Capabilities": ["CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
     }
     if status is None:
         stacks.create_stack(**request)

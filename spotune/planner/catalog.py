@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -72,6 +72,12 @@ class Catalog:
 
     def __iter__(self) -> Iterator[InstanceSpec]:
         return iter(self.instances.values())
+
+    def within(self, allowed: Collection[str]) -> Catalog:
+        """Of these types alone; of all where none is named."""
+        if not allowed:
+            return self
+        return replace(self, instances={name: spec for name, spec in self.instances.items() if name in allowed})
 
     def spot_price(self, instance_type: str, region: str = HOME_REGION) -> MicroUSD | None:
         """On-demand times (1 - savings); SageMaker publishes no spot price. None where the region has no spot."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from spotune.contracts.base import MicroUSD
+from spotune.contracts.bounds import UNBOUNDED, Bounds
 from spotune.contracts.market import MarketSnapshot
 from spotune.contracts.request import JobRequest
 from spotune.planner.architecture import read_architecture
@@ -14,7 +15,11 @@ from spotune.planner.limits import read_limits
 
 
 def check_request(
-    request: JobRequest, architecture_config: Mapping[str, object], cap: MicroUSD, markets: Sequence[MarketSnapshot]
+    request: JobRequest,
+    architecture_config: Mapping[str, object],
+    cap: MicroUSD,
+    markets: Sequence[MarketSnapshot],
+    bounds: Bounds = UNBOUNDED,
 ) -> None:
     """Refuse what no dataset could mend: values that contradict each other, the model or the catalog.
 
@@ -24,4 +29,4 @@ def check_request(
     check_combinations(request)
     check_convertible(request, architecture_config)
     check_against_model(request, read_architecture(architecture_config))
-    read_limits(request.constraints, cap, load_catalog(), markets)
+    read_limits(request.constraints, cap, load_catalog().within(bounds.instance_types), markets, bounds)

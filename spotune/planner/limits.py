@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from spotune.contracts.base import MicroUSD
+from spotune.contracts.base import MicroUSD, Seconds
+from spotune.contracts.bounds import UNBOUNDED, Bounds
 from spotune.contracts.errors import RequestRefused
 from spotune.contracts.market import MarketSnapshot
+from spotune.contracts.money import LONGEST_RUNTIME
 from spotune.contracts.request import Constraints, Market
-from spotune.planner.catalog import Catalog, InstanceSpec
+from spotune.planner.catalog import Catalog, InstanceSpec, load_catalog
 from spotune.planner.options import MARKETS, Option
 
 
@@ -24,14 +26,16 @@ class Limits:
     markets: frozenset[Market] = frozenset(MARKETS)
     instance_types: frozenset[str] | None = None
     regions: frozenset[str] | None = None
+    longest: Seconds = LONGEST_RUNTIME
+    """That the installation lets one training job run."""
 
     def meets(self, option: Option) -> bool:
         """True where the option may be chosen."""
         return self.permits(option) and self.affords(option) and self.in_time(option)
 
     def permits(self, option: Option) -> bool:
-        """True where the user allows it, the account's quota its number, and interruptions its end."""
-        return self.wants(option) and self.allows(option.spec) and option.within_quota and option.ends
+        """True where the user allows it, the account's quota its number, and interruptions and installation its end."""
+        return self.wants(option) and self.allows(option.spec) and option.within_quota and self.ends(option)
 
     def wants(self, option: Option) -> bool:
         """True where its market and its region are among the user's."""
@@ -40,6 +44,10 @@ class Limits:
     def allows(self, spec: InstanceSpec) -> bool:
         """True where the type is among the user's, or the user named none."""
         return self.instance_types is None or spec.instance_type in self.instance_types
+
+    def ends(self, option: Option) -> bool:
+        """True where it comes to an end in the time that the installation lets it run."""
+        return option.ends and option.needed_runtime <= self.longest
 
     def affords(self, option: Option) -> bool:
         """True where the cap covers the worst case of a time limit that is long enough."""
@@ -59,9 +67,16 @@ class Limits:
 
 
 def read_limits(
-    constraints: Constraints, cap: MicroUSD, catalog: Catalog, snapshots: Sequence[MarketSnapshot]
+    constraints: Constraints,
+    cap: MicroUSD,
+    catalog: Catalog,
+    snapshots: Sequence[MarketSnapshot],
+    bounds: Bounds = UNBOUNDED,
 ) -> Limits:
     """The constraints; the smaller of the cap and the request's budget holds.
+
+    Args:
+        catalog: of the types that the installation allows.
 
     Raises:
         RequestRefused: an instance type that the catalog does not have, or a region without prices.
@@ -78,12 +93,20 @@ def read_limits(
         markets=frozenset(MARKETS) if constraints.market == "auto" else frozenset({constraints.market}),
         instance_types=None if types is None else frozenset(types),
         regions=None if regions is None else frozenset(regions),
+        longest=bounds.longest,
     )
 
 
 def _check_type(name: str, catalog: Catalog) -> None:
     if name in catalog.instances:
         return
+    if name in load_catalog().instances:
+        raise RequestRefused(
+            f"This installation does not train on {name}.",
+            code="instance_type_not_allowed",
+            param="constraints.instance_types",
+            remedy=f"Choose among {', '.join(catalog.instances)}; or have the installation deployed with it.",
+        )
     from difflib import get_close_matches
 
     near = get_close_matches(name, catalog.instances, n=3, cutoff=0.5)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from spotune.contracts.base import MicroUSD, Timestamp
+from spotune.contracts.bounds import UNBOUNDED, Bounds
 from spotune.contracts.dataset import DatasetReport
 from spotune.contracts.events import Prepared
 from spotune.contracts.history import Corrections
@@ -62,6 +63,7 @@ def prepare(
     done: Done = NOTHING_DONE,
     judged: Judged = NOTHING_JUDGED,
     to_copy: Mapping[str, int] = NOTHING_THERE,
+    bounds: Bounds = UNBOUNDED,
 ) -> Prepared:
     """Resolve the settings, choose the cheapest plan within every constraint, and write the container's config.
 
@@ -75,17 +77,18 @@ def prepare(
         done: what need not be done; time and money are those of the rest.
         judged: what the gate compares the tuned model with beside its base.
         to_copy: bytes of the model and the files that a further region lacks; estimated where it is not named.
+        bounds: what the installation allows.
 
     Raises:
         RequestRefused: a value that the model or the catalog does not know.
         DatasetRefused: there is no row to train on.
         PlanRefused: nothing meets the constraints; says the cheapest or the fastest that would do.
     """
-    catalog, trainer = load_catalog(), _beside(judged, trainer)
+    catalog, trainer = load_catalog().within(bounds.instance_types), _beside(judged, trainer)
     snapshots = markets or (catalog.market(),)
     architecture = read_architecture(architecture_config)
     check_convertible(request, architecture_config)
-    limits = read_limits(request.constraints, cap, catalog, snapshots)
+    limits = read_limits(request.constraints, cap, catalog, snapshots, bounds)
     settings = settle(request, architecture, training, validation)
     files = training.bytes + (validation.bytes if validation is not None else 0)
     input_bytes = architecture.parameters * WEIGHT_BYTES + files + judged.bytes

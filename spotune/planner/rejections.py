@@ -71,10 +71,14 @@ def _impossible(found: Search, spec: InstanceSpec) -> Rejection:
         markets = " or ".join(_MARKETS[market] for market in sorted(limits.markets))
         regions = found.regions if limits.regions is None else ", ".join(sorted(limits.regions))
         return Rejection(instance_type=name, rule="market", reason=f"no {markets} price is known in {regions}")
-    option = min(offered, key=lambda option: (not option.ends, option.count, option.cost.mid))
+    option = min(offered, key=lambda option: (not option.ends, not limits.ends(option), option.count, option.cost.mid))
     if not option.ends:
         reason = "is interrupted so often that a run would never end: each restart takes longer than it lasts"
         return Rejection(instance_type=name, rule="interruptions", reason=reason)
+    if not limits.ends(option):
+        needed, most = option.needed_runtime / 3600, limits.longest / 3600
+        reason = f"may run for {needed:.1f} h; the installation lets a training job run for {most:g} h"
+        return Rejection(instance_type=name, rule="runtime", reason=reason)
     quota = quota_name(name, option.market)
     reason = f"the account's quota of {quota} is {option.quota}, {option.count} needed: ask for more"
     return Rejection(instance_type=name, rule="quota", reason=reason)

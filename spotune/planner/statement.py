@@ -41,12 +41,14 @@ def state_plan(found: Search, chosen: Option, snapshots: Sequence[MarketSnapshot
         confidence=limits.confidence,
         fallback=state_fallback(chosen, feasible, limits, now),
         market_as_of=snapshot.spot_as_of if chosen.market == "spot" else snapshot.as_of,
+        longest=limits.longest,
     )
 
 
 def max_runtime(option: Option, limits: Limits) -> int:
-    """The longest that cap and deadline allow, not the forecast: a slower machine than forecast may still finish."""
-    runtime = longest_runtime(option.ceiling_price, option.count, limits.cap - option.carriage.cost)
+    """The longest that cap, deadline and installation allow, not the forecast: a slower machine may still finish."""
+    by_money = longest_runtime(option.ceiling_price, option.count, limits.cap - option.carriage.cost)
+    runtime = min(by_money, limits.longest)
     return runtime if limits.hours is None else min(runtime, int(limits.hours * 3600))
 
 

@@ -22,8 +22,10 @@ from spotune.aws.models import ModelRegistry
 from spotune.contracts import layout
 from spotune.contracts.addresses import parse_networks
 from spotune.contracts.base import MICRO, MicroUSD, Timestamp
+from spotune.contracts.bounds import UNBOUNDED, Bounds
 from spotune.contracts.errors import Unavailable
 from spotune.contracts.job import JobRecord
+from spotune.contracts.money import LONGEST_RUNTIME
 from spotune.contracts.sources import SourceGrant, parse_grants
 from spotune.store.base import Store
 
@@ -62,6 +64,24 @@ class Settings:
     """Buckets beside the data bucket that tenants' rules may watch."""
     network_isolation: bool = True
     """No container has a network; False gives it to those whose trackers need one."""
+    tenants: tuple[str, ...] = ()
+    """Who may train, each under a role of its own; empty: everybody, under one."""
+    tenant_roles: str = ""
+    """What the ARNs of tenants' roles begin with."""
+    bounds: Bounds = UNBOUNDED
+    subnets: tuple[str, ...] = ()
+    """That training jobs run in; empty for SageMaker's own network."""
+    security_groups: tuple[str, ...] = ()
+    kms_key: str = ""
+    """ARN of the key of volumes and results; empty for AWS's own."""
+
+    def role_of(self, tenant: str) -> str:
+        """The role that a tenant's training jobs run under."""
+        return self.tenant_roles + tenant if self.tenants else self.training_role
+
+    def key_in(self, region: str) -> str:
+        """The ARN of our own key in a region: replicas of a multi-Region key differ in their region alone."""
+        return self.kms_key.replace(f":kms:{self.region}:", f":kms:{region or self.region}:", 1)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -72,7 +92,6 @@ class Settings:
             ValueError: one cannot be read.
         """
         region = environment.get("AWS_REGION", "us-east-1")
-        named = (name.strip() for name in environment.get("SPOTUNE_REGIONS", "").split(","))
         return cls(
             stage=environment["SPOTUNE_STAGE"],
             table=environment["SPOTUNE_TABLE"],
@@ -90,12 +109,27 @@ class Settings:
             jwt_issuer=environment.get("SPOTUNE_JWT_ISSUER", ""),
             region=region,
             advisor_url=environment.get("SPOTUNE_ADVISOR_URL", ""),
-            further_regions=tuple(name for name in dict.fromkeys(named) if name not in ("", region)),
+            further_regions=tuple(name for name in _named(environment, "SPOTUNE_REGIONS") if name != region),
             bucket_prefix=environment.get("SPOTUNE_BUCKET_PREFIX", ""),
             code=environment.get("SPOTUNE_CODE", ""),
             sources=parse_grants(environment.get("SPOTUNE_SOURCE_TENANTS", "")),
             network_isolation=environment.get("SPOTUNE_NETWORK_ISOLATION", "true") != "false",
+            tenants=_named(environment, "SPOTUNE_TENANTS"),
+            tenant_roles=environment.get("SPOTUNE_TENANT_ROLES", ""),
+            bounds=Bounds(
+                instance_types=_named(environment, "SPOTUNE_INSTANCE_TYPES"),
+                longest=int(environment.get("SPOTUNE_MAX_RUNTIME_SECONDS", LONGEST_RUNTIME)),
+            ),
+            subnets=_named(environment, "SPOTUNE_SUBNETS"),
+            security_groups=_named(environment, "SPOTUNE_SECURITY_GROUPS"),
+            kms_key=environment.get("SPOTUNE_KMS_KEY", ""),
         )
+
+
+def _named(environment: Mapping[str, str], variable: str) -> tuple[str, ...]:
+    """What a variable lists with commas between, each once."""
+    names = (name.strip() for name in environment.get(variable, "").split(","))
+    return tuple(name for name in dict.fromkeys(names) if name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from spotune.contracts.commands import (
     EndRetraining,
     Notify,
     RegisterModel,
+    ReleaseCheckpoints,
     StartAttempt,
     StopAttempt,
     WarnOfMonth,
@@ -24,6 +25,7 @@ from spotune.contracts.subject import know_job
 from spotune.contracts.training import CONFIG_NAME, CONFIG_VERSION, HOME_REGION_VARIABLE, TrainingConfig
 from spotune.lifecycle.rungs import plan_of
 from spotune.service.changes import apply
+from spotune.service.checkpoints import release_checkpoints
 from spotune.service.copies import InputsChanged, inputs_in_region
 from spotune.service.installation import Installation
 from spotune.service.notifications import notify, warn_of_month
@@ -69,6 +71,8 @@ def run_command(here: Installation, job_id: str, entry_id: str) -> None:
         case EndRetraining():
             if not end(here, job):
                 return  # it still runs somewhere, or its model is on its way into the registry: as above
+        case ReleaseCheckpoints():
+            release_checkpoints(here, job)
     here.store.complete_command(entry)
 
 
@@ -141,6 +145,8 @@ def _with_checkpoint(here: Installation, job: JobRecord, attempt: Attempt) -> tu
 
 
 def _create(here: Installation, job: JobRecord, attempt: Attempt, inputs: Inputs) -> None:
+    # A job that was planned before the installation's limit was set runs within it all the same.
+    attempt = attempt.with_(max_runtime=min(attempt.max_runtime, here.settings.bounds.longest))
     folder, training_jobs = here.job_folder(job), here.place(job.region).training_jobs
     config = layout.config_uri(folder, attempt.name)
     try:
@@ -184,7 +190,7 @@ def _spec(
         job_id=job.id,
         tenant=job.tenant,
         attempt=attempt.number,
-        role_arn=here.settings.training_role,
+        role_arn=here.settings.role_of(job.tenant),
         image=here.place(job.region).training_image,
         market=attempt.market,
         instance_types=rung.instance_types,
@@ -201,6 +207,9 @@ def _spec(
         checkpoints_uri=layout.checkpoints_uri(folder),
         output_uri=layout.output_uri(folder),
         environment={STAGE_VARIABLE: here.settings.stage, HOME_REGION_VARIABLE: here.settings.region},
+        subnets=here.settings.subnets,
+        security_groups=here.settings.security_groups,
+        kms_key=here.settings.key_in(job.region),
         network_isolation=here.settings.network_isolation or not any(tracker.online for tracker in told.trackers),
     )
 

@@ -185,6 +185,7 @@ def make_plan(
         done=done,
         judged=_judged(here, job, files),
         to_copy=to_copy,
+        bounds=here.settings.bounds,
     )
 
 

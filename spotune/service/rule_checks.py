@@ -17,6 +17,7 @@ from spotune.service.installation import Installation
 from spotune.service.market import current_market
 from spotune.service.preparation import resolve_file
 from spotune.service.sources import own_prefixes
+from spotune.service.tenants import check_may_train
 from spotune.service.trackers import check_integrations
 
 
@@ -101,6 +102,7 @@ def check_job(here: Installation, tenant: str, request: RuleRequest) -> None:
         SpotuneError: as a submission would refuse it, with the field's name in the rule.
     """
     made = job_request(request, "s3://dataset", "s3://frozen")
+    check_may_train(here.settings, tenant)
     with _of_the_job():
         check_integrations(made, here.settings, tenant)
         model = base_model(here, made.model)
@@ -109,7 +111,7 @@ def check_job(here: Installation, tenant: str, request: RuleRequest) -> None:
         if made.gate.golden_file is not None:
             resolve_file(here, tenant, made.gate.golden_file, "gate.golden_file")
         markets = [current_market(here, place.region) for place in here.places]
-        planner.check_request(made, model.architecture, cap_of(here, request), markets)
+        planner.check_request(made, model.architecture, cap_of(here, request), markets, here.settings.bounds)
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from spotune.service.preparation import (
 )
 from spotune.service.quality import keep_quality
 from spotune.service.resumption import prepare_retry
+from spotune.service.tenants import check_may_train
 from spotune.service.trackers import check_integrations
 from spotune.store.base import LimitReached, LineFull
 
@@ -118,6 +119,7 @@ def _new_job(
 ) -> JobRecord:
     if retry_of is not None:
         _check_may_be_retried(retry_of)
+    check_may_train(here.settings, tenant)
     check_integrations(request, here.settings, tenant)
     now = here.clock()
     validation, golden = request.validation_file, request.gate.golden_file

@@ -42,6 +42,13 @@ def put_part(objects: ObjectStore, uri: str, upload_id: str, number: int, body: 
     assert answer.status_code == 200, answer.text
 
 
+def marks_of(objects: ObjectStore, uri: str) -> dict[str, str]:
+    if isinstance(objects, MemoryObjects):
+        return dict([objects.marks[uri]] if uri in objects.marks else [])
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return {tag["Key"]: tag["Value"] for tag in client("s3").get_object_tagging(Bucket=bucket, Key=key)["TagSet"]}
+
+
 class TestContract:
     def test_what_is_written_is_read_streamed_and_described(self, objects: ObjectStore, bucket: str) -> None:
         uri = f"s3://{bucket}/acme/files/file-a/a b+c.jsonl"
@@ -54,6 +61,17 @@ class TestContract:
         assert (info.uri, info.bytes) == (uri, len(body))
         assert info.modified > 1_700_000_000
         assert '"' not in info.etag
+
+    def test_a_mark_is_put_on_what_is_there_and_a_copy_has_none(self, objects: ObjectStore, bucket: str) -> None:
+        uri, copy = f"s3://{bucket}/checkpoint", f"s3://{bucket}/copy"
+        objects.write(uri, b"weights")
+        for value in ("running", "ended"):
+            objects.mark(uri, "spotune-job", value)
+        objects.copy(uri, copy)
+        assert marks_of(objects, uri) == {"spotune-job": "ended"}
+        assert marks_of(objects, copy) == {}
+        with pytest.raises(ObjectMissing):
+            objects.mark(f"s3://{bucket}/nothing", "spotune-job", "ended")
 
     def test_an_empty_object_is_an_object(self, objects: ObjectStore, bucket: str) -> None:
         objects.write(f"s3://{bucket}/empty", b"")

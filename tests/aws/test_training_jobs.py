@@ -79,9 +79,18 @@ class TestRequest:
         assert "InstanceType" not in resources
         assert resources["InstanceCount"] == 2
 
-    def test_only_several_instances_pay_for_encryption_between_them(self) -> None:
-        assert create_request(spec())["EnableInterContainerTrafficEncryption"] is False
-        assert create_request(LADDER)["EnableInterContainerTrafficEncryption"] is True
+    @pytest.mark.parametrize("of", [spec(), LADDER])
+    def test_traffic_between_instances_is_encrypted_as_the_launchers_role_asks(self, of: TrainingJobSpec) -> None:
+        assert create_request(of)["EnableInterContainerTrafficEncryption"] is True
+
+    def test_our_own_network_and_key_are_named_where_there_are_some_and_not_where_there_are_none(self) -> None:
+        key = "arn:aws:kms:us-east-1:000000000000:key/mrk-1"
+        own = create_request(spec(subnets=("subnet-1",), security_groups=("sg-1",), kms_key=key))
+        assert own["VpcConfig"] == {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
+        assert own["ResourceConfig"]["VolumeKmsKeyId"] == own["OutputDataConfig"]["KmsKeyId"] == key
+        plain = create_request(spec())
+        assert "VpcConfig" not in plain
+        assert "KmsKeyId" not in str(plain)
 
     def test_each_channel_is_there_under_its_name(self) -> None:
         further = {"champion_uri": "s3://artifacts/acme/jobs/ftjob-old/m/", "golden_uri": "s3://data/g.jsonl"}

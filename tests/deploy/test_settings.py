@@ -9,12 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from spotune.deploy.settings import Settings, parameters, settings_listed
+from spotune.deploy.settings import Settings, parameters, region_parameters, settings_listed
+from tests.infra.test_region import DOCUMENT as REGION
 from tests.infra.test_template import DOCUMENT
 
 IMAGE = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/spotune-training:1.2"
 NOT_SETTINGS = {"CodeBucket", "CodeKey", "EventSource", "AdvisorUrl"}
 """What a deployment or the emulator says itself."""
+
+
+OWN_NETWORK = {"subnets": ("subnet-0a", "subnet-0b"), "security_groups": ("sg-0a",)}
+KEY = "arn:aws:kms:eu-west-1:123456789012:key/mrk-1"
 
 
 def settings(**fields: Any) -> Settings:
@@ -84,6 +89,17 @@ def test_yaml_reads_a_python_version_as_a_number() -> None:
         ({"region": "Ireland"}, "region"),
         ({"log_retention_days": 31}, "log_retention_days"),
         ({"budget": 3}, "budget"),
+        ({"instance_types": ("ml.g99.xlarge",)}, "ml.g99.xlarge"),
+        ({"max_runtime_hours": 673}, "max_runtime_hours"),
+        ({"tenants": ("Acme",)}, "tenants"),
+        ({"tenants": ("a-b", "ab")}, "hyphens"),
+        ({"stage": "s" * 20, "tenants": ("t" * 36,)}, "64"),
+        ({"vpc": {"subnets": ("subnet-1",)}}, "together"),
+        ({"vpc": {"security_groups": ("sg-1",)}}, "together"),
+        ({"vpc": OWN_NETWORK, "further_regions": ("us-east-1",)}, "further_regions"),
+        ({"kms_key_arn": KEY.replace("eu-west-1", "us-east-1")}, "another region"),
+        ({"kms_key_arn": KEY.replace("mrk-", ""), "further_regions": ("us-east-1",)}, "multi-Region"),
+        ({"kms_key_arn": "alias/team"}, "kms_key_arn"),
     ],
 )
 def test_what_cannot_be_deployed_is_refused_before_anything_is_asked_of_aws(fields: dict[str, Any], word: str) -> None:
@@ -97,3 +113,18 @@ def test_trackers_that_no_container_could_reach_are_refused() -> None:
         settings(mlflow_servers=(server,))
     said = parameters(settings(mlflow_servers=(server,), network_isolation=False))
     assert (said["MlflowServers"], said["NetworkIsolation"]) == (server, "false")
+
+
+def test_bounds_network_and_key_become_parameters() -> None:
+    own = {"instance_types": ("ml.g6.xlarge",), "max_runtime_hours": 1.5, "tenants": ("acme", "globex")}
+    said = parameters(settings(vpc=OWN_NETWORK, kms_key_arn=KEY, **own))
+    assert (said["InstanceTypes"], said["MaxRuntimeSeconds"]) == ("ml.g6.xlarge", "5400")
+    assert (said["Subnets"], said["SecurityGroups"]) == ("subnet-0a,subnet-0b", "sg-0a")
+    assert (said["Tenants"], said["KmsKeyArn"]) == ("acme,globex", KEY)
+
+
+def test_a_further_region_gets_the_replica_of_the_key_and_every_parameter_of_its_template() -> None:
+    said = region_parameters(settings(kms_key_arn=KEY, further_regions=("us-east-1",)), "us-east-1")
+    assert said["KmsKeyArn"] == KEY.replace("eu-west-1", "us-east-1")
+    assert said.keys() == REGION["Parameters"].keys() - {"EventSource"}
+    assert region_parameters(settings(), "us-east-1")["KmsKeyArn"] == ""

@@ -170,7 +170,7 @@ def trusting(stack: StackState, issuer: Issuer) -> Iterator[StackState]:
             StackName=STACK,
             TemplateURL=f"{stack.emulator_url}/{CODE_BUCKET}/{TEMPLATE.name}",
             Parameters=wanted,
-            Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+            Capabilities=["CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
         )
         wait_for(complete, "the stack's update")
 

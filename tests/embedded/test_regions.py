@@ -54,7 +54,7 @@ def add_region(state: StackState) -> None:
         StackName="spotune-region",
         TemplateBody=REGION_TEMPLATE.read_text(),
         Parameters=parameters(Stage="local", HomeRegion="us-east-1", EventSource=EVENT_SOURCE),
-        Capabilities=["CAPABILITY_IAM"],
+        Capabilities=["CAPABILITY_NAMED_IAM"],
     )
     wait_for(lambda: status(there, "spotune-region") == "CREATE_COMPLETE" or None, "the region's stack")
     here = client("cloudformation", state.emulator_url)
@@ -64,7 +64,7 @@ def add_region(state: StackState) -> None:
         StackName=STACK,
         TemplateURL=f"{state.emulator_url}/{CODE_BUCKET}/{embedded.TEMPLATE.name}",
         Parameters=parameters(**(kept | {"FurtherRegions": AWAY})),
-        Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+        Capabilities=["CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
     )
     _await_outputs(here)
 

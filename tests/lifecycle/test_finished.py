@@ -1,7 +1,8 @@
 import pytest
 
 from spotune.contracts.checkpoint import Resumption
-from spotune.contracts.events import CancelRequested
+from spotune.contracts.commands import ReleaseCheckpoints
+from spotune.contracts.events import AttemptAccepted, AttemptRefused, CancelRequested
 from spotune.lifecycle import decide, finished_run
 from tests.factories import NOW, ON_DEMAND_PRICE, job, observed, plan, prepared, report
 
@@ -93,3 +94,41 @@ def test_the_speed_and_memory_of_a_retry_that_went_on_are_not_compared():
     went_on = finished_run(fresh.with_(resumption=fresh.resumption.with_(step=4))).actual
     assert (went_on.tokens_per_second, went_on.peak_memory_bytes, went_on.work_lost_hours) == (None, None, None)
     assert went_on.cost == finished_run(run).actual.cost
+
+
+def releases(decision):
+    return [one for one in decision.commands if isinstance(one, ReleaseCheckpoints)]
+
+
+def test_checkpoints_are_released_once_nothing_of_the_job_runs_any_more():
+    done = ended()
+    assert done.job.terminal
+    assert len(releases(done)) == 1
+    again = decide(done.job, observed(status="Completed", secondary_status="Completed"), NOW + 9000)
+    assert again is None or not releases(again)
+
+
+def test_checkpoints_of_a_job_that_ended_before_its_training_job_did_are_released_after_it():
+    opened = decide(job(), prepared(), NOW).job
+    cancelled = decide(opened, CancelRequested(), NOW + 10)
+    refused = decide(cancelled.job, AttemptRefused(name="ftjob-abc-1", reason="cancelled", message=""), NOW + 20)
+    assert refused.job.terminal
+    assert not releases(refused), "nothing ever ran"
+    created_after_all = decide(refused.job, AttemptAccepted(name="ftjob-abc-1"), NOW + 30)
+    assert created_after_all.job.open
+    assert not releases(created_after_all)
+    stopped = observed(status="Stopped", secondary_status="Stopped")
+    assert len(releases(decide(created_after_all.job, stopped, NOW + 90))) == 1
+
+
+def test_a_job_that_tries_again_keeps_its_checkpoints():
+    tried = ended("Failed")
+    assert not tried.job.terminal
+    assert not releases(tried)
+
+
+def test_no_training_job_is_let_run_longer_than_the_installation_allows():
+    short = prepared().with_(plan=plan(longest=3600))
+    opened = decide(job(cap=10**12), short, NOW).job
+    assert opened.attempts[0].max_runtime == 3600
+    assert decide(job(cap=10**12), prepared(), NOW).job.attempts[0].max_runtime == 28 * 24 * 3600
