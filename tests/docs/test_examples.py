@@ -1,0 +1,219 @@
+"""What the documents show is run: their commands, files and rows, as far as they need no AWS account.
+
+How a block is marked stands in tests/docs/blocks.py. Here run those without a mark, and those against the API in this
+process; test_tutorial.py runs those against the embedded stack.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from spotune.cli.main import app
+from spotune.contracts import layout
+from spotune.contracts.request import JobRequest
+from spotune.contracts.rules import RuleRequest
+from spotune.data.golden_checks import check_golden
+from tests import tiny_model
+from tests.cli.conftest import Run, Service
+from tests.docs.blocks import INLINE, PAGES, ROOT, Block, blocks, reason_not_to_run
+from tests.service.registered import registered
+
+MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+JOB_FILES = ROOT / "examples" / "support_routing"
+ALL = [block for page in PAGES for block in blocks(page)]
+OFFLINE = frozenset({"plan", "estimate", "compare-methods", "catalog", "data"})
+"""Commands of spotune's that need nothing but this machine."""
+PLAIN = frozenset({"cp", "head", "mkdir", "cat", "ls", "cd"})
+COMMANDS = typer.main.get_command(app)
+
+
+def marked(*marks: str) -> list[Any]:
+    return [pytest.param(block, id=str(block)) for block in ALL if block.mark in marks]
+
+
+def fits(words: list[str]) -> None:
+    """Raise where the command line has no such command, option or argument."""
+    command: Any = COMMANDS
+    path = ["spotune"]
+    rest = words[1:]
+    while rest and hasattr(command, "commands"):
+        assert rest[0] in command.commands, f"no command {rest[0]!r} in {' '.join(path)}"
+        command = command.commands[rest[0]]
+        path.append(rest.pop(0))
+    if "--help" not in rest and path != ["spotune"]:
+        command.make_context(path[-1], rest)
+
+
+@pytest.mark.parametrize("block", [pytest.param(one, id=str(one)) for one in ALL if one.commands])
+def test_every_command_line_fits_the_command_line(block: Block) -> None:
+    for words in block.commands:
+        if words[0] == "spotune":
+            fits(words)
+
+
+@pytest.mark.parametrize(
+    "page", [one for one in PAGES if one.name != "errors.md"], ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_commands_and_options_that_a_text_names_are_there(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for said in INLINE.findall(text):
+        command, path = COMMANDS, []
+        for word in said.split()[1:]:
+            if not hasattr(command, "commands") or not re.fullmatch(r"[a-z-]+", word.rstrip(",;")):
+                break
+            assert word in command.commands, f"{said}: no command {word!r}"
+            command = command.commands[word]
+            path.append(word)
+        options = {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
+        assert set(re.findall(r"--[a-z][a-z-]*", said)) <= options | {"--help", "--version"}, said
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_command_hides_in_a_block_that_nothing_runs(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    hidden = re.findall(r"^    ((?:spotune|make|pip|python|aws|kubectl|export) \S.*)$", text, re.MULTILINE)
+    assert hidden == [], "write it as a block of sh"
+    for block in blocks(page):
+        if block.language in ("", "text"):
+            assert not re.search(r"^\$? ?(spotune|aws|make) ", block.text, re.MULTILINE), f"{block}: write it as sh"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a page's commands run: the example job, and the repository's examples by their path."""
+    made = tmp_path / "page"
+    shutil.copytree(JOB_FILES, made, ignore=shutil.ignore_patterns("*.md", "*.py", "*.toml"))
+    (made / "examples").symlink_to(ROOT / "examples")
+    (made / "build").mkdir()
+    monkeypatch.chdir(made)
+    return made
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_pages_commands_for_this_machine_run(page: Path, folder: Path, run: Run) -> None:
+    for block in blocks(page):
+        if block.mark.startswith("file "):
+            (folder / block.mark.removeprefix("file ")).write_text(block.text)
+        if block.mark or page.name == "commands.md":
+            continue
+        for words in block.commands:
+            run_here(block, words, run)
+
+
+def run_here(block: Block, words: list[str], run: Run) -> None:
+    if reason_not_to_run(words):
+        return
+    if words[0] in PLAIN:
+        subprocess.run(" ".join(words), shell=True, check=True)
+        return
+    assert words[0] == "spotune", f"{block}: {words[0]} has no mark and no reason in blocks.ELSEWHERE"
+    assert words[1] in OFFLINE, f"{block}: `spotune {words[1]}` needs an API: mark the block"
+    assert run(*words[1:]).code == 0, block
+
+
+class Api:
+    """A page's session with the API: what it is told stands for the reader's own ids and names."""
+
+    def __init__(self, service: Service, run: Run, folder: Path) -> None:
+        self.service, self.run, self.folder = service, run, folder
+        prefix = layout.base_model_uri("models", MODEL)
+        for name, body in tiny_model.files().items():
+            service.world.objects.write(prefix + name, body)
+
+    def submit(self) -> None:
+        assert self.run("submit", "job.yaml").code == 0
+
+    def group(self) -> None:
+        """Version 3 of `support` is champion after 2 and 1, and 4 waits for a person."""
+        champion = None
+        for number in (1, 2, 3, 4):
+            decision = "hold" if number == 4 else "promote"
+            version = registered(self.service.world, number, decision, group="support", champion=champion)
+            champion = version.name if decision == "promote" else champion
+
+    def do(self, words: list[str]) -> None:
+        line = [self._stands_for(word) for word in words[1:] if word != "--wait"]
+        if line[0] == "retry":
+            self.run("cancel", line[1])
+            self.service.world.run_queue()
+        ran = self.run(*line)
+        assert ran.code == 0, f"{' '.join(words)}: {ran.err}{ran.out}"
+
+    def _stands_for(self, word: str) -> str:
+        if word == "ftjob-...":
+            return str(self.run("list", "--json").json["data"][0]["id"])
+        if word == "we_...":
+            return str(self.run("webhooks", "list", "--json").json["data"][0]["id"])
+        return word
+
+
+BEFORE: dict[str, Callable[[Api], None]] = {
+    "docs/models.md": Api.group,
+    "docs/quality.md": Api.submit,
+}
+"""What is there before a page's commands."""
+
+
+@pytest.mark.parametrize("page", sorted({block.page for block in ALL if block.mark == "api"}), ids=lambda one: one.name)
+def test_a_pages_commands_against_the_api_run(page: Path, folder: Path, service: Service, run: Run) -> None:
+    api = Api(service, run, folder)
+    BEFORE.get(str(page.relative_to(ROOT)), lambda _: None)(api)
+    for block in blocks(page):
+        if block.mark.startswith("file "):
+            # The memory's data bucket is called `data`.
+            (folder / block.mark.removeprefix("file ")).write_text(block.text.replace("acme-data", "data"))
+        if block.mark == "api":
+            for words in block.commands:
+                api.do(words)
+
+
+def objects(block: Block) -> Iterator[Any]:
+    """The JSON of a block: one object, or one a line."""
+    try:
+        yield json.loads(block.text)
+    except json.JSONDecodeError:
+        yield from (json.loads(line) for line in block.text.splitlines())
+
+
+@pytest.mark.parametrize("block", [pytest.param(one, id=str(one)) for one in ALL if one.language in ("json", "yaml")])
+def test_json_and_yaml_can_be_read(block: Block) -> None:
+    assert list(objects(block) if block.language == "json" else yaml.safe_load_all(block.text))
+
+
+@pytest.mark.parametrize("block", marked("job", "rule"))
+def test_a_request_is_one(block: Block) -> None:
+    body = yaml.safe_load(block.text)
+    if block.mark == "rule":
+        RuleRequest.model_validate(body)
+    else:
+        JobRequest.model_validate({"model": MODEL, "training_file": "file-1", **body})
+
+
+@pytest.mark.parametrize("block", marked("rows", "rows dpo", "rows kto"))
+def test_rows_are_rows(block: Block, tmp_path: Path, run: Run) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(block.text)
+    checked = run("data", "check", file, "--objective", block.mark.removeprefix("rows").strip() or "supervised")
+    assert checked.code == 0, checked.out
+
+
+@pytest.mark.parametrize("block", marked("golden"))
+def test_golden_prompts_are_some(block: Block) -> None:
+    report = check_golden([block.text.encode()], uri="golden.jsonl", tokenizer=None, max_length=1024)
+    assert report.fault_count == 0
+
+
+def test_every_mark_is_known() -> None:
+    known = {"", "api", "stack", "job", "rule", "rows", "rows dpo", "rows kto", "golden"}
+    said = {block.mark for block in ALL if not block.mark.startswith(("file ", "not run, "))}
+    assert said <= known
