@@ -49,8 +49,8 @@ dist: $(READY)  ## wheel and source distribution into build/dist, tried out in a
 
 test: $(READY)  ## every test; fast ones first
 	$(RUN)/python -m pytest -m 'not torch and not embedded' -n 2
-	$(RUN)/python -m pytest -m 'torch and not embedded' -n 2
-	$(RUN)/python -m pytest -m embedded
+	$(RUN)/python -m pytest -m 'torch and not embedded' -n 2 --dist loadgroup
+	$(RUN)/python -m pytest -m embedded -n 2 --dist loadfile
 
 faults: $(READY)  ## many histories full of faults; SEED=n runs one again
 	$(RUN)/python -m tests.faults $(SEED)

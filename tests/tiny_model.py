@@ -45,7 +45,7 @@ def tokenizer_json() -> str:
     return str(tokenizer.to_str())
 
 
-def files() -> dict[str, bytes]:
+def files(name: str = NAME) -> dict[str, bytes]:
     """The model's folder without its weights."""
     tokenizer_config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -55,7 +55,7 @@ def files() -> dict[str, bytes]:
         "chat_template": CHAT_TEMPLATE,
         "model_max_length": 1024,
     }
-    marker = {"name": NAME, "revision": "1", "parameters": PARAMETERS}
+    marker = {"name": name, "revision": "1", "parameters": PARAMETERS}
     return {
         "config.json": json.dumps(CONFIG).encode(),
         "tokenizer.json": tokenizer_json().encode(),

@@ -21,7 +21,7 @@ def add_bold_model(stack: StackState) -> str:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         config = {**tiny_model.CONFIG, "initializer_range": 0.2}
-        for name, body in {**tiny_model.files(), "config.json": json.dumps(config).encode()}.items():
+        for name, body in {**tiny_model.files(NAME), "config.json": json.dumps(config).encode()}.items():
             (folder / name).write_bytes(body)
         subprocess.run([sys.executable, "-c", WEIGHTS, made], check=True, capture_output=True)
         add_base_model(stack, folder, NAME)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from spotune.local.deployment import CODE_BUCKET, STACK, _await_outputs, client
 from spotune.local.models import add_base_model
 from spotune.local.state import ACCOUNT, EVENT_SOURCE, StackState
 from tests import tiny_model
+from tests.embedded.functions import invoke
 from tests.local.double.conftest import aws
 from tests.polling import wait_for
 
@@ -77,14 +77,6 @@ def status(stacks: Any, name: str) -> str:
     (stack,) = stacks.describe_stacks(StackName=name)["Stacks"]
     assert not stack["StackStatus"].endswith(("FAILED", "ROLLBACK_COMPLETE")), stack
     return str(stack["StackStatus"])
-
-
-def invoke(state: StackState, part: str) -> Any:
-    functions = client("lambda", state.emulator_url)
-    name = next(one["FunctionName"] for one in functions.list_functions()["Functions"] if part in one["FunctionName"])
-    answer = json.loads(functions.invoke(FunctionName=name, Payload="{}")["Payload"].read())
-    assert "errorMessage" not in (answer or {}), answer
-    return answer
 
 
 def test_a_job_goes_where_it_is_cheaper_and_all_of_it_stays_there(

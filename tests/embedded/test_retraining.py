@@ -17,6 +17,7 @@ from spotune.local.deployment import client
 from spotune.local.state import StackState
 from tests import tiny_model
 from tests.embedded.bold import NAME, add_bold_model
+from tests.embedded.functions import invoke
 from tests.polling import wait_for
 
 pytestmark = [pytest.mark.embedded, pytest.mark.torch]
@@ -80,10 +81,7 @@ class Loop:
 
     def pass_by(self) -> None:
         """What the schedule does once a minute."""
-        functions = client("lambda", self._state.emulator_url)
-        names = [one["FunctionName"] for one in functions.list_functions()["Functions"]]
-        (name,) = (one for one in names if "Reconcile" in one)
-        functions.invoke(FunctionName=name, Payload="{}")["Payload"].read()
+        invoke(self._state, "Reconcile")
 
     def arrivals(self) -> list[dict[str, Any]]:
         found = self.call("GET", f"/rules/{self.rule['id']}/arrivals?limit=100")["data"]

@@ -9,6 +9,7 @@ from examples.retraining.walk import HERE, TICKETS, walk
 from spotune.contracts.rules import RuleRequest
 from spotune.local.state import StackState
 from tests.embedded.bold import add_bold_model
+from tests.embedded.functions import reconciling
 
 
 def test_the_rule_is_one_that_the_service_takes() -> None:
@@ -25,7 +26,8 @@ def test_the_walk_ends_where_it_began(stack: StackState, capsys: pytest.CaptureF
     rule = yaml.safe_load((HERE / "rule.yaml").read_text())
     rule["job"] |= {"model": add_bold_model(stack)}
     rule["job"]["training"] = {"learning_rate": 0.005, "max_sequence_length": 512}
-    walk(stack, rule)
+    with reconciling(stack):
+        walk(stack, rule)
     said = capsys.readouterr().out
     for words in ("quarantined", "duplicate", "The gate says reject", "byte for byte"):
         assert words in said, said

@@ -33,7 +33,8 @@ from training_container.sharding import World, make_engine
 from training_container.sharding.engine import Setting
 from training_container.stop import StopRequest
 
-pytestmark = pytest.mark.torch
+# One worker has them all: the jobs of `spread` are trained once.
+pytestmark = [pytest.mark.torch, pytest.mark.xdist_group("spread")]
 
 DEADLINE = 400
 STEPS = {"epochs": 7, "global_batch_size": 3, "learning_rate": 0.003}
