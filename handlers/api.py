@@ -9,7 +9,7 @@ from typing import Any
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 
 from handlers import openapi
-from handlers.bodies import with_readable_body
+from handlers.bodies import as_json, with_readable_body
 from handlers.callers import caller_of
 from handlers.logs import invocation
 from handlers.problems import error_response, register
@@ -21,7 +21,7 @@ from spotune.service.installation import installation
 from spotune.service.keys import require
 from spotune.service.rate import Allowance, count_request, require_room
 
-app = APIGatewayHttpResolver(enable_validation=True)
+app = APIGatewayHttpResolver(enable_validation=True, serializer=as_json)
 for resource in (accuracy, budget, datasets, files, jobs, keys, market, model_groups, models, rules, webhooks):
     app.include_router(resource.router)
 register(app)

@@ -1,10 +1,12 @@
-"""What a request carries, settled before a route is asked: Powertools fails on a body that it cannot read."""
+"""What requests and answers carry. A body is settled before a route is asked: Powertools fails on unreadable ones."""
 
 from __future__ import annotations
 
 import base64
 import json
 from typing import Any
+
+import pydantic_core
 
 from spotune.contracts.errors import RequestRefused
 
@@ -26,6 +28,11 @@ def with_readable_body(event: dict[str, Any]) -> dict[str, Any]:
         _check_media_type(media_type)
         _check_json(_text(event))
     return {**event, "headers": {**headers, "content-type": media_type + semicolon + parameters}}
+
+
+def as_json(answer: object) -> str:
+    """An answer's body. A loss that is no number is null: JSON has no NaN, and clients give up on one."""
+    return pydantic_core.to_json(answer, inf_nan_mode="null").decode()
 
 
 def _check_media_type(media_type: str) -> None:

@@ -140,7 +140,7 @@ class Answer:
 
     @property
     def body(self) -> Any:
-        return json.loads(self.raw)
+        return json.loads(self.raw, parse_constant=_refuse)
 
     @property
     def error(self) -> dict[str, Any]:
@@ -259,6 +259,10 @@ def sqs_record(message_id: str, body: str) -> dict[str, Any]:
         "eventSourceARN": "arn:aws:sqs:us-east-1:123456789012:launch",
         "awsRegion": "us-east-1",
     }
+
+
+def _refuse(constant: str) -> None:
+    raise AssertionError(f"{constant} is no JSON")
 
 
 def _json(body: object) -> bytes:

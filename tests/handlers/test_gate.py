@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import handlers.training_changed
@@ -36,7 +37,9 @@ def completed(world: World, client: Client, job: JobRecord, **scores: object) ->
     name = job.attempts[-1].name
     output = layout.model_output_uri(world.here.job_folder(job), name)
     world.objects.write(output + "adapter_model.safetensors", name.encode())
-    world.objects.write(output + REPORT_NAME, report(job_id=job.id, **scores).model_dump_json().encode())
+    world.objects.write(
+        output + REPORT_NAME, json.dumps(report(job_id=job.id, **scores).model_dump(mode="json")).encode()
+    )
     world.training_jobs.observe(name, status="Completed", secondary_status="Completed", billable_seconds=100)
     for _ in range(3):
         handlers.training_changed.handler({"detail": {"TrainingJobName": name}}, Context())
@@ -105,3 +108,13 @@ def test_going_on_from_a_champion_that_differs_is_refused_in_openais_shape(world
     agreed = client.call("POST", JOBS, {**body, "adapter": {}})
     assert agreed.status == 200, agreed.raw
     assert agreed.body["spotune"]["champion"]["start"] is True
+
+
+def test_a_loss_that_is_no_number_is_null_in_every_answer(world: World, client: Client) -> None:
+    job = submitted(world, client)
+    nowhere = Scores(eval_loss=float("nan"), perplexity=float("inf"))
+    answer = completed(world, client, job, tuned=nowhere)
+    assert answer["spotune"]["report"]["tuned"]["eval_loss"] is None
+    version = client.call("GET", "/v1/model_groups/triage/versions/1")
+    assert version.status == 200, version.raw
+    assert version.body["scores"]["eval_loss"] is None
