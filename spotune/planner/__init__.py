@@ -1,6 +1,6 @@
 """Pure: what a job needs, how long it takes, what it costs, and the cheapest way to run it. docs/planning.md."""
 
-from spotune.planner.architecture import Architecture, known_config, known_names, read_architecture
+from spotune.planner.architecture import FAMILIES_WITH_CODE, Architecture, known_config, known_names, read_architecture
 from spotune.planner.catalog import load_catalog
 from spotune.planner.check import check_request
 from spotune.planner.combinations import METHOD_FIELDS
@@ -9,6 +9,7 @@ from spotune.planner.prepare import NOTHING_DONE, Done, prepare
 from spotune.planner.settings import sequence_limit
 
 __all__ = [
+    "FAMILIES_WITH_CODE",
     "METHOD_FIELDS",
     "NOTHING_DONE",
     "NOTHING_JUDGED",

@@ -98,6 +98,9 @@ def _read_gemma3(config: Config) -> Architecture:
     return replace(language, vision=tower + width * language.hidden + width)
 
 
+FAMILIES_WITH_CODE = frozenset({"qwen"})
+"""Families that are counted here, and that transformers builds by Python code of the model's own repository alone."""
+
 _READERS: dict[str, Callable[[Config], Architecture]] = {
     "cohere": _read_cohere,
     "falcon": read_falcon,
