@@ -44,15 +44,19 @@ def small_files(files: Iterable[HubFile]) -> tuple[HubFile, ...]:
     _check_weights(held)
     missing = [name for name in NEEDED if name not in held]
     if missing:
-        raise _refused(
-            "model_files_missing",
+        raise RequestRefused(
             f"The repository has no {' and no '.join(missing)}.",
-            "Take a causal language model with its tokenizer as transformers saves them.",
+            code="model_files_missing",
+            param="model",
+            remedy="Take a causal language model with its tokenizer as transformers saves them.",
         )
     wanted = tuple(file for name, file in sorted(held.items()) if _is_small(name))
     if (size := sum(file.bytes for file in wanted)) > SMALL_BYTES:
-        raise _refused(
-            "model_files_too_large", f"Its files beside the weights have {size} bytes, {SMALL_BYTES} at most.", ""
+        raise RequestRefused(
+            f"The repository's files beside the weights have {size:,} bytes; {SMALL_BYTES:,} are taken at most.",
+            code="model_files_too_large",
+            param="model",
+            remedy="Take another revision, or tell the model's author.",
         )
     return wanted
 
@@ -76,7 +80,12 @@ def weight_files(files: Iterable[HubFile], index: bytes | None) -> tuple[HubFile
     names = sorted(set(weight_map(index or b"").values()))
     missing = [name for name in names if name not in held]
     if missing:
-        raise _refused("model_files_missing", f"{INDEX} names {', '.join(missing)}, which the repository lacks.", "")
+        raise RequestRefused(
+            f"{INDEX} names {', '.join(missing)}, which the repository lacks.",
+            code="model_files_missing",
+            param="model",
+            remedy="Take another revision, or tell the model's author.",
+        )
     return tuple(held[name] for name in names)
 
 
@@ -92,7 +101,12 @@ def weight_map(index: bytes) -> dict[str, str]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         names = {}
     if not names or not all(_SHARD.fullmatch(name) for name in names.values()):
-        raise _refused("model_index_unreadable", f"{INDEX} names no safetensors files of the folder.", "")
+        raise RequestRefused(
+            f"{INDEX} names no safetensors files of its folder, or others beside them.",
+            code="model_index_unreadable",
+            param="model",
+            remedy="Take another revision, or tell the model's author.",
+        )
     return names
 
 
@@ -107,20 +121,27 @@ def check_config(config: bytes) -> None:
     except (ValueError, RecursionError):
         facts = None
     if not isinstance(facts, Mapping):
-        raise _refused("config_unreadable", "config.json is no JSON object.", "")
+        raise RequestRefused(
+            "The repository's config.json is no JSON object.",
+            code="config_unreadable",
+            param="model",
+            remedy="Take another revision, or tell the model's author.",
+        )
     family = str(facts.get("model_type"))
     if family in planner.FAMILIES_WITH_CODE:
-        raise _refused(
-            "model_needs_code",
+        raise RequestRefused(
             f"Models of the family {family!r} are built by Python code of their repository, which would have to run.",
-            "Take a family that transformers has.",
+            code="model_needs_code",
+            param="model",
+            remedy="Take a family that transformers has.",
         )
     planner.read_architecture(facts)
     if facts.get("quantization_config"):
-        raise _refused(
-            "model_quantized",
+        raise RequestRefused(
             "The weights are quantized already; there is nothing in full precision to train over or to merge into.",
-            "Add the model that it was made from; QLoRA quantizes as it loads.",
+            code="model_quantized",
+            param="model",
+            remedy="Add the model that it was made from; QLoRA quantizes as it loads.",
         )
 
 
@@ -133,17 +154,19 @@ def _check_weights(held: Mapping[str, HubFile]) -> None:
         return
     pickled = sorted(_pickled(held))
     if pickled:
-        raise _refused(
-            "pickled_weights",
+        raise RequestRefused(
             f"The repository has pickled weights only ({', '.join(pickled[:3])}); loading them can run foreign code.",
-            "Take a revision or a copy with model.safetensors; many repositories have one under refs/pr/.",
+            code="pickled_weights",
+            param="model",
+            remedy="Take a revision or a copy with model.safetensors; many repositories have one under refs/pr/.",
         )
-    raise _refused("model_without_weights", f"The repository has no {WEIGHTS} and no {INDEX}.", "")
+    raise RequestRefused(
+        f"The repository has no {WEIGHTS} and no {INDEX}.",
+        code="model_without_weights",
+        param="model",
+        remedy="Take a repository with the model's weights as transformers saves them.",
+    )
 
 
 def _pickled(names: Iterable[str]) -> Iterator[str]:
     return (name for name in names if PurePosixPath(name).suffix in PICKLED_SUFFIXES)
-
-
-def _refused(code: str, message: str, remedy: str) -> RequestRefused:
-    return RequestRefused(message, code=code, param="model", remedy=remedy)
