@@ -28,7 +28,7 @@ check: $(READY)  ## format, lint, types, import directions, dead code, template,
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/vulture
-	$(BIN)/cfn-lint infra/template.yaml infra/region.yaml
+	$(BIN)/cfn-lint infra/template.yaml infra/region.yaml infra/code.yaml
 	$(BIN)/python docs/errors.py --check
 	$(BIN)/python docs/lifecycle.py --check
 	$(BIN)/python docs/support.py --check
@@ -36,6 +36,9 @@ check: $(READY)  ## format, lint, types, import directions, dead code, template,
 	$(BIN)/python docs/commands.py --check
 	$(BIN)/python docs/fields.py --check
 	$(BIN)/python docs/cost.py --check
+
+deploy: $(READY)  ## into your AWS account, as the settings file says; SETTINGS=file for another one
+	$(BIN)/spotune deploy $(if $(SETTINGS),--settings $(SETTINGS))
 
 docs: $(READY)  ## the docs site, strictly, into build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -77,4 +80,4 @@ lock:  ## write constraints.txt and infra/lambda.txt anew from what pyproject.to
 	  build/lock/bin/python -m pip freeze | grep -v '^spotune' | sed 's/+cpu$$//'; } > constraints.txt
 	build/lock/bin/python -m infra.lock_lambda
 
-.PHONY: help setup demo check docs dist test faults faults-mutants kills fuzz bench lock
+.PHONY: help setup demo check deploy docs dist test faults faults-mutants kills fuzz bench lock

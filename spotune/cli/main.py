@@ -21,6 +21,7 @@ from spotune.cli import (
     chat,
     data,
     demo,
+    deploy,
     estimate,
     jobs,
     keys,
@@ -106,6 +107,8 @@ app.command(epilog="Example: spotune up")(stack.up)
 app.command(epilog="Example: spotune status --json")(stack.status)
 app.command(epilog="Example: spotune down")(stack.down)
 app.command(epilog="Example: spotune reset --yes")(stack.reset)
+app.command(epilog="Example: spotune deploy --init, then: spotune deploy --plan")(deploy.deploy)
+app.command(epilog="Example: spotune destroy --settings staging.yaml")(deploy.destroy)
 app.command(epilog="Example: spotune demo --no-interruption")(demo.demo)
 
 

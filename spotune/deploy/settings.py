@@ -114,6 +114,11 @@ class Settings(Contract):
         default=None,
         description="Full URI of the training image in this account's ECR. `spotune image push` writes it here.",
     )
+    first_tenant: str = Field(
+        default="team",
+        pattern=r"^[a-z0-9][a-z0-9-]{0,39}$",
+        description="Tenant of the first admin key, which the first deployment prints.",
+    )
     python: Literal["3.11", "3.12", "3.13", "3.14"] = Field(
         default="3.13", description="Lambda's Python. The bundle is made for it, whatever Python runs here."
     )
@@ -317,6 +322,11 @@ def _spelling(value: object) -> str:
 def _source_arns(settings: Settings) -> list[str]:
     buckets = {place.partition("/")[0] for places in settings.sources.values() for place in places}
     return [f"arn:{partition(settings.region)}:s3:::{bucket}" for bucket in sorted(buckets)]
+
+
+def image_account(image: str) -> str:
+    """Number of the account whose registry an image lies in."""
+    return _image_part(image, "account")
 
 
 def _image_part(image: str, part: str) -> str:

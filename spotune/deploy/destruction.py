@@ -1,0 +1,207 @@
+"""`spotune destroy`: the stacks go, data stays unless it is to go, too.
+
+    no new attempts -> running jobs stopped, or a refusal -> a note of what holds data -> stacks -> data -> code bucket
+
+Killed at any step, the same command goes on: what is gone is passed over, and the note still names the rest.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from spotune.aws.training_jobs import TrainingJobs
+from spotune.contracts.errors import Conflict, NotFound, Unavailable
+from spotune.deploy import kept
+from spotune.deploy.account import Account, AwsSaysNo, call, pages
+from spotune.deploy.installation import Installation
+from spotune.deploy.kept import Kept
+from spotune.deploy.stacks import Tell
+
+SECRET_DAYS = 7
+"""A deleted secret can be restored for so long; AWS takes no less."""
+
+_PATIENCE_SECONDS = 900
+_NOT_THERE = ("ResourceNotFoundException", "NoSuchBucket", "404")
+
+
+@dataclass(frozen=True, slots=True)
+class RunningJob:
+    """A training job of this installation that SageMaker bills at this moment."""
+
+    name: str
+    region: str
+
+
+def destroy(installation: Installation, tell: Tell, *, delete_data: bool, stop_jobs: bool) -> tuple[Kept, ...]:
+    """Take an installation away.
+
+    Args:
+        delete_data: delete table, buckets and secrets, too, those that an earlier call has kept among them.
+        stop_jobs: stop training jobs that run, rather than refuse.
+
+    Returns:
+        What holds data and was kept.
+
+    Raises:
+        NotFound: there is nothing of this name.
+        Conflict: training jobs run, or a stack cannot be deleted.
+    """
+    drawer = installation.drawer
+    if drawer is None:
+        raise NotFound(
+            f"There is no installation {installation.stage} in {installation.settings.region}.",
+            code="not_deployed",
+            remedy="Check stage and region in the settings.",
+        )
+    noted = kept.noted(drawer)
+    regions = _regions(installation, noted)
+    if installation.home.exists():
+        _end_jobs(installation, regions, tell, stop=stop_jobs)
+    stacks = [installation.home, *(installation.further(region) for region in regions[1:])]
+    things = {thing.id: thing for thing in noted}
+    things |= {thing.id: thing for stack in stacks for thing in kept.held_by(stack)}
+    kept.leave_note(drawer, things.values())
+    for stack in stacks:
+        tell(f"{stack.name} in {stack.client.meta.region_name}: deleting")
+        stack.delete(tell)
+    if not delete_data:
+        return tuple(things.values())
+    for thing in things.values():
+        tell(f"{thing.id}: deleting")
+        _delete(installation.account, thing, installation.pause)
+    _empty_bucket(drawer.client, drawer.bucket)
+    installation.code.delete(tell)
+    return ()
+
+
+def running_jobs(installation: Installation, regions: list[str]) -> list[RunningJob]:
+    """Training jobs of this installation that are in progress, in all its regions."""
+
+    def found() -> dict[str, list[RunningJob]]:
+        services = {region: _service(installation, region) for region in regions}
+        running = ((region, name) for region, service in services.items() for name in service.in_progress())
+        ours = [(region, name) for region, name in running if services[region].stage_of(name) == installation.stage]
+        return {"jobs": [RunningJob(name, region) for region, name in ours]}
+
+    jobs: list[RunningJob] = call(found)["jobs"]
+    return jobs
+
+
+def _regions(installation: Installation, noted: Iterable[Kept]) -> list[str]:
+    """The home first. Those that were deployed, those that hold data yet, and those that are named by now."""
+    deployed = [*installation.home.parameters().get("FurtherRegions", "").split(","), *(one.region for one in noted)]
+    return [
+        *dict.fromkeys([installation.settings.region, *filter(None, deployed), *installation.settings.further_regions])
+    ]
+
+
+def _end_jobs(installation: Installation, regions: list[str], tell: Tell, *, stop: bool) -> None:
+    """No attempt starts any more, and none runs.
+
+    Raises:
+        Conflict: some run, and are not to be stopped; attempts start as before.
+    """
+    _hold(installation)
+    try:
+        running = running_jobs(installation, regions)
+        if running and not stop:
+            raise Conflict(
+                f"{len(running)} training jobs run: {', '.join(job.name for job in running[:5])}.",
+                code="jobs_running",
+                remedy="Wait for their end, or stop them with --stop-jobs: their checkpoints stay.",
+                details={"jobs": [job.name for job in running]},
+            )
+        for job in running:
+            tell(f"{job.name} in {job.region}: stopping")
+            _stop(installation, job)
+        _await(lambda: not running_jobs(installation, regions), installation.pause)
+    except BaseException:  # whatever it was, an interrupt too: the installation goes on as before
+        release(installation)
+        raise
+
+
+def release(installation: Installation) -> None:
+    """Let attempts start again that a destruction has held back. One that was killed has left it so."""
+    client = installation.account.client("lambda")
+    for function in _launchers(installation):
+        if call(client.get_function_concurrency, FunctionName=function).get("ReservedConcurrentExecutions") == 0:
+            call(client.delete_function_concurrency, FunctionName=function)
+
+
+def _hold(installation: Installation) -> None:
+    client = installation.account.client("lambda")
+    for function in _launchers(installation):
+        call(client.put_function_concurrency, FunctionName=function, ReservedConcurrentExecutions=0)
+
+
+def _launchers(installation: Installation) -> list[str]:
+    """The function that starts attempts; none in a stack that never came so far."""
+    return [id_ for name, _, id_ in installation.home.resources() if name == "LaunchFunction" and id_]
+
+
+def _service(installation: Installation, region: str) -> TrainingJobs:
+    return TrainingJobs(installation.account.client("sagemaker", region))
+
+
+def _stop(installation: Installation, job: RunningJob) -> None:
+    def stop() -> dict[str, object]:
+        _service(installation, job.region).stop(job.name)
+        return {}
+
+    call(stop)
+
+
+def _await(done: Callable[[], bool], pause: float) -> None:
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while not done():
+        if time.monotonic() > until:
+            raise Unavailable(
+                f"AWS has not ended in {_PATIENCE_SECONDS // 60} minutes what it was told to end.",
+                code="destruction_slow",
+                remedy="Run the command again: it goes on where this one was.",
+            )
+        time.sleep(pause)
+
+
+def _delete(account: Account, thing: Kept, pause: float) -> None:
+    """Delete one thing that holds data; nothing where it is gone."""
+    try:
+        if thing.type == "AWS::S3::Bucket":
+            client = account.client("s3", thing.region)
+            _empty_bucket(client, thing.id)
+            call(client.delete_bucket, Bucket=thing.id)
+        elif thing.type == "AWS::DynamoDB::Table":
+            _delete_table(account.client("dynamodb", thing.region), thing.id, pause)
+        else:
+            client = account.client("secretsmanager", thing.region)
+            call(client.delete_secret, SecretId=thing.id, RecoveryWindowInDays=SECRET_DAYS)
+    except AwsSaysNo as refused:
+        if refused.aws_code not in _NOT_THERE and "scheduled for deletion" not in refused.reason:
+            raise
+
+
+def _delete_table(client: Any, name: str, pause: float) -> None:
+    if _table_status(client, name) == "DELETING":
+        return
+    call(client.update_table, TableName=name, DeletionProtectionEnabled=False)
+    _await(lambda: _table_status(client, name) == "ACTIVE", pause)
+    call(client.delete_table, TableName=name)
+
+
+def _table_status(client: Any, name: str) -> str:
+    return str(call(client.describe_table, TableName=name)["Table"]["TableStatus"])
+
+
+def _empty_bucket(client: Any, bucket: str) -> None:
+    """Delete every version of every object, and what unfinished uploads hold."""
+    for page in pages(client, "list_object_versions", Bucket=bucket):
+        entries = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
+        objects = [{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in entries]
+        if objects:
+            call(client.delete_objects, Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
+    for page in pages(client, "list_multipart_uploads", Bucket=bucket):
+        for upload in page.get("Uploads", ()):
+            call(client.abort_multipart_upload, Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])

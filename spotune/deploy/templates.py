@@ -1,0 +1,72 @@
+"""The templates: where they lie, and what stands in them, read as CloudFormation reads YAML."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Collection, Mapping, Set
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import infra
+
+_FOLDER = Path(infra.__file__).parent
+INSTALLATION = _FOLDER / "template.yaml"
+REGION = _FOLDER / "region.yaml"
+CODE = _FOLDER / "code.yaml"
+
+KEPT_TYPES = ("AWS::DynamoDB::Table", "AWS::S3::Bucket")
+"""What a new stack can take over from one that was deleted."""
+
+_WORD = re.compile(r"\w+")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with CloudFormation's short forms (`!Ref x`), which become the long ones (`{"Ref": "x"}`)."""
+
+
+def _long_form(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+    name = suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}"
+    match node:
+        case yaml.ScalarNode():
+            value: Any = loader.construct_scalar(node)
+            return {name: value.split(".", 1) if suffix == "GetAtt" else value}
+        case yaml.SequenceNode():
+            return {name: loader.construct_sequence(node, deep=True)}
+        case yaml.MappingNode():
+            return {name: loader.construct_mapping(node, deep=True)}
+    raise TypeError(f"a YAML node of kind {type(node).__name__}")
+
+
+_Loader.add_multi_constructor("!", _long_form)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A template as a document of plain values."""
+    return dict(yaml.load(path.read_text(), _Loader))  # noqa: S506 - a SafeLoader with short forms
+
+
+def name_of(path: Path) -> str:
+    """What a template is called in the code bucket: other contents have another name."""
+    return f"{path.stem}-{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}{path.suffix}"
+
+
+def taking_over(template: Mapping[str, Any], names: Collection[str]) -> str:
+    """The part of a template that an import may hold: these resources alone, with what they need, as JSON.
+
+    A property that names any other resource is left out; the update that follows puts it there.
+    """
+    strangers = template["Resources"].keys() - set(names)
+    resources = {name: _without(strangers, template["Resources"][name]) for name in names}
+    kept = {key: template[key] for key in ("AWSTemplateFormatVersion", "Parameters", "Conditions") if key in template}
+    return json.dumps(kept | {"Resources": resources})
+
+
+def _without(strangers: Set[str], resource: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in resource.items() if key not in ("DependsOn", "Properties")}
+    properties = resource.get("Properties", {})
+    known = {key: value for key, value in properties.items() if not strangers & set(_WORD.findall(json.dumps(value)))}
+    return kept | {"Properties": known}
