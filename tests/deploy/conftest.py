@@ -1,0 +1,99 @@
+"""A real CloudFormation (the emulator as a process), the SageMaker double, and installations in them."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import boto3
+import httpx
+import pytest
+
+from spotune.deploy import bundle
+from spotune.deploy.account import Account
+from spotune.deploy.installation import Installation
+from spotune.deploy.settings import Settings
+from spotune.local.double.server import DoubleServer
+from spotune.local.double.settings import Settings as DoubleSettings
+from tests.emulator import running_emulator
+
+REGION, AWAY = "us-east-1", "eu-west-1"
+IMAGE = f"000000000000.dkr.ecr.{REGION}.amazonaws.com/spotune-training:1"
+EMULATOR = {"EventSource": "spotune.double"}
+"""Emulators may not send as aws.*."""
+
+Make = Callable[..., Installation]
+
+
+@pytest.fixture(scope="session")
+def code(pytestconfig: pytest.Config) -> Path:
+    """A bundle for this machine's Python, which is the emulator's."""
+    return bundle.build(pytestconfig.cache.mkdir("bundles"))
+
+
+@pytest.fixture(scope="module")
+def aws_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An emulator and a double, by the environment, as commands find them."""
+    home = tmp_path_factory.mktemp("account")
+    with running_emulator(home, "") as url, pytest.MonkeyPatch.context() as environment, contextlib.ExitStack() as ends:
+        server = DoubleServer(DoubleSettings(home=home, emulator_url=url))
+        server.start()
+        ends.callback(server.stop)
+        environment.setenv("AWS_ENDPOINT_URL", url)
+        environment.setenv("AWS_ENDPOINT_URL_SAGEMAKER", server.url)
+        environment.setenv("AWS_ACCESS_KEY_ID", "test")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        environment.delenv("AWS_PROFILE", raising=False)
+        yield url
+
+
+@pytest.fixture
+def install(aws_url: str) -> Make:
+    """An installation by its settings. Each test has a stage of its own."""
+
+    def make(stage: str, **fields: Any) -> Installation:
+        said = {"stage": stage, "region": REGION, "image": IMAGE, **fields}
+        return Installation(Account(REGION), Settings.model_validate(said), EMULATOR, pause=0.02)
+
+    return make
+
+
+@pytest.fixture
+def aws(aws_url: str) -> Callable[..., Any]:
+    """Clients of that account."""
+    return lambda service, region=REGION: boto3.client(service, region_name=region)
+
+
+class Killed(BaseException):
+    """What ends a command between two of its steps, past every `except Exception`."""
+
+
+@contextlib.contextmanager
+def killed_after(operation: str, *, number: int = 1) -> Iterator[None]:
+    """The command in this context dies once AWS has carried out its so-manieth call of this operation."""
+    seen = itertools.count(1)
+
+    def strike(**_: object) -> None:
+        if next(seen) == number:
+            raise Killed(operation)
+
+    made = boto3.Session.client
+
+    def client(self: boto3.Session, *arguments: Any, **named: Any) -> Any:
+        client = made(self, *arguments, **named)
+        client.meta.events.register(f"after-call.*.{operation}", strike)
+        return client
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(boto3.Session, "client", client)
+        with pytest.raises(Killed):
+            yield
+
+
+def ask(aws_url: str, outputs: Mapping[str, str], key: str) -> int:
+    """Status of a request to a deployed API."""
+    url = f"{aws_url}/_aws/execute-api/{outputs['ApiId']}/$default/v1/files"
+    return httpx.get(url, headers={"Authorization": f"Bearer {key}"}, timeout=60, trust_env=False).status_code

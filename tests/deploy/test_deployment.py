@@ -1,0 +1,240 @@
+"""Deployments into a real CloudFormation: new, again, changed, failing, killed, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spotune.contracts.errors import Conflict, NotAuthenticated, RequestRefused, Unavailable
+from spotune.deploy import deployment, keys, templates
+from spotune.deploy.account import Account
+from spotune.deploy.installation import Installation
+from tests.deploy.conftest import AWAY, IMAGE, REGION, Make, ask, killed_after
+
+pytestmark = pytest.mark.embedded
+
+Aws = Callable[..., Any]
+
+
+def silent(_: str) -> None:
+    """Nobody waits."""
+
+
+def deploy(installation: Installation, code: Path) -> deployment.Deployed:
+    return deployment.deploy(installation, code, silent)
+
+
+def change_sets(aws: Aws, stack: str, region: str = REGION) -> list[str]:
+    listed = aws("cloudformation", region).list_change_sets(StackName=stack)["Summaries"]
+    return [one["ExecutionStatus"] for one in listed if one["ExecutionStatus"] == "AVAILABLE"]
+
+
+def edited(path: Path, folder: Path, old: str, new: str) -> Path:
+    """A template with other words in it."""
+    text = path.read_text()
+    assert old in text
+    copy = folder / path.name
+    copy.write_text(text.replace(old, new, 1))
+    return copy
+
+
+def test_a_deployment_answers_with_an_address_and_a_key_that_opens_it(
+    install: Make, aws: Aws, aws_url: str, code: Path
+) -> None:
+    installation = install("whole", further_regions=(AWAY,), budgets={"monthly_limit_usd": 7.5})
+    made = deploy(installation, code)
+    assert made.key is not None
+    assert ask(aws_url, made.outputs, made.key) == 200
+    assert ask(aws_url, made.outputs, f"{made.key}x") == 401
+    assert installation.home.parameters()["MonthlyLimitUsd"] == "7.5"
+    assert installation.further(AWAY).parameters()["HomeRegion"] == REGION
+    bucket = installation.code.outputs()["CodeBucket"]
+    s3 = aws("s3")
+    assert s3.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
+    assert all(s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"].values())
+    assert "aws:SecureTransport" in s3.get_bucket_policy(Bucket=bucket)["Policy"]
+    assert s3.head_object(Bucket=bucket, Key=code.name)["ContentLength"] == code.stat().st_size
+
+
+def test_a_second_deployment_changes_nothing_and_makes_no_key(
+    install: Make, aws: Aws, aws_url: str, code: Path
+) -> None:
+    installation = install("again")
+    first = deploy(installation, code)
+    bucket = installation.code.outputs()["CodeBucket"]
+    versions = len(aws("s3").list_object_versions(Bucket=bucket)["Versions"])
+    again = deploy(installation, code)
+    assert (again.changed, again.key) == (False, None)
+    assert again.outputs == first.outputs
+    assert len(aws("s3").list_object_versions(Bucket=bucket)["Versions"]) == versions
+    another = keys.new_key(installation)
+    assert another != first.key
+    assert ask(aws_url, first.outputs, another) == 200
+
+
+def test_a_plan_of_nothing_yet_leaves_nothing(install: Make, code: Path) -> None:
+    installation = install("unborn", further_regions=(AWAY,))
+    steps = deployment.plan(installation, code)
+    assert [(step.stack, step.region, step.creates) for step in steps] == [
+        ("spotune-unborn-code", REGION, True),
+        ("spotune-unborn-further", AWAY, True),
+        ("spotune-unborn", REGION, True),
+    ]
+    assert {change.action for step in steps for change in step.changes} == {"Add"}
+    assert "Table" in [change.name for change in steps[-1].changes]
+    for stack in (installation.code, installation.home, installation.further(AWAY)):
+        assert stack.status() is None
+
+
+def test_a_plan_shows_exactly_what_the_change_then_does(install: Make, aws: Aws, code: Path) -> None:
+    deploy(install("planned"), code)
+    wanted = install("planned", budgets={"monthly_limit_usd": 9}, log_retention_days=7)
+    steps = {step.stack: step.changes for step in deployment.plan(wanted, code)}
+    assert steps["spotune-planned-code"] == ()
+    changed = {change.name: change for change in steps["spotune-planned"]}
+    assert changed["ApiFunction"].properties == ("Environment",)
+    assert changed["ApiLogs"].properties == ("RetentionInDays",)
+    assert "Table" not in changed
+    assert change_sets(aws, "spotune-planned") == []
+    assert wanted.home.parameters()["MonthlyLimitUsd"] == "500"
+    deploy(wanted, code)
+    assert wanted.home.parameters()["MonthlyLimitUsd"] == "9"
+    assert [step.changes for step in deployment.plan(wanted, code)] == [(), ()]
+
+
+def test_two_stages_stand_side_by_side_and_share_nothing(install: Make, aws_url: str, code: Path) -> None:
+    one, other = deploy(install("left"), code), deploy(install("right"), code)
+    assert one.key is not None
+    assert other.key is not None
+    shared = {name for name, value in one.outputs.items() if other.outputs[name] == value}
+    assert shared == set()
+    assert (ask(aws_url, one.outputs, one.key), ask(aws_url, other.outputs, one.key)) == (200, 401)
+    assert install("left").code.outputs() != install("right").code.outputs()
+
+
+def test_a_change_that_would_lose_data_is_refused_before_anything_happens(
+    install: Make, aws: Aws, aws_url: str, code: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installation = install("careful")
+    made = deploy(installation, code)
+    anew = edited(
+        templates.INSTALLATION,
+        tmp_path,
+        "      BillingMode: PAY_PER_REQUEST\n",
+        "      BillingMode: PAY_PER_REQUEST\n      TableName: another\n",
+    )
+    monkeypatch.setattr(templates, "INSTALLATION", anew)
+    (_, step) = deployment.plan(installation, code)
+    assert [change.name for change in step.changes if change.loses_data] == ["Table"]
+    with pytest.raises(Conflict, match="Table") as refusal:
+        deploy(installation, code)
+    assert refusal.value.code == "data_would_be_lost"
+    assert change_sets(aws, "spotune-careful") == []
+    assert installation.home.outputs()["Table"] == made.outputs["Table"]
+
+
+def test_a_first_deployment_that_fails_names_its_cause_and_the_next_one_starts_anew(install: Make, code: Path) -> None:
+    broken = install("phoenix")
+    broken = Installation(broken.account, broken.settings, {**broken.overrides, "CodeKey": "absent.zip"}, pause=0.02)
+    with pytest.raises(
+        Unavailable, match=r"ROLLBACK_COMPLETE: \w+ \(AWS::Lambda::Function\): .*absent\.zip"
+    ) as failure:
+        deploy(broken, code)
+    assert failure.value.code == "deployment_failed"
+    assert broken.home.status() == "ROLLBACK_COMPLETE"
+    told: list[str] = []
+    made = deployment.deploy(install("phoenix"), code, told.append)
+    assert made.key is not None
+    assert "spotune-phoenix is in ROLLBACK_COMPLETE: what is left of it is deleted first" in told
+
+
+def test_a_change_that_fails_is_rolled_back_and_what_ran_runs_on(
+    install: Make, aws_url: str, code: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installation = install("steady")
+    made = deploy(installation, code)
+    assert made.key is not None
+    bad = "\nResources:\n  Bad:\n    Type: AWS::Lambda::Function\n    Properties:\n      Runtime: python3.11\n      Handler: a.b\n      Role: !GetAtt ApiRole.Arn\n      Code: {S3Bucket: !Ref CodeBucket, S3Key: absent.zip}\n"
+    with monkeypatch.context() as patch:
+        patch.setattr(templates, "INSTALLATION", edited(templates.INSTALLATION, tmp_path, "\nResources:\n", bad))
+        with pytest.raises(Unavailable, match=r"UPDATE_ROLLBACK_COMPLETE: Bad \(AWS::Lambda::Function\)"):
+            deploy(installation, code)
+    assert ask(aws_url, made.outputs, made.key) == 200
+    assert deploy(installation, code).changed is False
+
+
+def test_a_deployment_that_is_killed_anywhere_is_completed_by_the_next(install: Make, aws_url: str, code: Path) -> None:
+    installation = install("killed")
+    for operation, number in (
+        ("CreateChangeSet", 1),  # of the code bucket
+        ("ExecuteChangeSet", 1),
+        ("PutObject", 1),  # the template
+        ("CreateChangeSet", 1),  # of everything
+        ("ExecuteChangeSet", 1),
+        ("Invoke", 2),  # the market's was the first, and then the key's
+    ):
+        with killed_after(operation, number=number):
+            deploy(installation, code)
+    made = deploy(installation, code)
+    assert made.key is not None
+    assert ask(aws_url, made.outputs, made.key) == 200
+    assert installation.home.status() == "CREATE_COMPLETE"
+
+
+def test_a_key_that_nobody_saw_is_not_made_twice_but_can_be_made_anew(install: Make, aws_url: str, code: Path) -> None:
+    installation = install("unseen")
+    with killed_after("PutObject", number=3):  # template, bundle, the note of the key
+        deploy(installation, code)
+    made = deploy(installation, code)
+    assert made.key is None
+    assert ask(aws_url, made.outputs, keys.new_key(installation)) == 200
+
+
+def test_a_stack_that_somebody_else_changed_meanwhile_is_looked_at_anew(install: Make, code: Path) -> None:
+    deploy(install("busy"), code)
+    slow, fast = install("busy", limits={"jobs": 7}), install("busy", limits={"jobs": 8})
+    template, parameters = deployment._home(slow, slow.drawer, code)  # type: ignore[arg-type]
+    proposal = slow.home.propose(template, parameters, "busy")
+    assert proposal is not None
+    deploy(fast, code)
+    with pytest.raises(Conflict) as refusal:
+        slow.home.carry_out(proposal, silent)
+    assert refusal.value.code == "stack_changed_meanwhile"
+    assert fast.home.parameters()["Jobs"] == "8"
+
+
+@pytest.mark.parametrize(
+    ("image", "code_of_refusal"),
+    [(None, "image_missing"), (IMAGE.replace("000000000000", "111111111111"), "image_of_another_account")],
+)
+def test_without_an_image_that_can_be_pulled_nothing_is_made(
+    install: Make, code: Path, image: str | None, code_of_refusal: str
+) -> None:
+    installation = install("imageless", image=image)
+    with pytest.raises(RequestRefused) as refusal:
+        deploy(installation, code)
+    assert refusal.value.code == code_of_refusal
+    assert installation.code.status() is None
+
+
+def test_a_setting_that_the_template_refuses_is_named(install: Make, code: Path) -> None:
+    deploy(install("wordy"), code)
+    with pytest.raises(RequestRefused, match="WebhookNetworks") as refusal:
+        deploy(install("wordy", webhook_networks=("everywhere",)), code)
+    assert refusal.value.code == "change_refused"
+
+
+def test_without_credentials_the_remedy_is_to_sign_in(
+    install: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(NotAuthenticated, match="aws sso login") as refusal:
+        _ = Account(REGION).id
+    assert refusal.value.code == "aws_credentials_missing"
