@@ -152,6 +152,7 @@ def _proposed(
 
 
 def _all_of_it(installation: Installation) -> Step:
-    resources = templates.read(templates.INSTALLATION)["Resources"]
-    changes = tuple(Change("Add", name, resource["Type"]) for name, resource in sorted(resources.items()))
+    resources = templates.read(templates.INSTALLATION)["Resources"].items()
+    # What a loop makes (Fn::ForEach) depends on the settings; CloudFormation counts it once it is asked.
+    changes = tuple(Change("Add", name, entry["Type"]) for name, entry in sorted(resources) if isinstance(entry, dict))
     return Step(installation.home.name, installation.settings.region, True, changes, exact=False)

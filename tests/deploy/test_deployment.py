@@ -17,6 +17,16 @@ from tests.deploy.conftest import AWAY, IMAGE, REGION, Make, ask, killed_after
 pytestmark = pytest.mark.embedded
 
 Aws = Callable[..., Any]
+BAD = """
+Resources:
+  Bad:
+    Type: AWS::Lambda::Function
+    Properties:
+      Runtime: python3.11
+      Handler: a.b
+      Role: !GetAtt ApiRole.Arn
+      Code: {S3Bucket: !Ref CodeBucket, S3Key: absent.zip}
+"""
 
 
 def silent(_: str) -> None:
@@ -157,9 +167,8 @@ def test_a_change_that_fails_is_rolled_back_and_what_ran_runs_on(
     installation = install("steady")
     made = deploy(installation, code)
     assert made.key is not None
-    bad = "\nResources:\n  Bad:\n    Type: AWS::Lambda::Function\n    Properties:\n      Runtime: python3.11\n      Handler: a.b\n      Role: !GetAtt ApiRole.Arn\n      Code: {S3Bucket: !Ref CodeBucket, S3Key: absent.zip}\n"
     with monkeypatch.context() as patch:
-        patch.setattr(templates, "INSTALLATION", edited(templates.INSTALLATION, tmp_path, "\nResources:\n", bad))
+        patch.setattr(templates, "INSTALLATION", edited(templates.INSTALLATION, tmp_path, "\nResources:\n", BAD))
         with pytest.raises(Unavailable, match=r"UPDATE_ROLLBACK_COMPLETE: Bad \(AWS::Lambda::Function\)"):
             deploy(installation, code)
     assert ask(aws_url, made.outputs, made.key) == 200
