@@ -48,7 +48,7 @@ def _command(path: str, command: Any) -> Iterator[str]:
     if rows := [*map(_argument, arguments), *map(_option, options)]:
         yield from ("| | value | default | |", "|---|---|---|---|", *rows, "")
     if command.epilog:
-        yield from ("```sh", command.epilog.removeprefix("Example: "), "```", "")
+        yield from ("```sh", *command.epilog.removeprefix("Example: ").split(", then: "), "```", "")
 
 
 def _usage(argument: Any) -> str:
