@@ -25,6 +25,7 @@ from spotune.cli import (
     estimate,
     jobs,
     keys,
+    mirror,
     planning,
     registry,
     rules,
@@ -100,6 +101,10 @@ app.command(epilog="Example: spotune retry ftjob-... --set constraints.budget_us
 app.command(epilog='Example: spotune chat ftjob-... --prompt "My parcel is late."')(chat.chat)
 app.add_typer(data.app, name="data")
 app.add_typer(keys.app, name="keys")
+registry.app.command(epilog="Example: spotune models add HuggingFaceTB/SmolLM2-135M-Instruct")(mirror.add)
+registry.app.command(epilog="Example: spotune models base")(mirror.base)
+registry.app.command(epilog="Example: spotune models verify HuggingFaceTB/SmolLM2-135M-Instruct")(mirror.verify)
+registry.app.command(epilog="Example: spotune models remove HuggingFaceTB/SmolLM2-135M-Instruct")(mirror.remove)
 app.add_typer(registry.app, name="models")
 app.add_typer(rules.app, name="rules")
 app.add_typer(webhooks.app, name="webhooks")

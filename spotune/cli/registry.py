@@ -19,7 +19,7 @@ from spotune.cli.screen import JsonOption, Screen
 from spotune.contracts.errors import Conflict, RequestRefused
 from spotune.contracts.registry import Judgement, ModelGroupObject, ModelVersionObject, Promotion, Rollback
 
-app = typer.Typer(help="Model groups: versions, champion, promotion and going back.", no_args_is_help=True)
+app = typer.Typer(help="Base models, and groups of tuned ones: versions, champion, promotion.", no_args_is_help=True)
 
 Group = Annotated[str, typer.Argument(metavar="GROUP", help="A model group's name.")]
 Version = Annotated[int, typer.Argument(metavar="VERSION", min=1, help="A version's number.")]
@@ -29,7 +29,7 @@ Why = Annotated[str, typer.Option(help="Why; it is kept in the history.")]
 
 @app.command("list", epilog="Example: spotune models list")
 def list_groups(json: JsonOption = False) -> None:
-    """List model groups with their champions."""
+    """List model groups with their champions; `spotune models base` lists base models."""
     screen = Screen(machine=json)
     with ModelApi(find_connection()) as api:
         groups = list(api.groups())

@@ -10,20 +10,31 @@ from pathlib import Path
 from typing import Any
 
 from boto3.s3.transfer import TransferConfig
-from botocore.exceptions import ClientError
 from pydantic import ValidationError
 
 from spotune.contracts import layout
 from spotune.contracts.base_model import BaseModelManifest
 from spotune.contracts.errors import SpotuneError
 from spotune.contracts.training import ManifestFile
-from spotune.mirror.aws_errors import aws_errors
+from spotune.deploy.account import AwsSaysNo, call, pages
 
 PART_BYTES = 16 * 1024**2
 # Three parts on the way at once keep both sides' memory below what one large object takes anyway.
 _TRANSFER = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=3)
+_MISSING = frozenset({"404", "NoSuchKey"})
 _REVISION = re.compile(r"[0-9a-f]{40}/")
 """A folder of a revision within a model's own, where another model's name cannot be."""
+
+
+class StoredFile:
+    """An object that is being read."""
+
+    def __init__(self, body: Any) -> None:
+        self._body = body
+
+    def read(self, count: int | None = None, /) -> bytes:
+        """The next bytes; all that are left where no number is given. Raises as `call`."""
+        return call(lambda: {"bytes": self._body.read(count)})["bytes"]  # type: ignore[no-any-return]
 
 
 class ModelsBucket:
@@ -52,46 +63,42 @@ class ModelsBucket:
 
     def holds(self, name: str, folder: str, file: ManifestFile) -> bool:
         """True where the file was brought whole: its object carries the hash of what was sent."""
-        key = self._key(name, folder, file.name)
-        with aws_errors(f"look at s3://{self.name}/{key}"):
-            try:
-                found = self._objects.head_object(Bucket=self.name, Key=key)
-            except ClientError as error:
-                if error.response["Error"]["Code"] in ("404", "NoSuchKey"):
-                    return False
-                raise
+        try:
+            found = call(self._objects.head_object, Bucket=self.name, Key=self._key(name, folder, file.name))
+        except AwsSaysNo as no:
+            if no.aws_code in _MISSING:
+                return False
+            raise
         return bool(found["ContentLength"] == file.bytes and found["Metadata"].get("sha256") == file.sha256)
 
     def put(self, path: Path, name: str, folder: str, file: ManifestFile) -> None:
         """Bring a file. A large one goes in parts, and is there when all of them are."""
+        extra = {"Metadata": {"sha256": file.sha256}}
         key = self._key(name, folder, file.name)
-        with aws_errors(f"write s3://{self.name}/{key}"), path.open("rb") as body:
-            extra = {"Metadata": {"sha256": file.sha256}}
-            self._objects.upload_fileobj(body, self.name, key, ExtraArgs=extra, Config=_TRANSFER)
+        with path.open("rb") as body:
+            call(
+                self._objects.upload_fileobj, Fileobj=body, Bucket=self.name, Key=key, ExtraArgs=extra, Config=_TRANSFER
+            )
 
     def mark(self, manifest: BaseModelManifest) -> None:
         """Call a revision complete, and put it in force: new jobs get it from now on."""
         body = manifest.model_dump_json(indent=1).encode()
         for folder in dict.fromkeys((manifest.folder, "")):
             key = self._key(manifest.name, folder, layout.MODEL_MARKER)
-            with aws_errors(f"write s3://{self.name}/{key}"):
-                self._objects.put_object(Bucket=self.name, Key=key, Body=body, ContentType="application/json")
+            call(self._objects.put_object, Bucket=self.name, Key=key, Body=body, ContentType="application/json")
 
     @contextmanager
-    def opened(self, name: str, folder: str, file: str) -> Iterator[Any]:
+    def opened(self, name: str, folder: str, file: str) -> Iterator[StoredFile]:
         """A file to read from, from its beginning on."""
-        key = self._key(name, folder, file)
-        with (
-            aws_errors(f"read s3://{self.name}/{key}"),
-            closing(self._objects.get_object(Bucket=self.name, Key=key)["Body"]) as body,
-        ):
-            yield body
+        answer = call(self._objects.get_object, Bucket=self.name, Key=self._key(name, folder, file))
+        with closing(answer["Body"]) as body:
+            yield StoredFile(body)
 
     def sha256(self, name: str, folder: str, file: str) -> str:
         """Of a file's bytes, all of them read."""
         digest = hashlib.sha256()
         with self.opened(name, folder, file) as body:
-            for chunk in body.iter_chunks(1 << 20):
+            while chunk := body.read(1 << 20):
                 digest.update(chunk)
         return digest.hexdigest()
 
@@ -110,20 +117,17 @@ class ModelsBucket:
     def delete(self, name: str, folder: str, files: list[str]) -> None:
         """Delete files. The bucket keeps their older versions as long as its lifecycle says."""
         for file in files:
-            key = self._key(name, folder, file)
-            with aws_errors(f"delete s3://{self.name}/{key}"):
-                self._objects.delete_object(Bucket=self.name, Key=key)
+            call(self._objects.delete_object, Bucket=self.name, Key=self._key(name, folder, file))
 
     def _manifest(self, key: str) -> BaseModelManifest | None:
-        with aws_errors(f"read s3://{self.name}/{key}"):
-            try:
-                body = self._objects.get_object(Bucket=self.name, Key=key)["Body"].read()
-            except ClientError as error:
-                if error.response["Error"]["Code"] == "NoSuchKey":
-                    return None
-                raise
         try:
-            return BaseModelManifest.model_validate_json(body)
+            body = call(self._objects.get_object, Bucket=self.name, Key=key)["Body"]
+        except AwsSaysNo as no:
+            if no.aws_code in _MISSING:
+                return None
+            raise
+        try:
+            return BaseModelManifest.model_validate_json(StoredFile(body).read())
         except ValidationError as error:
             raise SpotuneError(
                 f"s3://{self.name}/{key} is no manifest: {error.errors(include_url=False)[0]['msg']}.",
@@ -135,9 +139,8 @@ class ModelsBucket:
         return (key for key, _ in self._listed(prefix))
 
     def _listed(self, prefix: str) -> Iterator[tuple[str, int]]:
-        with aws_errors(f"list s3://{self.name}/{prefix}"):
-            for page in self._objects.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
-                yield from ((entry["Key"], entry["Size"]) for entry in page.get("Contents", ()))
+        for page in pages(self._objects, "list_objects_v2", Bucket=self.name, Prefix=prefix):
+            yield from ((entry["Key"], entry["Size"]) for entry in page.get("Contents", ()))
 
     def _key(self, name: str, folder: str, file: str) -> str:
         _, key = layout.split_uri(layout.base_model_folder_uri(self.name, name, folder) + file)

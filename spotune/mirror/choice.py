@@ -30,6 +30,9 @@ WELCOME = frozenset(
 SMALL_BYTES = 256 * 10**6
 """Of all files that are no weights; the largest tokenizers have 35 MB."""
 
+LARGEST_FILE = 50 * 10**9
+"""Bytes. The hub serves larger ones through its own transfer protocol alone: `MAX_HTTP_DOWNLOAD_SIZE` of its client."""
+
 _LICENCE = re.compile(r"(licen[cs]e|notice|copying|use_policy|usage_policy)([-_ ][\w-]+)*(\.(txt|md))?", re.I)
 _SHARD = re.compile(r"[\w.-]+\.safetensors", re.ASCII)
 
@@ -75,9 +78,7 @@ def weight_files(files: Iterable[HubFile], index: bytes | None) -> tuple[HubFile
         RequestRefused: the index cannot be read, or names a file that is not there.
     """
     held = {file.name: file for file in files}
-    if WEIGHTS in held:
-        return (held[WEIGHTS],)
-    names = sorted(set(weight_map(index or b"").values()))
+    names = [WEIGHTS] if WEIGHTS in held else sorted(set(weight_map(index or b"").values()))
     missing = [name for name in names if name not in held]
     if missing:
         raise RequestRefused(
@@ -86,7 +87,16 @@ def weight_files(files: Iterable[HubFile], index: bytes | None) -> tuple[HubFile
             param="model",
             remedy="Take another revision, or tell the model's author.",
         )
-    return tuple(held[name] for name in names)
+    wanted = tuple(held[name] for name in names)
+    for file in wanted:
+        if file.bytes > LARGEST_FILE:
+            raise RequestRefused(
+                f"{file.name} has {file.bytes:,} bytes; files of up to {LARGEST_FILE:,} can be downloaded.",
+                code="model_files_too_large",
+                param="model",
+                remedy="Take a revision whose weights lie in smaller files.",
+            )
+    return wanted
 
 
 def weight_map(index: bytes) -> dict[str, str]:

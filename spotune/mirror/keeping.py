@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from spotune.contracts.base_model import BaseModelManifest
-from spotune.contracts.errors import NotFound, RequestRefused
-from spotune.contracts.layout import MODEL_MARKER
+from spotune.contracts.errors import Conflict, NotFound, RequestRefused
+from spotune.contracts.layout import MODEL_MARKER, base_model_uri
+from spotune.deploy.account import call, pages
 from spotune.mirror.bucket import ModelsBucket
 from spotune.mirror.fetching import Advance
 
@@ -53,6 +55,27 @@ def faults(bucket: ModelsBucket, manifest: BaseModelManifest, advance: Advance) 
         advance(file.bytes)
 
 
+def check_unused(sagemaker: Any, bucket: ModelsBucket, name: str) -> None:
+    """Refuse while training jobs read the model: one that is interrupted reads it again.
+
+    Raises:
+        Conflict: names them.
+    """
+    prefix, reading = base_model_uri(bucket.name, name), []
+    for job in _in_progress(sagemaker):
+        described = call(sagemaker.describe_training_job, TrainingJobName=job)
+        channels = described.get("InputDataConfig", ())
+        if any(one["DataSource"]["S3DataSource"]["S3Uri"].startswith(prefix) for one in channels):
+            reading.append(job)
+    if reading:
+        raise Conflict(
+            f"{len(reading)} training jobs read {name}: {', '.join(reading[:5])}.",
+            code="model_in_use",
+            param="model",
+            remedy="Wait for their ends, or cancel their jobs.",
+        )
+
+
 def remove(bucket: ModelsBucket, name: str) -> int:
     """Take a model away with all of its revisions; returns how many files they had.
 
@@ -69,6 +92,12 @@ def remove(bucket: ModelsBucket, name: str) -> int:
         bucket.delete(name, folder, sorted(sizes, key=lambda file: file != MODEL_MARKER))
         gone += len(sizes)
     return gone
+
+
+def _in_progress(sagemaker: Any) -> Iterator[str]:
+    asked = {"NameContains": "ftjob-", "StatusEquals": "InProgress", "MaxResults": 100}
+    for page in pages(sagemaker, "list_training_jobs", **asked):
+        yield from (one["TrainingJobName"] for one in page["TrainingJobSummaries"])
 
 
 def _unknown(bucket: ModelsBucket, name: str) -> NotFound:

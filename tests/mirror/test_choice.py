@@ -13,6 +13,7 @@ from spotune import planner
 from spotune.contracts.base_model import PICKLED_SUFFIXES
 from spotune.contracts.errors import RequestRefused
 from spotune.mirror.choice import (
+    LARGEST_FILE,
     SMALL_BYTES,
     check_config,
     is_licence,
@@ -52,6 +53,20 @@ def test_one_whole_file_is_taken_before_its_shards_as_transformers_does() -> Non
 def test_of_shards_those_are_taken_that_the_index_names() -> None:
     index = sharded()["model.safetensors.index.json"]
     assert names(weight_files(files(*sharded()), index)) == [f"model-0000{n}-of-00003.safetensors" for n in (1, 2, 3)]
+
+
+def test_a_file_that_the_hub_would_not_serve_is_refused_before_it_is_asked_for() -> None:
+    assert weight_files(files("model.safetensors", size=LARGEST_FILE), None)
+    with pytest.raises(RequestRefused) as refused:
+        weight_files(files("model.safetensors", size=LARGEST_FILE + 1), None)
+    assert code(refused) == "model_files_too_large"
+
+
+@pytest.mark.torch
+def test_the_largest_file_is_the_largest_that_the_hubs_own_client_asks_for() -> None:
+    from huggingface_hub.constants import MAX_HTTP_DOWNLOAD_SIZE
+
+    assert LARGEST_FILE == MAX_HTTP_DOWNLOAD_SIZE
 
 
 def test_a_shard_that_is_not_there_is_told() -> None:
