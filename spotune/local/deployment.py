@@ -7,7 +7,8 @@ import json
 import platform
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ class Deployment:
     template: Path
     advisor_url: str
     """Where the double serves the Spot Instance Advisor's feed."""
+    others: Mapping[str, str] = field(default_factory=dict)
+    """Parameters that differ from this machine's usual ones."""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -74,6 +77,7 @@ class Deployment:
             "NetworkIsolation": "false",
             "LogRetentionDays": "1",
             "DeletionProtection": "false",
+            **self.others,
         }
 
 

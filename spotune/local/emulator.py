@@ -21,6 +21,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
+from spotune.local.conditions import mend_conditions
+from spotune.local.guard import Guard
 from spotune.local.journal import ITEM_WRITES, Journal, follow, merge
 from spotune.local.state import ACCOUNT, REGION, write_private
 
@@ -47,10 +49,15 @@ def command() -> list[str]:
     return [sys.executable, "-m", "spotune.local.emulator"]
 
 
-def environment(home: Path, port: int) -> dict[str, str]:
-    """What ministack reads: loopback only, one account, all state below `home/emulator`."""
+def environment(home: Path, port: int, *, guarded: bool = False) -> dict[str, str]:
+    """What ministack reads: loopback only, one account, all state below `home/emulator`.
+
+    Args:
+        guarded: check signatures, and the policies of roles and buckets, as AWS does.
+    """
     folder = home / "emulator"
     return {
+        "AUTH": "true" if guarded else "false",
         "BIND_HOST": "127.0.0.1",
         "MINISTACK_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
@@ -136,13 +143,15 @@ def main() -> None:
     from spotune.local.workers import limit_processes
 
     limit_processes()
+    mend_conditions()
     _raise_open_files()
     config = Config()
     config.bind = [f"{os.environ['BIND_HOST']}:{os.environ['GATEWAY_PORT']}"]
     config.keep_alive_timeout = 75
     config.loglevel = os.environ["LOG_LEVEL"]
     config.graceful_timeout = 2
-    app = SavedApp(emulator.app, save=saved.save, save_everything=saved.save_everything, release_bodies=_release_bodies)
+    guarded = Guard(emulator.app) if emulator.AUTH else emulator.app
+    app = SavedApp(guarded, save=saved.save, save_everything=saved.save_everything, release_bodies=_release_bodies)
     asyncio.run(serve(app, config))
     saved.forget_journal()
 

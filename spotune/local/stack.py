@@ -7,7 +7,7 @@ import http.client
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +60,8 @@ def up(
     emulator_port: int = DEFAULT_EMULATOR_PORT,
     double_port: int = DEFAULT_DOUBLE_PORT,
     sources: bundle.BundleSources | None = None,
+    guarded: bool = False,
+    parameters: Mapping[str, str] | None = None,
 ) -> StackState:
     """Start the stack, or take over the one that runs, and bring what is deployed in it up to date.
 
@@ -68,6 +70,9 @@ def up(
         emulator_port: on 127.0.0.1; the API answers there too. 0 takes a free one.
         double_port: of the SageMaker double. 0 takes a free one.
         sources: what the Lambda bundle is made of; the installed packages by default.
+        guarded: check signatures and policies, as AWS does: everything runs under the template's own roles. One that
+            runs unguarded is ended first, and the other way round.
+        parameters: of the template, where they differ from this machine's usual ones.
 
     Raises:
         Conflict: a port is taken (`port_taken`), or another command is at work on this stack (`stack_busy`).
@@ -76,13 +81,13 @@ def up(
     home = home or default_home()
     with _exclusive(home):
         code = bundle.build(home / "cache" / "bundles", sources)
-        taken_over = _take_over(home)
+        taken_over = _take_over(home, guarded)
         if taken_over is not None:
-            return _complete(home, taken_over, code)
-        running = _start(home, emulator_port, double_port)
+            return _complete(home, taken_over, code, parameters or {})
+        running = _start(home, emulator_port, double_port, guarded)
         try:
             _await_answers(home, running)
-            return _complete(home, running, code)
+            return _complete(home, running, code, parameters or {})
         except BaseException:  # whatever comes, an interrupt too, nothing is left running
             _end_all(home)
             raise
@@ -138,10 +143,10 @@ def _exclusive(home: Path) -> Iterator[None]:
         yield
 
 
-def _take_over(home: Path) -> Running | None:
+def _take_over(home: Path, guarded: bool) -> Running | None:
     """The stack that runs. One that does not answer, and whatever is left of an earlier one, is ended."""
     running = supervisor.read_running(home)
-    if running is not None and supervisor.is_running(home):
+    if running is not None and running.guarded == guarded and supervisor.is_running(home):
         with contextlib.suppress(Unavailable):
             _await_answers(home, running)
             return running
@@ -149,10 +154,10 @@ def _take_over(home: Path) -> Running | None:
     return None
 
 
-def _start(home: Path, emulator_port: int, double_port: int) -> Running:
+def _start(home: Path, emulator_port: int, double_port: int, guarded: bool) -> Running:
     ports = [_usable_port(emulator_port, "--port"), _usable_port(double_port, "--double-port")]
     process = processes.start(
-        supervisor.command(home, *ports),
+        supervisor.command(home, *ports, guarded=guarded),
         environment=supervisor.environment(),
         log=home / "logs" / "supervisor.log",
         with_parent=False,
@@ -168,11 +173,14 @@ def _start(home: Path, emulator_port: int, double_port: int) -> Running:
     raise _not_started(home, "supervisor")
 
 
-def _complete(home: Path, running: Running, code: Path) -> StackState:
+def _complete(home: Path, running: Running, code: Path, parameters: Mapping[str, str]) -> StackState:
     """Deploy what is not deployed yet, and keep how to reach it."""
     before = read_state(home)
     wanted = deployment.Deployment(
-        bundle=code, template=TEMPLATE, advisor_url=f"{running.double_url}/_double/spot-advisor-data.json"
+        bundle=code,
+        template=TEMPLATE,
+        advisor_url=f"{running.double_url}/_double/spot-advisor-data.json",
+        others=parameters,
     )
     outputs = deployment.deployed_outputs(running.emulator_url)
     key = before.api_key if before is not None and outputs is not None else None

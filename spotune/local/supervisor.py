@@ -35,6 +35,8 @@ class Running(Contract):
 
     emulator_port: int
     double_port: int
+    guarded: bool = False
+    """Signatures and policies are checked."""
     supervisor: ProcessMark
     children: dict[str, ProcessMark] = {}
 
@@ -49,11 +51,12 @@ class Running(Contract):
         return f"http://127.0.0.1:{self.double_port}"
 
 
-def command(home: Path, emulator_port: int, double_port: int) -> list[str]:
+def command(home: Path, emulator_port: int, double_port: int, *, guarded: bool = False) -> list[str]:
     """The command line that runs a supervisor."""
     return [
         *(sys.executable, "-m", "spotune.local.supervisor", "--home", str(home)),
         *("--emulator-port", str(emulator_port), "--double-port", str(double_port)),
+        *(["--guarded"] if guarded else []),
     ]
 
 
@@ -107,23 +110,24 @@ def main() -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--emulator-port", type=int, required=True)
     parser.add_argument("--double-port", type=int, required=True)
+    parser.add_argument("--guarded", action="store_true")
     arguments = parser.parse_args()
     lock = take_lock(lock_path(arguments.home))
     if lock is None:
         print(f"another supervisor runs in {arguments.home}")
         return 1
     with lock:
-        return _supervise(arguments.home, arguments.emulator_port, arguments.double_port)
+        return _supervise(arguments.home, arguments.emulator_port, arguments.double_port, guarded=arguments.guarded)
 
 
-def _supervise(home: Path, emulator_port: int, double_port: int) -> int:
+def _supervise(home: Path, emulator_port: int, double_port: int, *, guarded: bool) -> int:
     asked_to_end = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: asked_to_end.append(True))
     itself = processes.mark(os.getpid())
     if itself is None:
         return 1
-    running = Running(emulator_port=emulator_port, double_port=double_port, supervisor=itself)
+    running = Running(emulator_port=emulator_port, double_port=double_port, guarded=guarded, supervisor=itself)
     children: dict[str, subprocess.Popen[bytes]] = {}
     try:
         for name, line in _children(home, running).items():
@@ -146,6 +150,7 @@ def _children(home: Path, running: Running) -> dict[str, list[str]]:
         *(sys.executable, "-m", "spotune.local.double", "--home", str(home)),
         *("--port", str(running.double_port), "--emulator", running.emulator_url),
         *("--event-source", EVENT_SOURCE, "--region", REGION, "--account", ACCOUNT),
+        *(["--guarded"] if running.guarded else []),
     ]
     return {"emulator": emulator.command(), "double": double}
 
@@ -153,7 +158,7 @@ def _children(home: Path, running: Running) -> dict[str, list[str]]:
 def _start(home: Path, running: Running, name: str, line: list[str]) -> subprocess.Popen[bytes]:
     settings = environment() | aws_environment(running.emulator_url, running.double_url)
     if name == "emulator":
-        settings |= emulator.environment(home, running.emulator_port)
+        settings |= emulator.environment(home, running.emulator_port, guarded=running.guarded)
     return processes.start(line, environment=settings, log=home / "logs" / f"{name}.log", with_parent=True)
 
 

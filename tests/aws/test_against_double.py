@@ -13,6 +13,7 @@ from botocore.config import Config
 from spotune.aws.base import NameTaken, TrainingJobRefused
 from spotune.aws.training_jobs import TrainingJobs
 from spotune.contracts.training import Failure
+from spotune.local.double.judge import Signed
 from spotune.local.double.market import Market
 from spotune.local.double.protocol import answer
 from spotune.local.double.quotas import Quotas
@@ -33,7 +34,7 @@ class Wire:
     def __call__(self, request: Any, **_: Any) -> AWSResponse:
         header = request.headers["X-Amz-Target"]
         target = header.decode() if isinstance(header, bytes) else header
-        told = answer(self._regions, "", target, request.body)
+        told = answer(self._regions, None, Signed("POST", "/", [("X-Amz-Target", target)], request.body))
         return AWSResponse(request.url, told.status, {"Content-Type": told.content_type}, Raw(told.body))
 
 

@@ -459,7 +459,10 @@ def test_the_signing_secret_is_made_by_the_stack_and_read_by_two_roles() -> None
     assert readers == {"ApiRole", "DeliverRole"}
     for role in readers:
         (grant,) = (s for s in statements(role) if "secretsmanager" in str(s["Action"]))
-        assert (grant["Action"], grant["Resource"]) == ("secretsmanager:GetSecretValue", {"Ref": "SigningSecret"})
+        assert (grant["Action"], grant["Resource"]) == (
+            "secretsmanager:GetSecretValue",
+            {"Fn::GetAtt": "SigningSecret.Id"},
+        )
 
 
 def test_only_deliveries_are_published_and_only_commands_and_repairs_send_deliveries() -> None:

@@ -27,6 +27,7 @@ def main() -> int:
         region=arguments.region,
         account=arguments.account,
         quotas=arguments.quotas,
+        guarded=arguments.guarded,
         timing=Timing(stop_grace=arguments.stop_grace, sync=arguments.sync_interval),
     )
     server = DoubleServer(settings, arguments.port)
@@ -54,6 +55,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--region", default=Settings.region)
     parser.add_argument("--account", default=Settings.account)
     parser.add_argument("--quotas", type=Path, help="JSON file of quotas by instance type and market")
+    parser.add_argument("--guarded", action="store_true", help="the emulator checks signatures and policies")
     parser.add_argument("--stop-grace", type=float, default=Timing.stop_grace, help="seconds from SIGTERM to SIGKILL")
     parser.add_argument("--sync-interval", type=float, default=Timing.sync, help="seconds between checkpoint uploads")
     return parser.parse_args()

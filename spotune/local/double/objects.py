@@ -21,6 +21,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from spotune.contracts.layout import split_uri
+from spotune.local.double.judge import Credentials
 from spotune.local.double.settings import Settings
 
 CACHED_BYTES = 4 * 1024**2
@@ -46,14 +47,16 @@ class StoredObject:
     size: int
 
 
-def client(service: str, settings: Settings) -> Any:
-    """A boto3 client of the emulator."""
+def client(service: str, settings: Settings, role: Credentials | None = None) -> Any:
+    """A boto3 client of the emulator, with the double's own credentials where no role is given."""
+    own = Credentials(*settings.credentials, token="")
     return boto3.client(
         service,
         endpoint_url=settings.emulator_url,
         region_name=settings.region,
-        aws_access_key_id=settings.credentials[0],
-        aws_secret_access_key=settings.credentials[1],
+        aws_access_key_id=(role or own).access_key,
+        aws_secret_access_key=(role or own).secret_key,
+        aws_session_token=(role or own).token or None,
         config=_CONFIG,
     )
 

@@ -12,13 +12,14 @@ from collections.abc import Callable
 from botocore.exceptions import BotoCoreError, ClientError
 
 from spotune.local.double import guardian
+from spotune.local.double.faults import ServiceError
 from spotune.local.double.instances import Instances
 from spotune.local.double.job import Job, Request
 from spotune.local.double.launch import Launch
-from spotune.local.double.machine import Exited
-from spotune.local.double.objects import Objects
+from spotune.local.double.machine import Exited, InputRefused
 from spotune.local.double.runner import KILLED, Report
 from spotune.local.double.settings import Settings
+from spotune.local.double.shelves import Shelves
 
 SEEN_SECONDS = 10.0
 """For so long a channel that held something is not looked at again; a download finds out anyway."""
@@ -29,31 +30,37 @@ log = logging.getLogger(__name__)
 class ProcessRunner:
     """One Launch a job while it holds instances; every act that takes time has a thread of its own."""
 
-    def __init__(self, settings: Settings, objects: Objects) -> None:
+    def __init__(self, settings: Settings, shelves: Shelves) -> None:
         self._settings = settings
-        self._objects = objects
+        self._shelves = shelves
         self._folder = settings.home / "double" / "jobs"
         self._launches: dict[str, Launch] = {}
-        self._seen: dict[str, float] = {}
+        self._seen: dict[tuple[str, str], float] = {}
         for left_over in self._folder.glob("*/.gone-*"):
             shutil.rmtree(left_over, ignore_errors=True)
 
     def missing_input(self, request: Request) -> str | None:
-        """The first channel URI under which S3 has nothing in this region, or the first folder of another one.
+        """The first channel URI under which S3 has nothing in this region for the job's role, or the first folder of
+        another one.
 
         None too where S3 is away: the download finds out.
+
+        Raises:
+            ServiceError: ValidationException where the role cannot be assumed.
         """
+        role = request["RoleArn"]
+        objects = self._shelves.of(role)
         channels = [one["DataSource"]["S3DataSource"]["S3Uri"] for one in request.get("InputDataConfig", [])]
         folders = [request.get("CheckpointConfig", {}).get("S3Uri"), request["OutputDataConfig"]["S3OutputPath"]]
         for uri in [*channels, *filter(None, folders)]:
-            if self._seen.get(uri, 0.0) > time.monotonic() - SEEN_SECONDS:
+            if self._seen.get((role, uri), 0.0) > time.monotonic() - SEEN_SECONDS:
                 continue
             try:
-                if not self._objects.lies_in(uri, self._settings.region):
+                if not self._shelves.own.lies_in(uri, self._settings.region):
                     return str(uri)
-                if uri in channels and next(self._objects.list(uri), None) is None:
+                if uri in channels and next(objects.list(uri), None) is None:
                     return str(uri)
-                self._seen[uri] = time.monotonic()
+                self._seen[role, uri] = time.monotonic()
             except ClientError as error:
                 if error.response["Error"]["Code"] in ("NoSuchBucket", "AccessDenied", "404", "403"):
                     return str(uri)
@@ -63,7 +70,13 @@ class ProcessRunner:
 
     def download(self, job: Job, report: Report) -> None:
         """Begin a launch: the folders, the channels, the checkpoints of earlier launches."""
-        launch = Launch(job, Instances(self._folder / job.name, job), self._objects, self._settings)
+        try:
+            objects = self._shelves.of(job.request["RoleArn"])
+        except ServiceError as error:
+            refused = InputRefused(f"ClientError: {error}")
+            _in_thread(lambda: report(refused), f"{job.name}-refused")
+            return
+        launch = Launch(job, Instances(self._folder / job.name, job), objects, self._settings)
         self._launches[job.name] = launch
         _in_thread(lambda: launch.download(report), f"{job.name}-download")
 
@@ -78,7 +91,8 @@ class ProcessRunner:
 
     def kill(self, job: Job, report: Report) -> None:
         """End every host at once, or the download before it."""
-        if not self._launches[job.name].kill():
+        launch = self._launches.get(job.name)
+        if launch is None or not launch.kill():
             _in_thread(lambda: report(Exited(KILLED)), f"{job.name}-killed")
 
     def upload(self, job: Job, report: Report) -> None:

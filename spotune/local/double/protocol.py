@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spotune.local.double.faults import ServiceError
+from spotune.local.double.judge import Judge, Signed
 from spotune.local.double.regions import Region, Regions
 
 JSON_TYPE = "application/x-amz-json-1.1"
@@ -30,22 +31,24 @@ class Answer:
     body: bytes
 
 
-def answer(regions: Regions, authorization: str, target: str, body: bytes) -> Answer:
+def answer(regions: Regions, judge: Judge | None, request: Signed) -> Answer:
     """Carry out one request in the region that it is signed for.
 
     Args:
         regions: all of the double's.
-        authorization: the header of this name.
-        target: the X-Amz-Target header, empty for EC2's query protocol.
-        body: the request's.
+        judge: who says what the signer may do; None where everybody may do everything.
+        request: without an X-Amz-Target it is of EC2's query protocol.
     """
-    region = regions.of(authorization)
+    target, body, region = request.header("X-Amz-Target"), request.body, regions.of(request.header("Authorization"))
     try:
+        if judge is not None:
+            judge.check(region.name, target, request)
         if not target:
             return Answer(200, "text/xml;charset=UTF-8", region.market.query(body).encode())
         service, _, name = target.partition(".")
         if service in _NEIGHBOURS:
-            return _ok(_priced(regions, region, request := _read(body)).market.json_operation(service, name, request))
+            asked = _read(body)
+            return _ok(_priced(regions, region, asked).market.json_operation(service, name, asked))
         return _ok(_operation(region, target)(_read(body)))
     except ServiceError as error:
         return _refusal(error) if target else _query_refusal(error)

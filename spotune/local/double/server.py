@@ -19,14 +19,16 @@ from spotune.local.double.control import ControlDoor
 from spotune.local.double.double import Double
 from spotune.local.double.events import Disturber, EventBridge
 from spotune.local.double.faults import ServiceError, invalid
+from spotune.local.double.judge import Judge, Signed
 from spotune.local.double.market import Market
 from spotune.local.double.model_packages import ModelPackages
-from spotune.local.double.objects import Objects, client
+from spotune.local.double.objects import client
 from spotune.local.double.process_runner import ProcessRunner
 from spotune.local.double.protocol import Answer, answer
 from spotune.local.double.quotas import Quotas
 from spotune.local.double.regions import Region, Regions, models_folder, state_folder
 from spotune.local.double.settings import Settings
+from spotune.local.double.shelves import Shelves
 from spotune.local.double.storage import JobFolder
 
 HOST = "127.0.0.1"
@@ -74,11 +76,12 @@ class DoubleServer:
             ) from error
         self._clock = SystemClock()
         self._bridges: dict[str, EventBridge] = {}
+        self._judge = Judge(settings) if settings.guarded else None
         self._quotas, self._capacity = Quotas.from_file(settings.quotas), Capacity()
         self._disturber = Disturber(self._send, self._clock)
         self._regions = Regions(settings.region, self._region, folder)
         self._beat(JobFolder(folder / "state"))
-        http.regions = self._regions
+        http.regions, http.judge = self._regions, self._judge
         http.door = ControlDoor(self._regions, self._disturber, folder / "jobs")
         self._http = http
         self._thread = threading.Thread(target=http.serve_forever, args=(0.1,), name="double-http", daemon=True)
@@ -105,7 +108,7 @@ class DoubleServer:
         folder = self._settings.home / "double"
         self._bridges[name] = EventBridge(client("events", settings), settings.event_source)
         double = Double(
-            ProcessRunner(settings, Objects(client("s3", settings), settings.home / "cache" / "objects")),
+            ProcessRunner(settings, Shelves(settings, self._judge)),
             self._clock,
             JobFolder(state_folder(folder, self._settings.region, name)),
             timing=settings.timing,
@@ -131,6 +134,7 @@ class DoubleServer:
 
 class _Http(ThreadingHTTPServer):
     regions: Regions
+    judge: Judge | None
     door: ControlDoor
     daemon_threads = True
     request_queue_size = 64
@@ -155,25 +159,21 @@ class _Handler(BaseHTTPRequestHandler):
         if path is not None:
             self._control(path, body)
         else:
-            self._send(answer(self._regions, self._signature, self.headers.get("X-Amz-Target", ""), body))
+            self._send(self._answer(body))
 
     def do_GET(self) -> None:
         path = self._control_path()
         if path is None:
-            self._send(answer(self._regions, self._signature, "", b""))
+            self._send(self._answer(b""))
         else:
             self._control(path, None)
 
     def log_message(self, format: str, *args: Any) -> None:
         logging.getLogger(__name__).debug(format, *args)
 
-    @property
-    def _regions(self) -> Regions:
-        return self.server.regions
-
-    @property
-    def _signature(self) -> str:
-        return self.headers.get("Authorization") or ""
+    def _answer(self, body: bytes) -> Answer:
+        request = Signed(self.command, self.path, self.headers.items(), body)
+        return answer(self.server.regions, self.server.judge, request)
 
     def _control_path(self) -> list[str] | None:
         parts = [part for part in urlsplit(self.path).path.split("/") if part]

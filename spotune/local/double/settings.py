@@ -40,6 +40,8 @@ class Settings:
     account: str = "000000000000"
     credentials: tuple[str, str] = ("test", "test")
     """Access key and secret of the emulator."""
+    guarded: bool = False
+    """The emulator checks signatures and policies; so does the double, and its jobs work under their own roles."""
     timing: Timing = field(default_factory=Timing)
     quotas: Path | None = None
     """JSON file of `{"ml.g5.2xlarge": {"spot": 2, "on_demand": 0}}`; types that it does not name have the default."""

@@ -1,0 +1,267 @@
+"""Each role of the template, in an emulator that checks policies: what it may do, and that it may do nothing else.
+
+Every role makes every call of `calls.py`. Whether it was let through is read twice: from the answer, and from the
+decision that was taken on the very action, so that a call that fails for another reason counts for neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from spotune.aws.base import TrainingJobSpec
+from spotune.aws.training_jobs import create_request
+from spotune.local.guard import DECISIONS_PATH
+from tests.guarded import Guarded, guarded, post
+from tests.infra.calls import CALLS, Call
+
+FEWEST_DENIED = 30
+DENIED = frozenset({"AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedOperation", "403"})
+
+LOG = {"begin", "write"}
+TENANTS = ("acme", "globex")
+RECORDS = {f"{verb} {kind}" for verb in ("get", "put") for kind in ("JOB", "KEY", "WEBHOOKS")} | {
+    *("update JOB", "delete JOB", "query", "query index"),
+}
+READ_OBJECTS = {f"{tenant}: {what}" for tenant in TENANTS for what in ("read file", "read job")} | {
+    *("read base model", "read market", "list base models", "list all of ModelsBucket"),
+    *(f"list all of {bucket}" for bucket in ("DataBucket", "ArtifactsBucket")),
+    *(f"{tenant}: list {bucket}" for tenant in TENANTS for bucket in ("DataBucket", "ArtifactsBucket")),
+}
+SHOW_MODELS = {
+    *("make spotune-local-acme", "describe spotune-local-acme", "show in spotune-local-acme"),
+    *("look at spotune-local-acme/1", "change spotune-local-acme/1", "delete spotune-local-acme/1"),
+    "list model packages",
+}
+
+
+def of_tenants(*what: str) -> set[str]:
+    return {f"{tenant}: {one}" for tenant in TENANTS for one in what}
+
+
+def takes_from(queue: str) -> set[str]:
+    return {f"receive from {queue}", f"delete from {queue}", f"look at {queue}", f"postpone in {queue}"}
+
+
+def trains_for(*tenants: str) -> set[str]:
+    """What a training role may do that reaches the folders of these tenants."""
+    own = {
+        *("read file", "read job", "write checkpoint", "write output"),
+        *("list DataBucket", "list ArtifactsBucket"),
+    }
+    return {f"{tenant}: {what}" for tenant in tenants for what in own} | {
+        *(f"read secret spotune/local/trackers/{tenant}/wandb" for tenant in tenants),
+        *("read base model", "list base models", "measure /aws/sagemaker/TrainingJobs", "use the key"),
+        *("sign in to registry", "pull spotune-training"),
+        *("begin training's logs", "begin a training log", "look at training logs", "write a training log"),
+    }
+
+
+ALLOWED: dict[str, set[str]] = {
+    "ApiRole": RECORDS
+    | READ_OBJECTS
+    | of_tenants("write file", "delete file", "write quality")
+    | {"read file's version", "send to LaunchQueue", "read signing secret", "begin ApiLogs", "write ApiLogs"},
+    "LaunchRole": RECORDS
+    | READ_OBJECTS
+    | SHOW_MODELS
+    | of_tenants("write rule", "write config", "write quality", "write checkpoint", "tag checkpoints")
+    | takes_from("LaunchQueue")
+    | {
+        *("read file's version", "list versions", "send to LaunchQueue", "send to DeliveryQueue"),
+        *("describe ftjob-a-1", "stop ftjob-a-1", "tag ftjob-a-1", "begin LaunchLogs", "write LaunchLogs"),
+    },
+    "DataArrivedRole": RECORDS
+    | of_tenants("read file", "list DataBucket", "write rule")
+    | takes_from("ArrivalsQueue")
+    | {"read file's version", "list all of DataBucket", "send to DeliveryQueue"},
+    # Of the table, the items of webhooks alone.
+    "DeliverRole": takes_from("DeliveryQueue")
+    | {"get WEBHOOKS", "put WEBHOOKS", "publish to Notifications", "read signing secret"},
+    "TrainingChangedRole": RECORDS | READ_OBJECTS | {"send to LaunchQueue", "describe ftjob-a-1"},
+    "ReconcileRole": RECORDS
+    | READ_OBJECTS
+    | SHOW_MODELS
+    | of_tenants("delete output")
+    | {
+        *("send to LaunchQueue", "send to DeliveryQueue"),
+        *("describe ftjob-a-1", "stop ftjob-a-1", "list training jobs"),
+    },
+    "RefreshMarketRole": {
+        *("read market", "write market", "list base models", "list all of ModelsBucket"),
+        *("read prices", "read spot", "read scores", "read quotas"),
+    },
+    "KeysRole": {"put KEY", "begin KeysLogs", "write KeysLogs"},
+    "TrainingRole": trains_for("acme", "globex"),
+    "TenantRoleacme": trains_for("acme"),
+    "TenantRoleglobex": trains_for("globex"),
+}
+"""Of each role, the calls that it may make. All the others it may not."""
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    with guarded(tmp_path_factory.mktemp("guarded")) as made:
+        root = made.root("secretsmanager")
+        for name in ("spotune/local/trackers/acme/wandb", "spotune/local/trackers/globex/wandb", "strangers/secret"):
+            root.create_secret(Name=name, SecretString="x")
+        made.root("s3").create_bucket(Bucket="strangers-bucket")
+        yield made
+
+
+def is_let_through(here: Guarded, role: str, call: Call, clients: dict[str, Any]) -> bool:
+    if call.service not in clients:
+        clients[call.service] = here.client(role, call.service)
+    try:
+        getattr(clients[call.service], call.operation)(**call.arguments(here))
+    except ClientError as error:
+        return error.response["Error"]["Code"] not in DENIED
+    return True
+
+
+def decisions(here: Guarded, role: str) -> set[tuple[str, bool]]:
+    name = here.resources[role]
+    found = post(here.url, DECISIONS_PATH)["decisions"]
+    return {(one["action"], one["allowed"]) for one in found if one["role"] == name}
+
+
+@pytest.mark.parametrize("role", ALLOWED)
+def test_a_role_may_do_what_it_is_for_and_nothing_else(here: Guarded, role: str) -> None:
+    clients: dict[str, Any] = {}
+    let_through = {name for name, call in CALLS.items() if is_let_through(here, role, call, clients)}
+    assert let_through == ALLOWED[role]
+    assert len(CALLS) - len(let_through) >= FEWEST_DENIED
+    decided = decisions(here, role)
+    undecided = [name for name, call in CALLS.items() if (call.action, name in ALLOWED[role]) not in decided]
+    assert undecided == [], "what was answered was not decided by a policy"
+
+
+def test_every_role_of_the_template_is_here(here: Guarded) -> None:
+    assert {name for name in here.resources if name.endswith("Role") or "TenantRole" in name} == set(ALLOWED)
+
+
+def spec(here: Guarded, **changes: Any) -> TrainingJobSpec:
+    """A training job that the installation allows."""
+    artifacts, tenant = here.outputs["ArtifactsBucket"], changes.pop("folder", "acme")
+    folder = f"s3://{artifacts}/{tenant}/jobs/ftjob-a/"
+    values: dict[str, Any] = {
+        "name": "ftjob-a-1",
+        "job_id": "ftjob-a",
+        "tenant": "acme",
+        "attempt": 1,
+        "role_arn": here.role_arn("TenantRoleacme"),
+        "image": "000000000000.dkr.ecr.us-east-1.amazonaws.com/spotune-training:1",
+        "market": "spot",
+        "instance_types": ("ml.g5.xlarge",),
+        "instance_count": 1,
+        "volume_gb": 50,
+        "max_runtime": 7200,
+        "max_wait": 8000,
+        "config_uri": f"{folder}config/1/",
+        "training_uri": f"s3://{here.outputs['DataBucket']}/{tenant}/files/f/a.jsonl",
+        "validation_uri": None,
+        "model_uri": f"s3://{here.outputs['ModelsBucket']}/base/tiny/",
+        "champion_uri": None,
+        "golden_uri": None,
+        "checkpoints_uri": f"{folder}checkpoints/",
+        "output_uri": f"{folder}output/",
+        "environment": {},
+        "subnets": ("subnet-0a",),
+        "security_groups": ("sg-0a",),
+        "kms_key": here.key,
+    }
+    return TrainingJobSpec(**{**values, **changes})
+
+
+def answer(here: Guarded, request: dict[str, Any], role: str = "LaunchRole") -> str:
+    """What SageMaker says to a role's request: the error's code, or nothing."""
+    try:
+        here.client(role, "sagemaker").create_training_job(**request)
+    except ClientError as error:
+        return str(error.response["Error"]["Code"])
+    return ""
+
+
+@pytest.fixture(scope="module")
+def seeded(here: Guarded) -> Guarded:
+    """With the files of both tenants, and a base model."""
+    s3 = here.root("s3")
+    for tenant in TENANTS:
+        s3.put_object(Bucket=here.outputs["DataBucket"], Key=f"{tenant}/files/f/a.jsonl", Body=b"{}")
+        key = f"{tenant}/jobs/ftjob-a/config/1/training.json"
+        s3.put_object(Bucket=here.outputs["ArtifactsBucket"], Key=key, Body=b"{}")
+    s3.put_object(Bucket=here.outputs["ModelsBucket"], Key="base/tiny/config.json", Body=b"{}")
+    return here
+
+
+def test_a_training_job_within_the_caps_is_started_on_each_market(seeded: Guarded) -> None:
+    assert answer(seeded, create_request(spec(seeded, name="ftjob-spot-1"))) == ""
+    both = ("ml.g5.xlarge", "ml.g5.2xlarge")
+    ladder = spec(seeded, name="ftjob-demand-1", market="on_demand", instance_types=both)
+    assert answer(seeded, create_request(ladder)) == ""
+
+
+BROKEN_CAPS: dict[str, dict[str, Any]] = {
+    "another type": {"instance_types": ("ml.p5.48xlarge",)},
+    "another type among allowed ones": {"market": "on_demand", "instance_types": ("ml.g5.xlarge", "ml.p5.48xlarge")},
+    "a longer run": {"max_runtime": 7201},
+    "a network": {"network_isolation": False},
+    "another subnet": {"subnets": ("subnet-0a", "subnet-evil")},
+    "another security group": {"security_groups": ("sg-evil",)},
+    "no subnets": {"subnets": (), "security_groups": ()},
+    "another key": {"kms_key": "arn:aws:kms:us-east-1:000000000000:key/evil"},
+    "no key": {"kms_key": ""},
+    "a name that is not ours": {"name": "strangers-job"},
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN_CAPS)
+def test_a_training_job_beyond_a_cap_is_refused_by_iam(seeded: Guarded, broken: str) -> None:
+    assert answer(seeded, create_request(spec(seeded, **BROKEN_CAPS[broken]))) == "AccessDeniedException"
+
+
+def _with(request: dict[str, Any], part: str, **values: Any) -> dict[str, Any]:
+    return {**request, part: {**request.get(part, {}), **values}}
+
+
+def test_what_our_own_code_never_asks_for_is_refused_too(seeded: Guarded) -> None:
+    request = create_request(spec(seeded))
+    warm = _with(request, "ResourceConfig", KeepAlivePeriodInSeconds=3600)
+    shell = _with(request, "RemoteDebugConfig", EnableRemoteDebug=True)
+    plain = {**request, "EnableInterContainerTrafficEncryption": False}
+    typeless = {**request, "ResourceConfig": {"InstanceCount": 1, "VolumeSizeInGB": 1}}
+    silent = {key: value for key, value in request.items() if key != "EnableNetworkIsolation"}
+    for one in (warm, shell, plain, typeless, silent):
+        assert answer(seeded, one) == "AccessDeniedException"
+
+
+@pytest.mark.parametrize("role", ["TrainingRole", "LaunchRole", "KeysRole"])
+def test_only_tenants_roles_are_handed_to_training_where_tenants_have_roles(seeded: Guarded, role: str) -> None:
+    passed = create_request(spec(seeded, role_arn=seeded.role_arn(role)))
+    assert answer(seeded, passed) == "AccessDeniedException"
+
+
+@pytest.mark.parametrize("role", sorted(set(ALLOWED) - {"LaunchRole"}))
+def test_no_other_role_starts_training(seeded: Guarded, role: str) -> None:
+    assert answer(seeded, create_request(spec(seeded)), role) == "AccessDeniedException"
+
+
+def test_a_tenants_role_finds_nothing_of_another_tenants(seeded: Guarded) -> None:
+    """The launcher itself may go wrong: what it hands to a job still reaches one tenant's folders alone."""
+    assert answer(seeded, create_request(spec(seeded, name="ftjob-mixed-1", folder="globex"))) == "ValidationException"
+
+
+def test_nobody_reads_a_bucket_without_tls(seeded: Guarded) -> None:
+    s3 = seeded.client("ApiRole", "s3")
+    asked = {"Bucket": seeded.outputs["DataBucket"], "Key": "acme/files/f/a.jsonl"}
+    assert s3.get_object(**asked)["Body"].read() == b"{}"
+
+    def in_clear(request: Any, **_: Any) -> None:
+        request.headers["X-Forwarded-Proto"] = "http"
+
+    s3.meta.events.register("before-send.s3.*", in_clear)
+    with pytest.raises(ClientError, match=r"AccessDenied|Access Denied"):
+        s3.get_object(**asked)
