@@ -81,7 +81,7 @@ def _kind(schema: Schema, link: Callable[[str], str]) -> str:
 
 def value(one: object) -> str:
     """A value as JSON; of a group of fields, nothing, since its own table says it."""
-    return "" if isinstance(one, dict) and one else f"`{json.dumps(one)}`"
+    return "" if isinstance(one, dict) and one else f"`{cell(json.dumps(one))}`"
 
 
 def cell(text: str) -> str:
