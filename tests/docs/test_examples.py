@@ -7,9 +7,11 @@ process; test_tutorial.py runs those against the embedded stack.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -119,6 +121,18 @@ def run_here(block: Block, words: list[str], run: Run) -> None:
     assert words[0] == "spotune", f"{block}: {words[0]} has no mark and no reason in blocks.ELSEWHERE"
     assert words[1] in OFFLINE, f"{block}: `spotune {words[1]}` needs an API: mark the block"
     assert run(*words[1:]).code == 0, block
+
+
+@pytest.mark.parametrize("block", [pytest.param(one, id=str(one)) for one in ALL if one.language == "python"])
+def test_python_for_this_machine_runs(block: Block, folder: Path) -> None:
+    compile(block.text, str(block), "exec")
+    if not block.mark:
+        ran = subprocess.run([sys.executable, "-c", block.text], capture_output=True, text=True, env=with_spotune())
+        assert ran.returncode == 0, ran.stderr
+
+
+def with_spotune() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 class Api:
