@@ -68,7 +68,7 @@ def _deployed(path: Path) -> Place:
     settings = read_settings(path)
     account = Account(settings.region)
     installation = Installation(account, settings)
-    bucket = installation.home.outputs().get("ModelsBucket")
+    bucket = installation.home.outputs().get("MirrorBucket")
     if bucket is None:
         raise NotFound(
             f"{installation.stage} is not deployed in {settings.region}.",

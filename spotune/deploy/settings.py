@@ -164,6 +164,12 @@ class Settings(Contract):
     log_retention_days: Annotated[Literal[1, 3, 5, 7, 14, 30, 60, 90, 180, 365], Parameter("LogRetentionDays")] = Field(
         default=30, description="Days after which logs are forgotten."
     )
+    mirror_bucket: Annotated[str, Parameter("MirrorBucket")] = Field(
+        default="",
+        pattern=r"^([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?$",
+        description="Bucket of the home region with base models that several installations share; one of its own where "
+        "it is empty.",
+    )
     network_isolation: Annotated[bool, Parameter("NetworkIsolation")] = Field(
         default=True,
         description="Training containers have no network. Trackers that need one (mlflow, wandb with a key) want "

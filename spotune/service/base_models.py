@@ -32,7 +32,7 @@ def base_model(here: Installation, name: str) -> BaseModel:
         NotFound: it is not in the models bucket; the message names those that are.
     """
     try:
-        manifest = _manifest(here, layout.base_model_uri(here.settings.models_bucket, name) + layout.MODEL_MARKER)
+        manifest = _manifest(here, layout.base_model_uri(here.settings.mirror_bucket, name) + layout.MODEL_MARKER)
     except ObjectMissing:
         raise _unknown(here, name) from None
     reference = _reference(here, manifest)
@@ -41,7 +41,7 @@ def base_model(here: Installation, name: str) -> BaseModel:
 
 def base_models(here: Installation) -> tuple[ModelReference, ...]:
     """Every base model, by name."""
-    root = layout.base_model_uri(here.settings.models_bucket, "").rstrip("/") + "/"
+    root = layout.base_model_uri(here.settings.mirror_bucket, "").rstrip("/") + "/"
     markers = sorted(one.uri for one in here.objects.list(root) if one.uri.endswith("/" + layout.MODEL_MARKER))
     found = {uri: _manifest(here, uri) for uri in markers}
     # A revision's folder has the same manifest; whether it is in force is said where the model's name leads.
@@ -104,7 +104,7 @@ def _manifest(here: Installation, uri: str) -> BaseModelManifest:
 def _reference(here: Installation, manifest: BaseModelManifest) -> ModelReference:
     return ModelReference(
         name=manifest.name,
-        uri=layout.base_model_folder_uri(here.settings.models_bucket, manifest.name, manifest.folder),
+        uri=layout.base_model_folder_uri(here.settings.mirror_bucket, manifest.name, manifest.folder),
         revision=manifest.revision,
         parameters=manifest.parameters,
         sha256=manifest.sha256,

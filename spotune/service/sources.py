@@ -14,6 +14,7 @@ jobs. A rule that watched them would be fired by its own datasets."""
 def own_prefixes(here: Installation, tenant: str) -> tuple[str, ...]:
     """Beginnings of the URIs of what the service itself writes: nothing below them is ever new data."""
     buckets = {bucket for place in here.places for bucket in (place.artifacts_bucket, place.models_bucket)}
+    buckets.add(here.settings.mirror_bucket)
     data = {place.data_bucket for place in here.places}
     folders = (f"s3://{bucket}/{tenant}/{folder}/" for bucket in sorted(data) for folder in OWN_FOLDERS)
     return (*(f"s3://{bucket}/" for bucket in sorted(buckets)), *folders)
@@ -26,4 +27,5 @@ def may_feed(here: Installation, tenant: str, uri: str) -> bool:
     if bucket == here.settings.data_bucket:
         return key.startswith(f"{tenant}/") and not uri.startswith(own_prefixes(here, tenant))
     ours = {name for place in here.places for name in (place.data_bucket, place.artifacts_bucket, place.models_bucket)}
+    ours.add(here.settings.mirror_bucket)
     return bucket not in ours and any(one.tenant == tenant and one.holds(bucket, key) for one in here.settings.sources)

@@ -18,7 +18,7 @@ from tests.mirror.models import NAME, OPEN, sharded
 STAGE, BUCKET = "keepers", "keepers-models"
 TEMPLATE = {
     "Resources": {"Models": {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": BUCKET}}},
-    "Outputs": {"ModelsBucket": {"Value": {"Ref": "Models"}}},
+    "Outputs": {"MirrorBucket": {"Value": {"Ref": "Models"}}},
 }
 Said = Callable[..., tuple[int, str, str]]
 

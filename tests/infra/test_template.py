@@ -304,7 +304,8 @@ def test_no_policy_reaches_a_bucket_that_is_not_in_the_template() -> None:
     named = [str(resource) for statement in granted for resource in listed(statement["Resource"])]
     assert named
     # Further buckets are those that the operator names, read and never written.
-    ours = [*(f"{name}.Arn" for name in BUCKETS), ":s3:::spotune-${Stage}-${AWS::AccountId}-*", "SourceBuckets"]
+    ours = [*(f"{name}.Arn" for name in BUCKETS), ":s3:::spotune-${Stage}-${AWS::AccountId}-*"]
+    ours += ["SourceBuckets", "HasMirror"]
     assert [resource for resource in named if not any(one in resource for one in ours)] == []
 
 
@@ -604,3 +605,24 @@ def test_containers_have_no_network_where_nothing_is_said(isolated: bool) -> Non
     values = dict.fromkeys(variables, "1") | {"SPOTUNE_SOURCE_TENANTS": ""}
     values["SPOTUNE_NETWORK_ISOLATION"] = parameter["Default"] if isolated else "false"
     assert Settings.from_environment(values).network_isolation is isolated
+
+
+def test_base_models_may_lie_in_a_bucket_that_installations_share_and_are_read_there_alone() -> None:
+    from spotune.service.installation import Settings
+
+    assert DOCUMENT["Parameters"]["MirrorBucket"]["Default"] == ""
+    chosen = {"Fn::If": ["HasMirror", {"Ref": "MirrorBucket"}, {"Ref": "ModelsBucket"}]}
+    variables = DOCUMENT["Globals"]["Function"]["Environment"]["Variables"]
+    assert variables["SPOTUNE_MIRROR_BUCKET"] == DOCUMENT["Outputs"]["MirrorBucket"]["Value"] == chosen
+    values = dict.fromkeys(variables, "1") | {"SPOTUNE_SOURCE_TENANTS": "", "SPOTUNE_MIRROR_BUCKET": "shared"}
+    assert Settings.from_environment(values).mirror_bucket == "shared"
+    statements = [
+        statement
+        for name in ("ReadObjectsPolicy", "TrainPolicy")
+        for statement in RESOURCES[name]["Properties"]["PolicyDocument"]["Statement"]
+    ]
+    named = [one for one in statements if "MirrorBucket" in str(one["Resource"])]
+    assert {one["Action"] for one in named} == {"s3:GetObject", "s3:ListBucket"}
+    assert "MirrorBucket" not in str(
+        [body for name, body in RESOURCES.items() if name not in ("ReadObjectsPolicy", "TrainPolicy")]
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -125,3 +126,15 @@ def test_a_further_region_gets_the_manifest_with_the_files(client: Client) -> No
     copied = BaseModelManifest.model_validate_json(made.objects.read(spec.model_uri + layout.MODEL_MARKER))
     assert copied.sha256 == manifest.sha256
     assert made.objects.read(spec.model_uri + "model.safetensors") == FIRST.encode()
+
+
+def test_installations_may_share_the_bucket_of_base_models(here: World) -> None:
+    manifest = add(here, FIRST)
+    for info in tuple(here.objects.list("s3://models/base/")):
+        here.objects.write(info.uri.replace("s3://models/", "s3://shared/"), here.objects.read(info.uri))
+        here.objects.delete(info.uri)
+    shared = replace(here, here=replace(here.here, settings=replace(here.here.settings, mirror="shared")))
+    install(shared.here)
+    job = submit(shared, client_of(shared.here, "acme"))
+    assert shared.training_jobs.specs[f"{job.id}-1"].model_uri == f"s3://shared/base/{NAME}/{FIRST}/"
+    assert job.model.sha256 == manifest.sha256
