@@ -107,8 +107,8 @@ def _hashed(body: Measured, faults: FaultList, rule: RuleRecord) -> Iterator[byt
     yield from hash_examples(read_examples(body, faults, rule.request.job.objective))
     if faults.count:
         first = min(faults.faults, key=lambda fault: fault.line)
-        more = f" and {faults.count - 1:,} more" if faults.count > 1 else ""
-        raise Unfit(f"{_words(first)}{more}.", tuple(_words(fault) for fault in faults.faults))
+        more = f" Faults beside it: {faults.count - 1:,}." if faults.count > 1 else ""
+        raise Unfit(f"{_words(first)}{more}", tuple(_words(fault) for fault in faults.faults))
 
 
 def _words(fault: Fault) -> str:
