@@ -223,6 +223,8 @@ class Settings(Contract):
 
     @model_validator(mode="after")
     def _in_their_regions(self) -> Self:
+        if self.tenants and self.first_tenant not in self.tenants:
+            raise ValueError(f"tenants leaves out the first_tenant, {self.first_tenant!r}")
         if self.vpc.subnets and self.further_regions:
             raise ValueError("vpc: its subnets are the home region's, so that there can be no further_regions")
         if self.kms_key_arn and self.kms_key_arn.split(":")[3] != self.region:

@@ -11,9 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import spotune
 from spotune.contracts.errors import Conflict, Unavailable
-from spotune.deploy import bundle
+from spotune.deploy import bundle, templates
 from spotune.local import deployment, emulator, processes, supervisor
 from spotune.local.state import (
     DEFAULT_DOUBLE_PORT,
@@ -26,7 +25,7 @@ from spotune.local.state import (
 )
 from spotune.local.supervisor import Running
 
-TEMPLATE = Path(spotune.__file__).parents[1] / "infra" / "template.yaml"
+TEMPLATE = templates.INSTALLATION
 
 _LOCK_SECONDS = 120.0
 _START_SECONDS = 30.0
@@ -186,11 +185,11 @@ def _complete(home: Path, running: Running, code: Path, parameters: Mapping[str,
     key = before.api_key if before is not None and outputs is not None else None
     if outputs is None or before is None or before.deployed != wanted.fingerprint:
         outputs = deployment.deploy(wanted, running.emulator_url)
-        deployment.refresh_market(outputs["RefreshMarketFunction"], running.emulator_url)
+        deployment.refresh_market(outputs, running.emulator_url)
         _call("POST", running.emulator_port, emulator.SAVE_PATH, timeout=30)
     state = StackState(
         api_url=f"{running.emulator_url}/_aws/execute-api/{outputs['ApiId']}/$default",
-        api_key=key or deployment.issue_key(outputs["KeysFunction"], running.emulator_url),
+        api_key=key or deployment.issue_key(outputs, running.emulator_url),
         emulator_url=running.emulator_url,
         double_url=running.double_url,
         home=home,

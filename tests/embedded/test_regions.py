@@ -16,7 +16,7 @@ from spotune.cli.connection import Connection
 from spotune.contracts.api import JobObject
 from spotune.contracts.layout import split_uri
 from spotune.local import stack as embedded
-from spotune.local.deployment import CODE_BUCKET, STACK, _await_outputs, client
+from spotune.local.deployment import CODE_BUCKET, STACK, client
 from spotune.local.models import add_base_model
 from spotune.local.state import ACCOUNT, EVENT_SOURCE, StackState
 from tests import tiny_model
@@ -66,7 +66,7 @@ def add_region(state: StackState) -> None:
         Parameters=parameters(**(kept | {"FurtherRegions": AWAY})),
         Capabilities=["CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
     )
-    _await_outputs(here)
+    wait_for(lambda: status(here, STACK) == "UPDATE_COMPLETE" or None, "the installation's update")
 
 
 def parameters(**values: str) -> list[dict[str, str]]:

@@ -1,0 +1,103 @@
+"""`spotune deploy` and `spotune destroy` as they are typed, with a bundle of the locked wheels."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from spotune.cli import main
+from spotune.cli.settings_file import read_settings
+from tests.deploy.conftest import IMAGE, REGION
+
+pytestmark = pytest.mark.embedded
+
+Line = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def line(
+    aws_url: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, pytestconfig: pytest.Config, monkeypatch: Any
+) -> Line:
+    """Runs one command line in a folder and a home of its own: exit code, stdout, stderr."""
+    home = tmp_path / "home"
+    (home / "cache").mkdir(parents=True)
+    (home / "cache" / "deploy").symlink_to(pytestconfig.cache.mkdir("bundles"), target_is_directory=True)
+    monkeypatch.setenv("SPOTUNE_HOME", str(home))
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main.run(list(words))
+        seen = capsys.readouterr()
+        return code, seen.out, seen.err
+
+    return run
+
+
+def write(stage: str, **fields: object) -> None:
+    said = {
+        "stage": stage,
+        "region": REGION,
+        "image": IMAGE,
+        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
+    }
+    Path("spotune-deploy.yaml").write_text(json.dumps({**said, **fields}))
+
+
+def test_init_writes_the_settings_and_says_what_comes_next(line: Line) -> None:
+    code, out, _ = line("deploy", "--init", "--region", "eu-central-1")
+    assert (code, "spotune image push" in out) == (0, True)
+    assert read_settings(Path("spotune-deploy.yaml")).region == "eu-central-1"
+    code, _, err = line("deploy", "--init")
+    assert (code, "exists already" in err) == (2, True)
+
+
+def test_without_settings_the_command_that_makes_them_is_named(line: Line) -> None:
+    code, _, err = line("deploy")
+    assert (code, "spotune deploy --init" in err) == (3, True)
+
+
+def test_nothing_is_deployed_or_destroyed_without_a_yes(line: Line) -> None:
+    write("asked")
+    code, out, err = line("deploy")
+    assert (code, "spotune-asked in us-east-1: new" in out, "--yes" in err) == (2, True, True)
+    code, _, err = line("destroy")
+    assert (code, "--yes" in err) == (2, True)
+    assert json.loads(line("deploy", "--plan", "--json")[1])["steps"][0]["creates"] is True
+
+
+def test_from_settings_to_an_answer_and_back_to_nothing(line: Line, aws_url: str) -> None:
+    write("typed")
+    code, out, err = line("deploy", "--yes", "--json")
+    assert code == 0, err
+    made = json.loads(out)
+    url = f"{aws_url}/_aws/execute-api/{made['outputs']['ApiId']}/$default/v1/files"
+    assert httpx.get(url, headers={"Authorization": f"Bearer {made['api_key']}"}, timeout=60).status_code == 200
+
+    write("typed", log_retention_days=7)
+    code, out, _ = line("deploy", "--plan")
+    assert code == 0
+    assert "spotune-typed-code in us-east-1: nothing to change" in out
+    (row,) = [row for row in out.splitlines() if "ApiLogs" in row and "LogGroup" in row]
+    assert row.split()[:3] == ["modify", "ApiLogs", "AWS::Logs::LogGroup"]
+    assert "RetentionInDays" in row
+
+    code, out, _ = line("deploy", "--yes")
+    assert (code, made["api_key"] in out, "--new-key" in out) == (0, False, True)
+    code, out, _ = line("deploy", "--new-key", "--json")
+    another = json.loads(out)["key"]
+    assert httpx.get(url, headers={"Authorization": f"Bearer {another}"}, timeout=60).status_code == 200
+
+    code, _, err = line("destroy", "--yes", "--delete-data", "type")
+    assert (code, "'type' was typed" in err) == (2, True)
+    code, out, _ = line("destroy", "--yes", "--json")
+    assert (code, "DataBucket" in [thing["name"] for thing in json.loads(out)["kept"]]) == (0, True)
+    code, out, _ = line("destroy", "--yes", "--delete-data", "typed")
+    assert (code, "typed is gone." in out) == (0, True)

@@ -1,0 +1,211 @@
+"""Installations taken away from a real CloudFormation: their data kept, taken over again, or deleted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from spotune.contracts.errors import Conflict, NotFound
+from spotune.deploy import deployment, destruction, kept, keys
+from spotune.deploy.installation import Installation
+from tests.deploy.conftest import AWAY, REGION, Make, ask, killed_after
+from tests.local.double.conftest import training_job
+
+pytestmark = pytest.mark.embedded
+
+Aws = Callable[..., Any]
+TYPE = "ml.g5.xlarge"
+
+
+def silent(_: str) -> None:
+    """Nobody waits."""
+
+
+def deploy(installation: Installation, code: Path) -> deployment.Deployed:
+    return deployment.deploy(installation, code, silent)
+
+
+def destroy(installation: Installation, *, delete_data: bool = False, stop_jobs: bool = False) -> tuple[kept.Kept, ...]:
+    return destruction.destroy(installation, silent, delete_data=delete_data, stop_jobs=stop_jobs)
+
+
+def held(aws: Aws, stage: str) -> set[str]:
+    """What there is of an installation's data, in any state."""
+    named = f"spotune-{stage}-"
+    found = [one["Name"] for region in (REGION, AWAY) for one in aws("s3", region).list_buckets()["Buckets"]]
+    found += aws("dynamodb").list_tables()["TableNames"]
+    found += [one["Name"] for one in aws("secretsmanager").list_secrets()["SecretList"]]
+    return {name for name in found if name.startswith(named)}
+
+
+@pytest.fixture
+def waiting_job(aws: Aws, aws_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
+    """Starts a training job for a stage that waits for an instance until it is stopped."""
+    sagemaker, started = aws("sagemaker"), []
+    door = f"{os.environ['AWS_ENDPOINT_URL_SAGEMAKER']}/_double"
+    httpx.post(f"{door}/capacity", json={"InstanceType": TYPE, "available": False}, timeout=30).raise_for_status()
+    aws("s3").create_bucket(Bucket="artifacts")
+
+    def start(name: str, stage: str) -> None:
+        sagemaker.create_training_job(**training_job(name, Environment={"SPOTUNE_STAGE": stage}))
+        started.append(name)
+
+    yield start
+    for name in started:
+        if sagemaker.describe_training_job(TrainingJobName=name)["TrainingJobStatus"] == "InProgress":
+            sagemaker.stop_training_job(TrainingJobName=name)
+
+
+def test_data_is_kept_and_the_next_deployment_takes_it_over(install: Make, aws: Aws, aws_url: str, code: Path) -> None:
+    installation = install("lasting", further_regions=(AWAY,))
+    first = deploy(installation, code)
+    assert first.key is not None
+    s3, bucket = aws("s3"), first.outputs["DataBucket"]
+    s3.put_object(Bucket=bucket, Key="team/rows.jsonl", Body=b"old")
+    s3.put_object(Bucket=bucket, Key="team/rows.jsonl", Body=b"new")
+    away = f"spotune-lasting-000000000000-{AWAY}-data"
+    aws("s3", AWAY).put_object(Bucket=away, Key="team/copy", Body=b"there")
+    before = held(aws, "lasting")
+
+    left = destroy(installation)
+
+    assert {thing.id for thing in left} <= before
+    assert {thing.type for thing in left} == {*kept._IDENTIFIERS, kept.SECRET}
+    assert held(aws, "lasting") == before
+    assert (installation.home.status(), installation.further(AWAY).status()) == (None, None)
+    assert aws("lambda").list_functions()["Functions"] == []
+
+    again = deploy(installation, code)
+
+    assert again.key is None
+    assert {again.outputs[name] == first.outputs[name] for name in ("Table", "DataBucket", "ModelsBucket")} == {True}
+    assert ask(aws_url, again.outputs, first.key) == 200
+    assert s3.get_object(Bucket=bucket, Key="team/rows.jsonl")["Body"].read() == b"new"
+    assert aws("s3", AWAY).get_object(Bucket=away, Key="team/copy")["Body"].read() == b"there"
+    assert held(aws, "lasting") == before
+    assert deploy(installation, code).changed is False
+
+
+def test_a_kept_secret_gives_its_value_to_the_new_one(install: Make, aws: Aws, code: Path) -> None:
+    # The emulator would call the new secret as the old one. AWS appends random letters, as is done by hand here.
+    installation, secrets = install("secretive"), aws("secretsmanager")
+    deploy(installation, code)
+    destroy(installation)
+    drawer = installation.drawer
+    assert drawer is not None
+    things = kept.noted(drawer)
+    old = secrets.create_secret(Name="spotune-secretive-old", SecretString="what webhooks are signed with")["ARN"]
+    kept.leave_note(drawer, [thing if thing.type != kept.SECRET else _renamed(thing, old) for thing in things])
+    with killed_after("PutSecretValue"):
+        deploy(installation, code)
+    deploy(installation, code)
+    new = next(id_ for _, kind, id_ in installation.home.resources() if kind == kept.SECRET)
+    assert secrets.get_secret_value(SecretId=new)["SecretString"] == "what webhooks are signed with"
+    assert secrets.describe_secret(SecretId=old)["DeletedDate"] is not None
+    assert kept.noted(drawer) == []
+
+
+def _renamed(thing: kept.Kept, id_: str) -> kept.Kept:
+    return kept.Kept(thing.name, thing.type, id_, thing.region, thing.stack)
+
+
+def test_all_of_it_goes_and_the_other_stage_stays(install: Make, aws: Aws, aws_url: str, code: Path) -> None:
+    installation, other = install("going", further_regions=(AWAY,)), install("staying")
+    made, stays = deploy(installation, code), deploy(other, code)
+    assert stays.key is not None
+    aws("s3").put_object(Bucket=made.outputs["DataBucket"], Key="a", Body=b"1")
+    aws("s3").put_object(Bucket=made.outputs["DataBucket"], Key="a", Body=b"2")
+    aws("s3").delete_object(Bucket=made.outputs["DataBucket"], Key="a")
+    upload = aws("s3").create_multipart_upload(Bucket=made.outputs["DataBucket"], Key="b")
+    assert upload["UploadId"]
+    before = held(aws, "staying")
+
+    assert destroy(installation, delete_data=True) == ()
+
+    assert held(aws, "going") == set()
+    assert [stack.status() for stack in (installation.home, installation.code, installation.further(AWAY))] == [
+        None
+    ] * 3
+    assert held(aws, "staying") == before
+    assert ask(aws_url, stays.outputs, stays.key) == 200
+    with pytest.raises(NotFound) as refusal:
+        destroy(installation, delete_data=True)
+    assert refusal.value.code == "not_deployed"
+
+
+def test_what_an_earlier_one_has_kept_can_be_deleted_later(install: Make, aws: Aws, code: Path) -> None:
+    installation = install("later")
+    deploy(installation, code)
+    destroy(installation)
+    assert held(aws, "later")
+    destroy(installation, delete_data=True)
+    assert held(aws, "later") == set()
+
+
+@pytest.mark.parametrize("operation", ["PutObject", "DeleteStack", "DeleteBucket", "DeleteTable"])
+def test_a_destruction_that_is_killed_anywhere_is_completed_by_the_next(
+    install: Make, aws: Aws, code: Path, operation: str
+) -> None:
+    stage = f"cut-{operation.lower()[-6:]}"
+    installation = install(stage)
+    deploy(installation, code)
+    with killed_after(operation):
+        destroy(installation, delete_data=True)
+    destroy(installation, delete_data=True)
+    assert held(aws, stage) == set()
+    assert installation.code.status() is None
+
+
+def test_running_jobs_hold_it_back_and_go_on(
+    install: Make, aws: Aws, aws_url: str, code: Path, waiting_job: Callable[[str, str], None]
+) -> None:
+    installation = install("running")
+    made = deploy(installation, code)
+    waiting_job("ftjob-of-running-1", "running")
+    waiting_job("ftjob-of-another-1", "another")
+    with pytest.raises(Conflict, match="ftjob-of-running-1") as refusal:
+        destroy(installation)
+    assert refusal.value.details["jobs"] == ["ftjob-of-running-1"]
+    assert installation.home.status() == "CREATE_COMPLETE"
+    launch = next(id_ for name, _, id_ in installation.home.resources() if name == "LaunchFunction")
+    assert "ReservedConcurrentExecutions" not in aws("lambda").get_function_concurrency(FunctionName=launch)
+    assert ask(aws_url, made.outputs, made.key or "") == 200
+
+
+def test_told_so_it_stops_its_own_jobs_and_nobody_elses(
+    install: Make, aws: Aws, code: Path, waiting_job: Callable[[str, str], None]
+) -> None:
+    installation = install("stopping")
+    deploy(installation, code)
+    waiting_job("ftjob-of-stopping-1", "stopping")
+    waiting_job("ftjob-of-a-third-1", "third")
+    destroy(installation, stop_jobs=True)
+
+    def status(name: str) -> str:
+        return str(aws("sagemaker").describe_training_job(TrainingJobName=name)["TrainingJobStatus"])
+
+    assert (status("ftjob-of-stopping-1"), status("ftjob-of-a-third-1")) == ("Stopped", "InProgress")
+    assert installation.home.status() is None
+
+
+def test_one_that_was_cut_off_holds_attempts_back_until_the_next_deployment(
+    install: Make, aws: Aws, code: Path
+) -> None:
+    installation = install("held")
+    deploy(installation, code)
+    launch = next(id_ for name, _, id_ in installation.home.resources() if name == "LaunchFunction")
+    destruction._hold(installation)
+    assert aws("lambda").get_function_concurrency(FunctionName=launch)["ReservedConcurrentExecutions"] == 0
+    deploy(installation, code)
+    assert "ReservedConcurrentExecutions" not in aws("lambda").get_function_concurrency(FunctionName=launch)
+
+
+def test_there_is_no_key_of_what_is_not_deployed(install: Make) -> None:
+    with pytest.raises(NotFound) as refusal:
+        keys.new_key(install("nowhere"))
+    assert refusal.value.code == "not_deployed"
