@@ -35,6 +35,7 @@ check: $(READY)  ## format, lint, types, import directions, dead code, template,
 	$(BIN)/python docs/routes.py --check
 	$(BIN)/python docs/commands.py --check
 	$(BIN)/python docs/fields.py --check
+	$(BIN)/python docs/settings.py --check
 	$(BIN)/python docs/cost.py --check
 
 deploy: $(READY)  ## into your AWS account, as the settings file says; SETTINGS=file for another one

@@ -16,8 +16,9 @@ from spotune.deploy.settings import FILE, Setting, settings_listed
 HEAD = f"""# Settings of an installation
 
 Made from the code by `python docs/settings.py`; `make check` refuses a page that is out of date. They stand in
-`{FILE}`, which `spotune deploy --init` writes ([deploying](deploying.md)). An unknown or wrong one is refused with its
-line. A name with a dot is a field of a group. The last column is the parameter of `infra/template.yaml` that it becomes.
+`{FILE}`, which `spotune deploy --init` writes ([deploying](deploying.md)). An unknown or wrong one is refused
+with its line. A name with a dot is a field of a group. The last column is the parameter of `infra/template.yaml` that
+it becomes.
 
 | setting | default | meaning | parameter |
 |---|---|---|---|
