@@ -98,7 +98,7 @@ def _code(installation: Installation) -> tuple[dict[str, str], dict[str, str]]:
 
 def _further(installation: Installation, region: str) -> tuple[Stack, dict[str, str], dict[str, str]]:
     template = {"TemplateBody": templates.REGION.read_text()}
-    return installation.further(region), template, installation.further_parameters()
+    return installation.further(region), template, installation.further_parameters(region)
 
 
 def _home(installation: Installation, drawer: Drawer, bundle: Path) -> tuple[dict[str, str], dict[str, str]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from spotune.contracts.errors import RequestRefused
 from spotune.deploy.account import Account
 from spotune.deploy.drawer import Drawer
-from spotune.deploy.settings import Settings, image_account, parameters
+from spotune.deploy.settings import Settings, image_account, parameters, region_parameters
 from spotune.deploy.stacks import Stack
 
 
@@ -60,10 +60,10 @@ class Installation:
         """What template.yaml is given."""
         return parameters(self.settings) | {"CodeBucket": bucket, "CodeKey": code_key} | dict(self.overrides)
 
-    def further_parameters(self) -> dict[str, str]:
-        """What region.yaml is given."""
-        own = {"Stage": self.stage, "HomeRegion": self.settings.region}
-        return own | {key: value for key, value in self.overrides.items() if key == "EventSource"}
+    def further_parameters(self, region: str) -> dict[str, str]:
+        """What region.yaml is given in a further region."""
+        source = {key: value for key, value in self.overrides.items() if key == "EventSource"}
+        return region_parameters(self.settings, region) | source
 
     def check_image(self) -> None:
         """Refuse settings whose image no training job could pull.

@@ -89,6 +89,7 @@ def test_yaml_reads_a_python_version_as_a_number() -> None:
         ({"region": "Ireland"}, "region"),
         ({"log_retention_days": 31}, "log_retention_days"),
         ({"budget": 3}, "budget"),
+        ({"tenants": ("acme",)}, "first_tenant"),
         ({"instance_types": ("ml.g99.xlarge",)}, "ml.g99.xlarge"),
         ({"max_runtime_hours": 673}, "max_runtime_hours"),
         ({"tenants": ("Acme",)}, "tenants"),
@@ -117,6 +118,7 @@ def test_trackers_that_no_container_could_reach_are_refused() -> None:
 
 def test_bounds_network_and_key_become_parameters() -> None:
     own = {"instance_types": ("ml.g6.xlarge",), "max_runtime_hours": 1.5, "tenants": ("acme", "globex")}
+    own |= {"first_tenant": "acme"}
     said = parameters(settings(vpc=OWN_NETWORK, kms_key_arn=KEY, **own))
     assert (said["InstanceTypes"], said["MaxRuntimeSeconds"]) == ("ml.g6.xlarge", "5400")
     assert (said["Subnets"], said["SecurityGroups"]) == ("subnet-0a,subnet-0b", "sg-0a")
