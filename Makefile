@@ -37,6 +37,7 @@ check: $(READY)  ## format, lint, types, import directions, dead code, template,
 	$(BIN)/python docs/fields.py --check
 	$(BIN)/python docs/settings.py --check
 	$(BIN)/python docs/cost.py --check
+	$(BIN)/python docs/permissions.py --check
 
 deploy: $(READY)  ## into your AWS account, as the settings file says; SETTINGS=file for another one
 	$(BIN)/spotune deploy $(if $(SETTINGS),--settings $(SETTINGS))

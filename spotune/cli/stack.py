@@ -25,12 +25,15 @@ def up(
     double_port: Annotated[int, typer.Option(min=0, max=65535, help="Of the SageMaker double; 0 takes a free one.")] = (
         DEFAULT_DOUBLE_PORT
     ),
+    guarded: Annotated[
+        bool, typer.Option("--guarded", help="Check signatures and the template's policies, as AWS does.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Start embedded mode: the whole service on 127.0.0.1, no AWS account needed. Does nothing where it runs."""
     screen = Screen(machine=json)
     began = time.monotonic()
-    state = stack.up(emulator_port=port, double_port=double_port)
+    state = stack.up(emulator_port=port, double_port=double_port, guarded=guarded or None)
     screen.emit(_addresses(state))
     screen.show(blocks.facts("Embedded mode is up", _rows(state)))
     screen.say(

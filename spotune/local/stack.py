@@ -59,7 +59,7 @@ def up(
     emulator_port: int = DEFAULT_EMULATOR_PORT,
     double_port: int = DEFAULT_DOUBLE_PORT,
     sources: bundle.BundleSources | None = None,
-    guarded: bool = False,
+    guarded: bool | None = None,
     parameters: Mapping[str, str] | None = None,
 ) -> StackState:
     """Start the stack, or take over the one that runs, and bring what is deployed in it up to date.
@@ -69,8 +69,8 @@ def up(
         emulator_port: on 127.0.0.1; the API answers there too. 0 takes a free one.
         double_port: of the SageMaker double. 0 takes a free one.
         sources: what the Lambda bundle is made of; the installed packages by default.
-        guarded: check signatures and policies, as AWS does: everything runs under the template's own roles. One that
-            runs unguarded is ended first, and the other way round.
+        guarded: check signatures and policies, as AWS does, so that everything runs under the template's own roles. A
+            stack that runs the other way is ended first; None lets it be as it is, and starts one that is not.
         parameters: of the template, where they differ from this machine's usual ones.
 
     Raises:
@@ -83,7 +83,7 @@ def up(
         taken_over = _take_over(home, guarded)
         if taken_over is not None:
             return _complete(home, taken_over, code, parameters or {})
-        running = _start(home, emulator_port, double_port, guarded)
+        running = _start(home, emulator_port, double_port, bool(guarded))
         try:
             _await_answers(home, running)
             return _complete(home, running, code, parameters or {})
@@ -142,10 +142,10 @@ def _exclusive(home: Path) -> Iterator[None]:
         yield
 
 
-def _take_over(home: Path, guarded: bool) -> Running | None:
+def _take_over(home: Path, guarded: bool | None) -> Running | None:
     """The stack that runs. One that does not answer, and whatever is left of an earlier one, is ended."""
     running = supervisor.read_running(home)
-    if running is not None and running.guarded == guarded and supervisor.is_running(home):
+    if running is not None and guarded in (None, running.guarded) and supervisor.is_running(home):
         with contextlib.suppress(Unavailable):
             _await_answers(home, running)
             return running

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -13,20 +14,11 @@ import pytest
 import yaml
 
 from spotune.contracts.addresses import parse_networks
+from tests import pages
 
 TEMPLATE = Path(__file__).parents[2] / "infra" / "template.yaml"
 
-STARS = {
-    ("TrainPolicy", "Metrics"): "cloudwatch:PutMetricData takes no resource; the namespace narrows it",
-    ("TrainPolicy", "SignInToRegistry"): "ecr:GetAuthorizationToken takes no resource",
-    ("TrainInSubnetsPolicy", "SeeNetwork"): "no read of EC2's takes a resource",
-    ("ReconcileRole", "FindOrphans"): "sagemaker:ListTrainingJobs takes no resource",
-    ("ShowModelsPolicy", "FindShownModels"): "which resource a listing by group is checked against is not documented",
-    ("RefreshMarketRole", "ReadPrices"): "pricing:GetProducts takes no resource",
-    ("RefreshMarketRole", "ReadSpot"): "neither read of EC2's takes a resource",
-    ("RefreshMarketRole", "ReadQuotas"): "servicequotas:ListServiceQuotas takes no resource",
-    ("TracePolicy", "Trace"): "neither action of X-Ray's takes a resource",
-}
+STARS: dict[tuple[str, str], str] = pages.script("permissions")["REASONS"]
 """The only grants on every resource, by where they are written, with their reasons."""
 
 
@@ -215,6 +207,23 @@ def test_every_type_of_the_catalog_may_be_trained_on_unless_the_deployment_says_
 
     allowed = DOCUMENT["Parameters"]["InstanceTypes"]["Default"].split(",")
     assert sorted(allowed) == sorted(load_catalog().instances)
+
+
+def test_no_policy_is_longer_than_aws_takes_with_every_type_in_it() -> None:
+    types = DOCUMENT["Parameters"]["InstanceTypes"]["Default"].split(",")
+
+    def length(document: object) -> int:
+        text = json.dumps(document).replace('{"Ref": "InstanceTypes"}', json.dumps(types))
+        return len("".join(text.split()))
+
+    for name, body in of_type("AWS::IAM::ManagedPolicy").items():
+        assert length(body["PolicyDocument"]) < 6144 - 500, name
+    for name, body in ROLES.items():
+        own = [unconditional(policy)["PolicyDocument"] for policy in body.get("Policies", ())]
+        own += [
+            each["PolicyDocument"] for each in of_type("AWS::IAM::Policy").values() if {"Ref": name} in each["Roles"]
+        ]
+        assert sum(map(length, own)) < 10_240 - 1000, name
 
 
 def test_a_role_has_no_more_managed_policies_than_aws_attaches_by_default() -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
-from pathlib import Path
-
 import pytest
 
 from spotune.aws.training_jobs import observed
@@ -13,11 +10,11 @@ from spotune.contracts.training import ExitCode
 from spotune.data.faults import REMEDIES
 from spotune.lifecycle import decide, diagnose
 from spotune.lifecycle.causes import CAUSES
+from tests import pages
 from tests.explained import container_failed, description, ended, explained
 from tests.factories import NOW, job, prepared
 from training_container.faults import failure_of
 
-ERRORS = Path(__file__).parents[2] / "docs" / "errors.py"
 DENIED = (
     "ClientError: Data download failed:Unable to download object s3://models/base/tiny/model.safetensors "
     "(AccessDenied: Access Denied)"
@@ -122,7 +119,7 @@ def test_the_trainers_own_fault_is_tried_again_and_then_internal() -> None:
 
 
 def test_every_code_of_the_table_is_one_that_the_code_gives() -> None:
-    page = runpy.run_path(str(ERRORS), run_name="errors_page")
+    page = pages.script("errors")
     assert set(CAUSES) <= {entry.code for entry in page["entries"]()} | set(REMEDIES)
 
 
