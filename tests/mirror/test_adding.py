@@ -217,11 +217,15 @@ class TestWhatCameIsNotWhatTheHubLists:
         far.days.other_bytes.clear()
         assert bring().parameters == 150_000, "nothing of it was kept"
 
-    def test_more_than_is_listed_is_not_read_to_its_end(self, commit: str, bring: Add, far: FakeHub, s3: Any) -> None:
+    def test_more_than_is_listed_is_not_read_to_its_end(
+        self, commit: str, hub: Hub, bucket: ModelsBucket, disk: Path, far: FakeHub
+    ) -> None:
         far.days.other_bytes[SHARDS[0]] = sharded()[SHARDS[0]] + bytes(50_000_000)
+        offer, seen = look(hub, NAME, "main", disk), []  # type: ignore[var-annotated]
         with pytest.raises(SpotuneError) as differs:
-            bring()
+            add(hub, bucket, offer, by=ME, accepted=False, now=0, advance=seen.append)
         assert differs.value.code == "hub_file_differs"
+        assert sum(seen) < 5_000_000
 
     def test_a_file_that_was_changed_on_this_disk_is_brought_again(
         self, commit: str, hub: Hub, bring: Add, disk: Path, s3: Any
@@ -356,6 +360,23 @@ class TestThisMachineAndAws:
         with pytest.raises(RequestRefused) as refused:
             bring()
         assert refused.value.code == "disk_full"
+
+    def test_the_disk_holds_one_file_of_weights_at_a_time(
+        self, commit: str, hub: Hub, disk: Path, s3: Any, bucket: ModelsBucket
+    ) -> None:
+        held: list[int] = []
+
+        class Looks:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(s3, name)
+
+            def upload_fileobj(self, **more: Any) -> None:
+                held.append(len(list(disk.rglob("*.safetensors"))))
+                s3.upload_fileobj(**more)
+
+        offer = look(hub, NAME, "main", disk)
+        add(hub, ModelsBucket(Looks(), "models"), offer, by=ME, accepted=False, now=0, advance=lambda count: None)
+        assert max(held) == 1
 
     def test_two_at_once_do_not_write_into_each_others_files(self, commit: str, bring: Add, disk: Path) -> None:
         with alone(disk / NAME / commit), pytest.raises(Conflict) as busy:

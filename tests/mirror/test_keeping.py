@@ -38,6 +38,10 @@ def keys(s3: Any) -> list[str]:
     return [one["Key"] for one in s3.list_objects_v2(Bucket="models").get("Contents", ())]
 
 
+def lying(s3: Any, name: str) -> list[str]:
+    return [key for key in keys(s3) if key.startswith(f"base/{name}/")]
+
+
 class TestVerifying:
     def test_what_was_added_has_no_fault_and_every_byte_is_read(
         self, bucket: ModelsBucket, manifest: BaseModelManifest
@@ -130,8 +134,9 @@ class TestRemoving:
         assert remove(bucket, "org") == 1
         assert found(bucket, manifest) == []
 
+    @pytest.mark.parametrize("flat", [False, True], ids=["by revisions", "beside its manifest"])
     def test_cut_off_it_leaves_no_half_model_and_the_same_command_goes_on(
-        self, bucket: ModelsBucket, manifest: BaseModelManifest, s3: Any
+        self, bucket: ModelsBucket, manifest: BaseModelManifest, s3: Any, flat: bool
     ) -> None:
         class BreaksAfterOne:
             """Each time it is made, one object more can be deleted."""
@@ -147,14 +152,19 @@ class TestRemoving:
                     raise ConnectionError
                 s3.delete_object(**more)
 
-        before = len(keys(s3))
+        name = "old/model" if flat else NAME
+        if flat:
+            for file in ("a.json", "model.safetensors", "tokenizer.json"):
+                s3.put_object(Bucket="models", Key=f"base/{name}/{file}", Body=b"x")
+            bucket.mark(BaseModelManifest(name=name, parameters=1))
+        before = len(lying(s3, name))
         for gone in range(1, before):
             with pytest.raises(ConnectionError):
-                remove(ModelsBucket(BreaksAfterOne(), "models"), NAME)
-            assert len(keys(s3)) == before - gone
-            assert list(bucket.manifests()) == [], "what makes it a model goes first"
-        assert remove(bucket, NAME) == 1
-        assert keys(s3) == []
+                remove(ModelsBucket(BreaksAfterOne(), "models"), name)
+            assert len(lying(s3, name)) == before - gone
+            assert name not in [one.name for one in bucket.manifests()], "what makes it a model goes first"
+        assert remove(bucket, name) == 1
+        assert lying(s3, name) == []
 
     def test_what_is_not_there_is_not_removed(self, bucket: ModelsBucket) -> None:
         with pytest.raises(NotFound):
