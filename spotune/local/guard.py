@@ -21,6 +21,9 @@ CHECK_PATH = "/_spotune/check"
 ASSUME_PATH = "/_spotune/assume"
 DECISIONS_PATH = "/_spotune/decisions"
 
+_ON_STREAMS = frozenset({"logs:CreateLogStream", "logs:PutLogEvents"})
+"""AWS checks them on a stream; ministack does on its group."""
+
 _App = Callable[[Any, Any, Any], Any]
 _Json = dict[str, Any]
 
@@ -58,6 +61,8 @@ class Guard:
         judge = iam_evaluator.enforce
 
         def heard(access_key: str, action: str, service: str, region: str, **known: Any) -> Any:
+            if action in _ON_STREAMS:
+                known["resource_arn"] += ":log-stream:"
             denied = judge(access_key, action, service, region, **known)
             if isinstance(denied, iam_evaluator.AuthError):
                 return denied
