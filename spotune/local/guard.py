@@ -21,6 +21,9 @@ CHECK_PATH = "/_spotune/check"
 ASSUME_PATH = "/_spotune/assume"
 DECISIONS_PATH = "/_spotune/decisions"
 
+MOST_DECISIONS = 100_000
+"""That are kept, of different roles, actions and resources: what a test asks for, and no stack's whole life."""
+
 _ON_STREAMS = frozenset({"logs:CreateLogStream", "logs:PutLogEvents"})
 """AWS checks them on a stream; ministack does on its group."""
 
@@ -69,7 +72,8 @@ class Guard:
             caller = iam_evaluator.resolve_caller_identity(access_key)
             if caller is not None and ":assumed-role/" in caller["userArn"]:
                 role = caller["userArn"].split("/")[1]
-                self._decisions[role, action, known.get("resource_arn", "*"), denied is None] = None
+                if len(self._decisions) < MOST_DECISIONS:
+                    self._decisions[role, action, known.get("resource_arn", "*"), denied is None] = None
             return denied
 
         iam_evaluator.enforce = heard
@@ -96,7 +100,13 @@ def condition_keys(action: str, body: bytes) -> _Json:
     """`dynamodb:LeadingKeys` of what names items of our table, and `cloudwatch:namespace`."""
     if not action.startswith(("dynamodb:", "cloudwatch:")) or body[:1] != b"{":
         return {}
-    asked = json.loads(body)
+    try:
+        return _keys_of(action, json.loads(body))
+    except (AttributeError, TypeError, ValueError):
+        return {}  # whoever carries it out says what is wrong with it
+
+
+def _keys_of(action: str, asked: _Json) -> _Json:
     if action == "cloudwatch:PutMetricData":
         return {"cloudwatch:namespace": asked.get("Namespace", "")}
     items = [part for item in asked.get("TransactItems", ()) for part in item.values()] or [asked]

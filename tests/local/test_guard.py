@@ -43,4 +43,5 @@ def test_a_request_whose_items_are_not_all_known_has_no_partitions(request_: dic
 def test_a_measurement_has_its_namespace_and_other_services_have_nothing() -> None:
     assert condition_keys("cloudwatch:PutMetricData", b'{"Namespace": "N"}') == {"cloudwatch:namespace": "N"}
     assert condition_keys("s3:PutObject", b"{}") == {}
-    assert condition_keys("dynamodb:GetItem", b"\x00") == {}
+    for body in (b"\x00", b"{", b'{"Key": 1}', b'{"TransactItems": 7}'):
+        assert condition_keys("dynamodb:GetItem", body) == {}
