@@ -14,6 +14,8 @@ from pathlib import Path
 
 import httpx
 
+from spotune.local import emulator
+
 START_SECONDS = 60
 
 
@@ -21,8 +23,7 @@ START_SECONDS = 60
 def running_emulator(folder: Path, services: str) -> Iterator[str]:
     """The address of an emulator of these services (comma-separated), alive within the context. Logs go to `folder`."""
     port = _free_port()
-    url = f"http://127.0.0.1:{port}"
-    environment = os.environ | {
+    environment = {
         "BIND_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
         "MINISTACK_HOST": "127.0.0.1",
@@ -30,10 +31,25 @@ def running_emulator(folder: Path, services: str) -> Iterator[str]:
         "TMPDIR": str(folder),
         "LOG_LEVEL": "WARNING",
     }
+    with _running(folder, [sys.executable, "-m", "ministack"], environment, port) as url:
+        yield url
+
+
+@contextmanager
+def running_own_emulator(folder: Path) -> Iterator[str]:
+    """The same of embedded mode's emulator, which judges a template's conditions and limits the Lambdas' processes."""
+    port = _free_port()
+    with _running(folder, emulator.command(), emulator.environment(folder, port), port) as url:
+        yield url
+
+
+@contextmanager
+def _running(folder: Path, command: list[str], environment: dict[str, str], port: int) -> Iterator[str]:
+    url = f"http://127.0.0.1:{port}"
     with (folder / "emulator.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ministack"],
-            env=environment,
+            command,
+            env=os.environ | environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

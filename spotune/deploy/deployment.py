@@ -78,12 +78,13 @@ def deploy(installation: Installation, bundle: Path, tell: Tell) -> Deployed:
     assert drawer is not None, "the stack of code.yaml has its bucket as an output"
     for region in installation.settings.further_regions:
         stack, template, parameters = _further(installation, region)
-        _take_over(stack, templates.REGION, parameters, drawer, tell)
+        _take_over(installation, stack, templates.REGION, parameters, tell)
         _bring_up(installation, stack, template, parameters, tell)
     template, parameters = _home(installation, drawer, bundle)
     drawer.put(bundle, bundle.name)
-    _take_over(installation.home, templates.INSTALLATION, parameters, drawer, tell)
+    _take_over(installation, installation.home, templates.INSTALLATION, parameters, tell)
     changed = _bring_up(installation, installation.home, template, parameters, tell)
+    installation.home.protect(installation.settings.deletion_protection)
     kept.restore_secrets(installation, drawer, tell)
     destruction.release(installation)
     outputs = installation.home.outputs()
@@ -107,10 +108,10 @@ def _home(installation: Installation, drawer: Drawer, bundle: Path) -> tuple[dic
     return {"TemplateURL": drawer.url(key)}, installation.home_parameters(drawer.bucket, bundle.name)
 
 
-def _take_over(stack: Stack, path: Path, parameters: Mapping[str, str], drawer: Drawer, tell: Tell) -> None:
+def _take_over(installation: Installation, stack: Stack, path: Path, parameters: Mapping[str, str], tell: Tell) -> None:
     stack.ready(tell)
     if not stack.exists():
-        kept.take_over(stack, path, parameters, drawer, tell)
+        kept.take_over(installation, stack, path, parameters, tell)
 
 
 def _bring_up(

@@ -64,6 +64,8 @@ def destroy(installation: Installation, tell: Tell, *, delete_data: bool, stop_j
     things = {thing.id: thing for thing in noted}
     things |= {thing.id: thing for stack in stacks for thing in kept.held_by(stack)}
     kept.leave_note(drawer, things.values())
+    if installation.home.exists():
+        installation.home.protect(False)
     for stack in stacks:
         tell(f"{stack.name} in {stack.client.meta.region_name}: deleting")
         stack.delete(tell)

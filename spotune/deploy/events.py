@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from spotune.deploy.account import AwsSaysNo, call
+from spotune.deploy.account import AwsSaysNo, call, pages
 
 _STACK = "AWS::CloudFormation::Stack"
 _BEGINNINGS = ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS", "IMPORT_IN_PROGRESS")
@@ -33,10 +33,12 @@ def first_failure(client: Any, stack: str) -> str:
 
 
 def _last_operation(client: Any, stack: str) -> Iterator[dict[str, Any]]:
-    for event in newest(client, stack):
-        yield event
-        if event["ResourceType"] == _STACK and event["ResourceStatus"] in _BEGINNINGS:
-            return
+    """Its events, newest first: more than one page of them where many resources were rolled back."""
+    for page in pages(client, "describe_stack_events", StackName=stack):
+        for event in page["StackEvents"]:
+            yield event
+            if event["ResourceType"] == _STACK and event["ResourceStatus"] in _BEGINNINGS:
+                return
 
 
 def _invalid(client: Any, stack: str) -> str:

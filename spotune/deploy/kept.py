@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from spotune.deploy import templates
-from spotune.deploy.account import AwsSaysNo, call
+from spotune.deploy.account import Account, AwsSaysNo, call
 from spotune.deploy.drawer import Drawer
 from spotune.deploy.installation import Installation
 from spotune.deploy.stacks import DATA_TYPES, Stack, Tell
@@ -49,19 +49,20 @@ def leave_note(drawer: Drawer, things: Iterable[Kept]) -> None:
     drawer.leave_note(NOTE, [asdict(thing) for thing in things])
 
 
-def take_over(stack: Stack, path: Path, parameters: Mapping[str, str], drawer: Drawer, tell: Tell) -> None:
+def take_over(installation: Installation, stack: Stack, path: Path, parameters: Mapping[str, str], tell: Tell) -> None:
     """Make what an earlier stack of this name has left the first resources of the one that is about to be created.
 
     Args:
         path: of the stack's template.
     """
-    template, region = templates.read(path), stack.client.meta.region_name
+    template, region, drawer = templates.read(path), stack.client.meta.region_name, installation.drawer
     ours = [
         thing
-        for thing in noted(drawer)
+        for thing in (noted(drawer) if drawer else ())
         if (thing.stack, thing.region) == (stack.name, region)
         and thing.type in _IDENTIFIERS
         and thing.name in template["Resources"]
+        and _is_there(installation.account, thing)
     ]
     if not ours:
         return
@@ -76,6 +77,18 @@ def take_over(stack: Stack, path: Path, parameters: Mapping[str, str], drawer: D
     ]
     body = templates.taking_over(template, [thing.name for thing in ours])
     stack.carry_out(stack.propose_import(body, parameters, imports), tell)
+
+
+def _is_there(account: Account, thing: Kept) -> bool:
+    """False where somebody has deleted it by hand."""
+    try:
+        if thing.type == "AWS::DynamoDB::Table":
+            call(account.client("dynamodb", thing.region).describe_table, TableName=thing.id)
+        else:
+            call(account.client("s3", thing.region).head_bucket, Bucket=thing.id)
+    except AwsSaysNo:
+        return False
+    return True
 
 
 def restore_secrets(installation: Installation, drawer: Drawer, tell: Tell) -> None:

@@ -187,7 +187,7 @@ class Settings(Contract):
     )
     jwt: Tokens = Field(default=Tokens(), description=str(Tokens.__doc__))
     deletion_protection: Annotated[bool, Parameter("DeletionProtection")] = Field(
-        default=True, description="AWS refuses to delete the table, which holds jobs and money."
+        default=True, description="AWS refuses to delete the stack, and the table, which holds jobs and money."
     )
 
     @field_validator("python", mode="before")

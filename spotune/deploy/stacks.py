@@ -228,6 +228,10 @@ class Stack:
                 remedy=f"{left} Mend what it names, then deploy again.",
             )
 
+    def protect(self, on: bool) -> None:
+        """Have CloudFormation refuse to delete it, or no longer."""
+        call(self.client.update_termination_protection, StackName=self.name, EnableTerminationProtection=on)
+
     def delete(self, tell: Tell) -> None:
         """Delete it; what its template says is to be kept is kept.
 

@@ -18,7 +18,7 @@ from spotune.deploy.installation import Installation
 from spotune.deploy.settings import Settings
 from spotune.local.double.server import DoubleServer
 from spotune.local.double.settings import Settings as DoubleSettings
-from tests.emulator import running_emulator
+from tests.emulator import running_own_emulator
 
 REGION, AWAY = "us-east-1", "eu-west-1"
 IMAGE = f"000000000000.dkr.ecr.{REGION}.amazonaws.com/spotune-training:1"
@@ -38,7 +38,7 @@ def code(pytestconfig: pytest.Config) -> Path:
 def aws_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An emulator and a double, by the environment, as commands find them."""
     home = tmp_path_factory.mktemp("account")
-    with running_emulator(home, "") as url, pytest.MonkeyPatch.context() as environment, contextlib.ExitStack() as ends:
+    with running_own_emulator(home) as url, pytest.MonkeyPatch.context() as environment, contextlib.ExitStack() as ends:
         server = DoubleServer(DoubleSettings(home=home, emulator_url=url))
         server.start()
         ends.callback(server.stop)

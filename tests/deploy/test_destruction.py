@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from botocore.exceptions import ClientError
 
 from spotune.contracts.errors import Conflict, NotFound
 from spotune.deploy import deployment, destruction, kept, keys
@@ -89,6 +90,26 @@ def test_data_is_kept_and_the_next_deployment_takes_it_over(install: Make, aws: 
     assert aws("s3", AWAY).get_object(Bucket=away, Key="team/copy")["Body"].read() == b"there"
     assert held(aws, "lasting") == before
     assert deploy(installation, code).changed is False
+
+
+def test_what_was_deleted_by_hand_meanwhile_is_made_anew(install: Make, aws: Aws, code: Path) -> None:
+    installation = install("thinned")
+    first = deploy(installation, code)
+    destroy(installation)
+    destruction._empty_bucket(aws("s3"), first.outputs["ModelsBucket"])
+    aws("s3").delete_bucket(Bucket=first.outputs["ModelsBucket"])
+    again = deploy(installation, code)
+    same = {name: again.outputs[name] == first.outputs[name] for name in ("Table", "DataBucket", "ModelsBucket")}
+    assert same == {"Table": True, "DataBucket": True, "ModelsBucket": False}
+
+
+def test_nobody_deletes_the_stack_by_mistake_unless_the_settings_say_so(install: Make, aws: Aws, code: Path) -> None:
+    installation = install("guarded")
+    deploy(installation, code)
+    with pytest.raises(ClientError, match="TerminationProtection"):
+        aws("cloudformation").delete_stack(StackName="spotune-guarded")
+    deploy(install("guarded", deletion_protection=False), code)
+    aws("cloudformation").delete_stack(StackName="spotune-guarded")
 
 
 def test_a_kept_secret_gives_its_value_to_the_new_one(install: Make, aws: Aws, code: Path) -> None:
