@@ -1,6 +1,6 @@
 """`make faults [SEED=n]`: many seeds on all cores, what was struck, and what was broken.
 
-Without arguments fresh seeds, 200 of jobs and 40 of new data; with one number both histories of that seed, again.
+Without arguments fresh seeds, 200 of jobs and 46 of new data; with one number both histories of that seed, again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.faults.history import Result
 from tests.faults.retraining import retrain
 from tests.faults.simulation import simulate
 
-SEEDS, LANDING_SEEDS = 200, 40
+SEEDS, LANDING_SEEDS = 200, 46
 LEAST_JOBS, LEAST_ARRIVALS, LEAST_FAULTS, LONGEST_SECONDS = 5_000, 10_000, 20_000, 600.0
 
 
