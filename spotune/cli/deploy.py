@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import RenderableType
 from rich.text import Text
 
 from spotune.cli import blocks
@@ -152,14 +153,14 @@ def _show_plan(screen: Screen, steps: Sequence[Step]) -> None:
         )
 
 
-def _counts(changes: Sequence[Change]) -> blocks.RenderableType:
+def _counts(changes: Sequence[Change]) -> RenderableType:
     listed = blocks.table("type", "number")
     for kind, number in sorted(Counter(change.type for change in changes).items()):
         blocks.add_row(listed, kind, str(number))
     return listed
 
 
-def _table(changes: Sequence[Change]) -> blocks.RenderableType:
+def _table(changes: Sequence[Change]) -> RenderableType:
     listed = blocks.table("does", "resource", "type", "", "properties")
     for change in changes:
         replaced = _REPLACED.get(change.replacement, Text())

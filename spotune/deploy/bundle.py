@@ -98,11 +98,10 @@ class Packages:
         Raises:
             Unavailable: it is not installed.
         """
-        where = {} if self.folder is None else {"path": [str(self.folder)]}
-        found = next(iter(importlib.metadata.Distribution.discover(name=name, **where)), None)
-        if found is None:
-            raise _missing(name)
-        return found
+        path = sys.path if self.folder is None else [str(self.folder)]
+        for found in importlib.metadata.distributions(name=name, path=path):
+            return found
+        raise _missing(name)
 
     @property
     def words(self) -> list[str]:
