@@ -9,8 +9,6 @@ from spotune.deploy.account import AwsSaysNo, call, pages
 
 _STACK = "AWS::CloudFormation::Stack"
 _BEGINNINGS = ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS", "IMPORT_IN_PROGRESS")
-_FOLLOWS = ("cancelled", "The following resource(s) failed")
-"""In the reason of a failure that only follows from another one."""
 
 
 def newest(client: Any, stack: str) -> list[dict[str, Any]]:
@@ -24,8 +22,7 @@ def newest(client: Any, stack: str) -> list[dict[str, Any]]:
 def first_failure(client: Any, stack: str) -> str:
     """The first thing that went wrong in a stack's last operation, and why, in CloudFormation's words."""
     failed = [event for event in _last_operation(client, stack) if event["ResourceStatus"].endswith("_FAILED")]
-    causes = [event for event in failed if not any(words in _reason(event) for words in _FOLLOWS)]
-    resources = [event for event in causes if event["ResourceType"] != _STACK]
+    resources = [event for event in failed if event["ResourceType"] != _STACK]
     if resources:
         first = resources[-1]
         return f"{first['LogicalResourceId']} ({first['ResourceType']}): {_reason(first)}"

@@ -128,6 +128,12 @@ def test_what_a_first_deployment_left_is_deleted(state: str) -> None:
     assert told.done == ["delete_stack"]
 
 
+def test_a_deletion_has_not_ended_while_the_stack_still_shows_its_state_of_before() -> None:
+    told = Told(["CREATE_COMPLETE", "CREATE_COMPLETE", "DELETE_IN_PROGRESS", None])
+    stack(told).delete(silent)
+    assert told.states == [None]
+
+
 def test_a_stack_that_cannot_be_deleted_says_why() -> None:
     events = [[event("DataBucket", "DELETE_FAILED", "it is not empty"), of_stack("DELETE_IN_PROGRESS")]]
     told = Told(["CREATE_COMPLETE", "CREATE_COMPLETE", "DELETE_IN_PROGRESS", "DELETE_FAILED"], events=events)
