@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,8 +11,9 @@ from handlers.logs import invocation
 from spotune.contracts.errors import RequestRefused, SpotuneError
 from spotune.contracts.identity import EVERY_SCOPE, KeyOrder
 from spotune.contracts.refusal import refusal
-from spotune.service.installation import installation
-from spotune.service.keys import issue_key
+from spotune.service import audit
+from spotune.service.installation import Installation, installation
+from spotune.service.keys import id_of, issue_key
 from spotune.service.principals import map_principal
 
 
@@ -19,18 +21,33 @@ from spotune.service.principals import map_principal
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """Lambda's entry point: a `KeyOrder` in; `{"key"}` out, `{"id", "tenant", "principal"}`, or the error object."""
     try:
-        return _made(KeyOrder.model_validate(event))
+        return _audited(KeyOrder.model_validate(event), str(getattr(context, "aws_request_id", "")))
     except ValidationError as error:
         return refusal(error.errors()).body()
     except SpotuneError as error:
         return error.body()
 
 
-def _made(order: KeyOrder) -> dict[str, Any]:
-    here, limits = installation(), (order.requests_per_minute, order.monthly_limit)
+def _audited(order: KeyOrder, request_id: str) -> dict[str, Any]:
+    """Carry the order out between the two records of it in the tenant's audit log."""
+    here = installation()
+    action = f"issue key {order.name}" if order.principal is None else f"map principal {order.principal}"
+    record = audit.begin_by_operator(here, order.tenant, action, request_id=request_id)
+    try:
+        made = _made(here, order)
+    except SpotuneError as error:
+        audit.end(here, record, error.status, code=error.code)
+        raise
+    audit.end(here, record, HTTPStatus.OK, target=made["id"])
+    return {"key": made["key"]} if order.principal is None else made
+
+
+def _made(here: Installation, order: KeyOrder) -> dict[str, Any]:
+    limits = (order.requests_per_minute, order.monthly_limit)
     if order.principal is None:
         scopes = EVERY_SCOPE if order.scopes is None else order.scopes
-        return {"key": issue_key(here, order.tenant, order.name, scopes, *limits)}
+        clear = issue_key(here, order.tenant, order.name, scopes, *limits)
+        return {"id": id_of(clear), "key": clear}
     if order.scopes is None:
         raise RequestRefused(
             "A principal's scopes are not named.",

@@ -29,6 +29,7 @@ from spotune.contracts.api import (
     PlanObject,
     UploadObject,
 )
+from spotune.contracts.audit import AuditObject
 from spotune.contracts.base import Contract
 from spotune.contracts.diagnosis import Diagnosis
 from spotune.contracts.errors import (
@@ -162,6 +163,10 @@ class Api:
     def revoke_key(self, key_id: str) -> KeyObject:
         """Close an API key."""
         return read_answer(KeyObject, self._send(self._http.build_request("DELETE", f"keys/{key_id}"), repeat=True))
+
+    def audit_log(self, *, after: str | None = None, limit: int = 20) -> ListObject[AuditObject]:
+        """A page of the tenant's audit log, newest first, older than the record `after`."""
+        return read_answer(ListObject[AuditObject], self._get("audit_log", _page(after, limit)))
 
     def create_webhook(self, request: WebhookRequest) -> NewWebhookObject:
         """Have events posted to a URL; the signing secret is in the answer, and nowhere else."""

@@ -16,6 +16,7 @@ import typer
 
 from spotune.cli import (
     accuracy,
+    audit,
     budget,
     catalog,
     chat,
@@ -87,6 +88,7 @@ app.command(epilog="Example: spotune compare-methods --model meta-llama/Llama-3.
 )
 app.command(epilog="Example: spotune catalog --gpu L4")(catalog.catalog)
 app.command(epilog="Example: spotune accuracy --limit 50")(accuracy.accuracy)
+app.command(epilog="Example: spotune audit --limit 50")(audit.audit)
 app.command(epilog="Example: spotune budget --month 2026-11")(budget.budget)
 app.command(epilog="Example: spotune submit job.yaml --budget 20 --within-hours 6 --wait")(jobs.submit)
 app.command("list", epilog="Example: spotune list --limit 5 --json")(jobs.list_jobs)

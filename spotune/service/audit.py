@@ -1,61 +1,91 @@
-"""Holds what ledgers and lines count against the jobs that they count, and mends what differs.
+"""The audit log: each call that may change something, written down before it is carried out and again with its end.
 
-Every count moves in the transaction of its job, so that nothing can differ but by a fault of ours, or by a table that
-was restored or edited. A reservation that no job knows of any more would keep money back for good; a place that nobody
-holds would keep a tenant from starting.
+So nothing is done that is not on record: where the first record cannot be written, the call is refused. A process that
+is killed between the two leaves a record without a status, which says that something may have been done. The end also
+goes to the function's log, which no role of ours can change.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Sequence
+import secrets
 
-from spotune.contracts.base import Seconds
-from spotune.contracts.job import ActiveJob
-from spotune.contracts.lines import Tally
-from spotune.contracts.money import month_of
+from spotune.aws.base import AwsRefused
+from spotune.contracts.audit import OPERATOR, AuditRecord
+from spotune.contracts.base import MICRO
+from spotune.contracts.errors import Unavailable
+from spotune.contracts.identity import ApiKey
 from spotune.service.installation import Installation
+from spotune.service.keys import valid_tenant
+from spotune.store.page import Page
 
-QUIET: Seconds = 900
-"""A count that moved within this time is left alone: the list of jobs may lag behind it."""
+LONGEST = 300
+"""Characters of an action or a target: a path may be as long as a caller likes."""
 
 logger = logging.getLogger(__name__)
 
 
-def audit(here: Installation, active: Sequence[ActiveJob]) -> int:
-    """Correct every quiet count that is not the sum of the open jobs; how many were."""
-    return _audit_ledgers(here, active) + _audit_lines(here, active)
+def begin(here: Installation, key: ApiKey, action: str, *, request_id: str, address: str | None = None) -> AuditRecord:
+    """Write down what a key's call is about to do.
+
+    Raises:
+        Unavailable: the store does not answer; nothing is to be done then.
+    """
+    return _begin(here, key.tenant, action, request_id, actor=key.id, actor_name=key.name, **_known(key, address))
 
 
-def _audit_ledgers(here: Installation, active: Sequence[ActiveJob]) -> int:
-    """Of the months in which open jobs have something reserved, and of this one."""
-    reserved = Counter[tuple[str, str, str]]()
-    for job in active:
-        for key in ("", *([job.key.id] if job.key is not None else [])):
-            reserved.update({(job.tenant, month, key): amount for month, amount in job.reserved.items()})
-    corrected = 0
-    for month in {month_of(here.clock()), *(month for _, month, _ in reserved)}:
-        for ledger, tally in here.store.ledgers(month):
-            expected = reserved[ledger.tenant, month, ledger.key]
-            if ledger.reserved != expected and _is_quiet(here, tally):
-                logger.error("%s has %d reserved, its open jobs %d", ledger, ledger.reserved, expected)
-                corrected += here.store.correct_ledger(ledger, tally, expected)
-    return corrected
+def begin_by_operator(here: Installation, tenant: str, action: str, *, request_id: str) -> AuditRecord:
+    """Write down what the operator is about to do to a tenant.
+
+    Raises:
+        RequestRefused: no tenant can be called so.
+        Unavailable: the store does not answer; nothing is to be done then.
+    """
+    return _begin(here, valid_tenant(tenant), action, request_id, actor=OPERATOR, actor_name=OPERATOR)
 
 
-def _audit_lines(here: Installation, active: Sequence[ActiveJob]) -> int:
-    held, waiting = Counter[str](), Counter(job.line for job in active)
-    for job in active:
-        held.update(job.held)
-    corrected = 0
-    for line, tally in here.store.lines():
-        expected = held[line.line], waiting[line.line]
-        if (line.held, line.waiting) != expected and _is_quiet(here, tally):
-            logger.error("%s, but its open jobs hold and wait for %s", line, expected)
-            corrected += here.store.correct_line(line, tally, held=expected[0], waiting=expected[1])
-    return corrected
+def end(
+    here: Installation, record: AuditRecord, status: int, *, code: str | None = None, target: object = None
+) -> None:
+    """Write down how it ended. What is done is done: where the store does not answer, the log alone has it."""
+    named = None if target is None else _printable(str(target))
+    ended = record.with_(status=status, code=code, target=named)
+    logger.info("audit: %s", ended.action, extra={"audit": ended.model_dump(mode="json", exclude_none=True)})
+    try:
+        here.store.put_audit(ended)
+    except (Unavailable, AwsRefused) as error:
+        logger.warning("the end of %s is in this log alone: %s", record.id, error)
 
 
-def _is_quiet(here: Installation, tally: Tally) -> bool:
-    return here.clock() - tally.changed_at > QUIET
+def list_records(here: Installation, tenant: str, *, after: str | None, limit: int) -> Page[AuditRecord]:
+    """A page of the tenant's audit log, newest first.
+
+    Raises:
+        RequestRefused: the tenant has no record `after`.
+    """
+    return here.store.list_audit(tenant, after=after, limit=limit)
+
+
+def _known(key: ApiKey, address: str | None) -> dict[str, str | None]:
+    return {"principal": key.principal, "address": address}
+
+
+def _begin(here: Installation, tenant: str, action: str, request_id: str, **who: str | None) -> AuditRecord:
+    now = here.clock()
+    begun = AuditRecord.model_validate(
+        {
+            "id": f"audit-{round(now * MICRO):016d}-{secrets.token_hex(4)}",
+            "tenant": tenant,
+            "at": now,
+            "action": _printable(action),
+            "request_id": request_id,
+            **who,
+        }
+    )
+    here.store.put_audit(begun)
+    return begun
+
+
+def _printable(text: str) -> str:
+    """Cut off, and without what no terminal should print."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:LONGEST])

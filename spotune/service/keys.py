@@ -68,6 +68,11 @@ def make_key(here: Installation, maker: ApiKey, request: KeyRequest) -> tuple[Ap
     return _make_key(here, maker.tenant, request.name, request.scopes, allowed, request.monthly_limit)
 
 
+def id_of(clear: str) -> str:
+    """The id of a key in clear."""
+    return f"key-{_hash(clear)[:20]}"
+
+
 def list_keys(here: Installation, tenant: str) -> tuple[tuple[ApiKey, Timestamp | None], ...]:
     """The tenant's keys, newest first, with their last use."""
     return here.store.list_keys(tenant)

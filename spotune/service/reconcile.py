@@ -15,8 +15,8 @@ from spotune.contracts.measures import Measurement
 from spotune.contracts.subject import know_job
 from spotune.lifecycle import measure_pass, waits_since
 from spotune.service.apart import apart
-from spotune.service.audit import audit
 from spotune.service.changes import apply, queue_commands
+from spotune.service.counts import correct_counts
 from spotune.service.installation import Installation
 from spotune.service.model_news import Settled, settle_all
 from spotune.service.observation import observe
@@ -85,7 +85,7 @@ def reconcile(here: Installation) -> Repairs:
     if active is not None:
         called = apart("the lines", partial(call_in_turn, here, active))
         orphans = apart("orphans", partial(find_orphans, here, active))
-        corrected = apart("the counts", partial(audit, here, active))
+        corrected = apart("the counts", partial(correct_counts, here, active))
     rules = apart("the rules", partial(call_rules, here))
     models = apart("the models", partial(settle_all, here))
     settled = models or Settled()

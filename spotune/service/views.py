@@ -19,6 +19,7 @@ from spotune.contracts.api import (
     PlanObject,
     UploadObject,
 )
+from spotune.contracts.audit import AuditObject, AuditRecord
 from spotune.contracts.base import Timestamp
 from spotune.contracts.events import Prepared
 from spotune.contracts.files import FileRecord, UploadTicket
@@ -194,6 +195,11 @@ def key_object(key: ApiKey, used_at: Timestamp | None, allowed: int) -> KeyObjec
         requests_per_minute=allowed,
         principal=key.principal,
     )
+
+
+def audit_object(record: AuditRecord) -> AuditObject:
+    """A line of the audit log."""
+    return AuditObject(created_at=int(record.at), **record.model_dump(exclude={"tenant", "at"}))
 
 
 def webhook_object(endpoint: WebhookEndpoint) -> WebhookObject:

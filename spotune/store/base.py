@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
+from spotune.contracts.audit import AuditRecord
 from spotune.contracts.base import MicroUSD, Timestamp
 from spotune.contracts.commands import OutboxEntry
 from spotune.contracts.files import FileRecord
@@ -77,7 +78,25 @@ class NoticeStore(Protocol):
         """Remember that this level was told. A lower one than is known changes nothing."""
 
 
-class Store(ModelStore, NoticeStore, RetrainingStore, Protocol):
+class AuditStore(Protocol):
+    """Who changed what, for a tenant's admins to read."""
+
+    def put_audit(self, record: AuditRecord) -> None:
+        """Keep a record, or write its end.
+
+        Raises:
+            Unavailable: the store does not answer; whether it was written is not known.
+        """
+
+    def list_audit(self, tenant: str, *, after: str | None, limit: int) -> Page[AuditRecord]:
+        """A tenant's records, newest first, older than the one with this id, read consistently.
+
+        Raises:
+            RequestRefused: the tenant has no such record (code `unknown_cursor`).
+        """
+
+
+class Store(AuditStore, ModelStore, NoticeStore, RetrainingStore, Protocol):
     """Money: a reservation adds to `reserved`, a release takes off it, a settlement adds to `billed`. An attempt is
     settled by one decision that releases what was reserved for it and settles what was billed. A decision that
     reserves is refused where `reserved + billed` would end above the limit; one that only settles never is, since

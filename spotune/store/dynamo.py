@@ -21,6 +21,7 @@ from spotune.store import items
 from spotune.store.base import NO_LIMITS
 from spotune.store.counters import ledger_writes, line_writes
 from spotune.store.decision import decision_writes
+from spotune.store.dynamo_audit import DynamoAudit
 from spotune.store.dynamo_models import DynamoModels
 from spotune.store.dynamo_notices import DynamoNotices
 from spotune.store.dynamo_retraining import DynamoRetraining
@@ -34,7 +35,7 @@ MOST_KEYS = 1000
 """A tenant's that are listed."""
 
 
-class DynamoStore(DynamoModels, DynamoNotices, DynamoRetraining):
+class DynamoStore(DynamoAudit, DynamoModels, DynamoNotices, DynamoRetraining):
     """Fulfils `spotune.store.base.Store`. Safe among threads, as the client is."""
 
     def put_key(self, key: ApiKey) -> None:

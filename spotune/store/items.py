@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from spotune.contracts.audit import AuditRecord
 from spotune.contracts.base import Contract, MicroUSD, Timestamp
 from spotune.contracts.commands import OutboxEntry
 from spotune.contracts.files import FileRecord
@@ -45,6 +46,12 @@ WINDOW_KEPT_SECONDS = 3600
 
 REVOKED_KEPT_SECONDS = 90 * 86_400
 """A key is listed so long after its revocation, and then forgotten: unknown keys open nothing either."""
+
+AUDIT_KEPT_SECONDS = 400 * 86_400
+"""Thirteen months: a year's audit has the whole year to look at."""
+
+AFTER_EVERY_AUDIT = "audit-~"
+"""Sorts after the id of any audit record."""
 
 
 def text(value: str) -> dict[str, str]:
@@ -117,6 +124,11 @@ def told_key(tenant: str, month: str, key: str = "") -> Item:
     return {"pk": text(f"TOLD#{tenant}"), "sk": text(f"{month}#{key}" if key else month)}
 
 
+def audit_key(tenant: str, record_id: str) -> Item:
+    """An audit record's key. Ids sort by time."""
+    return {"pk": text(f"AUDIT#{tenant}"), "sk": text(record_id)}
+
+
 def jobs_of(tenant: str, status: Status | None = None) -> str:
     """`gsi1pk` of a tenant's jobs; `gsi3pk` of those of one status."""
     return f"JOBS#{tenant}" if status is None else f"JOBS#{tenant}#{status}"
@@ -170,6 +182,12 @@ def window_key(sha256: str, until: int) -> Item:
 def webhook_item(endpoint: WebhookEndpoint) -> Item:
     """A webhook endpoint, without a secret."""
     return webhook_key(endpoint.tenant, endpoint.id) | content(endpoint, endpoint.tenant)
+
+
+def audit_item(record: AuditRecord) -> Item:
+    """A line of a tenant's audit log. The table's time to live takes it away."""
+    kept = {"expires_at": number(int(record.at) + AUDIT_KEPT_SECONDS)}
+    return audit_key(record.tenant, record.id) | content(record, record.tenant) | kept
 
 
 def file_item(record: FileRecord) -> Item:

@@ -21,6 +21,7 @@ from spotune.contracts.identity import ApiKey, TenantLedger
 from spotune.contracts.job import STATUS, ActiveJob, Decision, JobRecord, LedgerChange, LogEvent, Status, active_job
 from spotune.contracts.lines import LineChange, LineState, Tally
 from spotune.store.base import NO_LIMITS, LedgerImbalance, LimitReached, LineFull
+from spotune.store.memory_audit import MemoryAudit
 from spotune.store.memory_models import MemoryModels
 from spotune.store.memory_notices import MemoryNotices
 from spotune.store.memory_retraining import MemoryRetraining
@@ -34,7 +35,7 @@ WINDOWS_KEPT = 10
 """Of a key's counted requests: clocks are not so far apart."""
 
 
-class MemoryStore(MemoryModels, MemoryNotices, MemoryRetraining):
+class MemoryStore(MemoryAudit, MemoryModels, MemoryNotices, MemoryRetraining):
     """Fulfils `spotune.store.base.Store`. Safe among threads; lost with the process."""
 
     def __init__(self) -> None:

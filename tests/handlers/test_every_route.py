@@ -14,7 +14,7 @@ from handlers.api import OPEN, app
 from spotune.contracts.identity import EVERY_SCOPE, Scope
 from spotune.service.installation import install
 from spotune.service.keys import issue_key
-from spotune.store.base import NoticeStore, Store
+from spotune.store.base import AuditStore, NoticeStore, Store
 from spotune.store.memory import MemoryStore
 from spotune.store.models import ModelStore
 from spotune.store.retraining import RetrainingStore
@@ -28,6 +28,7 @@ from tests.tiny_model import chat_rows
 
 NEEDS: dict[tuple[str, str], Scope] = {
     ("GET", "/v1/accuracy"): "read",
+    ("GET", "/v1/audit_log"): "admin",
     ("GET", "/v1/budget"): "read",
     ("POST", "/v1/files"): "submit",
     ("GET", "/v1/files"): "read",
@@ -197,7 +198,7 @@ class Kept:
 
 
 def everything(world: World) -> Kept:
-    counters = ("_lock", "_noticing", "_retraining", "_models_lock", "_uses", "_windows")
+    counters = ("_audit", "_auditing", "_lock", "_noticing", "_retraining", "_models_lock", "_uses", "_windows")
     store = {name: repr(value) for name, value in vars(world.store).items() if name not in counters}
     return Kept(store, repr(vars(world.objects)), repr(vars(world.queue)))
 
@@ -247,7 +248,7 @@ def test_another_tenant_s_things_are_in_no_list_and_no_answer(
 
 
 def test_every_method_of_the_store_takes_a_tenant_or_a_record_that_has_one() -> None:
-    named = {**vars(NoticeStore), **vars(RetrainingStore), **vars(ModelStore), **vars(Store)}
+    named = {**vars(AuditStore), **vars(NoticeStore), **vars(RetrainingStore), **vars(ModelStore), **vars(Store)}
     methods = {name: method for name, method in named.items() if not name.startswith("_") and callable(method)}
     owners = {"endpoint", "tenant", "key", "record", "decision", "before", "entry", "ledger", "rule", "arrival"}
     without = {name for name, method in methods.items() if not owners & set(inspect.signature(method).parameters)}

@@ -274,7 +274,7 @@ def test_models_are_shown_in_groups_of_this_stage_alone() -> None:
 def test_the_keys_function_writes_keys_and_reads_nothing() -> None:
     assert actions("KeysRole", "dynamodb") == {"dynamodb:PutItem"}
     (grant,) = (s for s in statements("KeysRole") if s["Action"] == "dynamodb:PutItem")
-    assert grant["Condition"]["ForAllValues:StringLike"] == {"dynamodb:LeadingKeys": ["KEY#*"]}
+    assert grant["Condition"]["ForAllValues:StringLike"] == {"dynamodb:LeadingKeys": ["AUDIT#*", "KEY#*"]}
     assert not actions("KeysRole", "s3")
 
 

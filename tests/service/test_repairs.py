@@ -10,9 +10,9 @@ from spotune.aws.base import STAGE_VARIABLE, AwsRefused
 from spotune.contracts.errors import Unavailable
 from spotune.contracts.events import AttemptRefused
 from spotune.service import submit as submission
-from spotune.service.audit import QUIET
 from spotune.service.changes import apply
 from spotune.service.control import cancel
+from spotune.service.counts import QUIET
 from spotune.service.installation import install
 from spotune.service.launch import run_command
 from spotune.service.reconcile import CHECK_LIMIT, reconcile
