@@ -11,13 +11,29 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from aws_lambda_powertools import Logger
+from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 
+from handlers.exceptions import told
 from spotune.contracts.subject import about, subject
 
 Answer = TypeVar("Answer")
 Handler = Callable[[dict[str, Any], Any], Answer]
 
-logger = Logger(service="spotune", utc=True, use_rfc3339=True, serialize_stacktrace=False)
+
+class InvocationFailed(RuntimeError):
+    """What Lambda is told of an exception: its kind. Lambda writes it to the log by itself, words and all."""
+
+
+class _WithoutData(LambdaPowertoolsFormatter):
+    """Powertools' lines, with nobody's data in what exceptions say."""
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's own name
+        return told(ei[1])
+
+
+logger = Logger(
+    service="spotune", logger_formatter=_WithoutData(utc=True, use_rfc3339=True, serialize_stacktrace=False)
+)
 """Level by POWERTOOLS_LOG_LEVEL, INFO where it is not set."""
 
 
@@ -35,7 +51,7 @@ logger.registered_handler.addFilter(_WithSubject())
 def invocation(service: str) -> Callable[[Handler[Answer]], Handler[Answer]]:
     """Makes a function a Lambda's entry point: its lines say which invocation they belong to, and so does its end.
 
-    What is learnt within one invocation is forgotten with it.
+    What is learnt within one invocation is forgotten with it. The function it makes raises InvocationFailed alone.
 
     Args:
         service: the function's name in each line.
@@ -49,7 +65,7 @@ def invocation(service: str) -> Callable[[Handler[Answer]], Handler[Answer]]:
                     return handler(event, context)
                 except Exception as error:
                     logger.exception("the invocation failed: %s", type(error).__name__)
-                    raise
+                    raise InvocationFailed(f"{type(error).__name__}; the log has its frames") from None
 
         return run
 

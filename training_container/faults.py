@@ -14,6 +14,14 @@ INTERNAL = "internal"
 FAILURE_CHARACTERS = 900
 """The whole JSON object stays below this, so that SageMaker's cut at 1,024 characters leaves it readable."""
 
+LEFT_OUT = "(its words are left out: they may quote a row)"
+"""A failure goes to the training job's log and its failure reason, which more people read than the data."""
+_WITH_ROWS = ("spotune.data.", "training_container.corpus.", "training_container.evaluation.")
+"""Rooms whose code has rows and prompts at hand, so that whatever fails there may quote them."""
+
+_OF_MACHINES = (RuntimeError, OSError, MemoryError, ImportError)
+"""Kinds whose words are about devices, shapes and files even there."""
+
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DISK_FULL_WORDS = tuple(f"os error {number}" for number in _DISK_FULL)
 """As safetensors' writer says it, in an error of its own."""
@@ -96,10 +104,11 @@ def failure_of(error: BaseException) -> tuple[Failure, ExitCode]:
     if fault is not None:
         failure = Failure(code=fault.code, message=fault.message, evidence=fault.evidence, remedy=fault.remedy)
         return _fitted(failure), fault.exit_code
+    words = LEFT_OUT if _may_quote_a_row(error) else str(error)
     failure = Failure(
         code=INTERNAL,
-        message=f"The trainer itself failed: {type(error).__name__}: {error}",
-        evidence="".join(traceback.format_exception(error)[-3:]).strip(),
+        message=f"The trainer itself failed: {type(error).__name__}: {words}",
+        evidence=f"{''.join(traceback.format_tb(error.__traceback__)[-2:])}{type(error).__name__}: {words}".strip(),
         remedy="Start the job again; it goes on from its last checkpoint. If it fails again, report the evidence.",
     )
     return _fitted(failure), ExitCode.INTERNAL
@@ -121,6 +130,13 @@ def _as_fault(error: BaseException) -> TrainingFault | None:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or _CPU_ALLOCATOR in str(error):
         return out_of_memory(str(error))
     return None
+
+
+def _may_quote_a_row(error: BaseException) -> bool:
+    if isinstance(error, _OF_MACHINES):
+        return False
+    names = (str(frame.f_globals.get("__name__", "")) for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(name.startswith(_WITH_ROWS) for name in names)
 
 
 def _is_disk_full(error: BaseException) -> bool:

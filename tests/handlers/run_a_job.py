@@ -9,21 +9,24 @@ import json
 import sys
 from dataclasses import replace
 
+import handlers.deliver
 import handlers.keys
 import handlers.launch
 import handlers.reconcile
 import handlers.training_changed
+from spotune.aws.base import NoAnswer
 from spotune.aws.metrics import EmbeddedMetrics
 from spotune.contracts import layout
 from spotune.contracts.errors import Unavailable
 from spotune.service.installation import install
 from tests.factories import report
-from tests.in_process import Client, Context, World, world
+from tests.in_process import Client, Context, World, sqs_record, world
 from tests.landings import Landings, made_rule
 from tests.tiny_model import NAME
 
 CANARY = "canary-in-a-row"
 KEY_CANARY = "sk-spotune-canary-that-opens-nothing"
+URL_CANARY = "canary-in-a-url"
 JOBS = "/v1/fine_tuning/jobs"
 
 
@@ -34,6 +37,8 @@ def main() -> None:
     install(here)
     key = handlers.keys.handler({"tenant": "acme"}, Context())["key"]
     client = Client(key)
+    hook = {"name": "chat", "url": f"https://hooks.example.com/{URL_CANARY}?token={URL_CANARY}"}
+    signing = client.call("POST", "/v1/webhook_endpoints", hook).body["signing_secret"]
     Client(KEY_CANARY).call("GET", JOBS)
     body = {"model": NAME, "training_file": client.upload(rows()), "suffix": "prompt"}
     job_id = client.call("POST", JOBS, body, idempotency_key="one").body["id"]
@@ -44,6 +49,7 @@ def main() -> None:
     bad_report(made, job_id, name)
     change(made, name, status="Completed", secondary_status="Completed", billable_seconds=100, training_seconds=300)
     land_files(made)
+    notify(made)
     lost = [message for message in made.queue.take() if message["attempt"] is not None]  # notifications have none
     break_the_store(made)
     client.call("GET", f"{JOBS}/{job_id}")
@@ -51,7 +57,7 @@ def main() -> None:
         handlers.launch.handler(sqs(message), Context())
     handlers.launch.handler(sqs({"nonsense": True}), Context())
     handlers.reconcile.handler({}, Context())
-    print("secrets:", json.dumps([CANARY, key, KEY_CANARY]), file=sys.stderr)
+    print("secrets:", json.dumps([CANARY, key, KEY_CANARY, URL_CANARY, signing]), file=sys.stderr)
 
 
 def rows() -> bytes:
@@ -72,6 +78,14 @@ def land_files(made: World) -> None:
 def deliver(made: World) -> None:
     for message in made.queue.take():
         handlers.launch.handler(sqs(message), Context())
+
+
+def notify(made: World) -> None:
+    """Each notification once, to a receiver that answers 500, and then does not answer."""
+    made.webhooks.answers.extend([500, NoAnswer("no answer within 10 s")])
+    while made.deliveries.messages:
+        body = json.dumps(made.deliveries.messages.popleft())
+        handlers.deliver.handler({"Records": [sqs_record("m-2", body)]}, Context())
 
 
 def sqs(body: dict[str, object]) -> dict[str, object]:

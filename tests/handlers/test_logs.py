@@ -41,15 +41,18 @@ def last(written: io.StringIO) -> dict[str, Any]:
 
 
 def test_every_line_is_json_and_says_which_function_and_invocation_it_belongs_to(lines: list[dict[str, Any]]) -> None:
-    assert {line["service"] for line in lines} == {"api", "launch", "training_changed", "data_arrived", "reconcile"}
+    functions = {"api", "launch", "training_changed", "data_arrived", "reconcile", "deliver", "keys"}
+    assert {line["service"] for line in lines} == functions
     assert all(line["function_request_id"] == "request-1" for line in lines)
 
 
 def test_every_line_of_a_job_has_job_tenant_and_attempt(lines: list[dict[str, Any]]) -> None:
-    nobodys = [line for line in lines if "job" not in line and line["service"] != "data_arrived"]
+    nobodys = [line for line in lines if "job" not in line and line["service"] not in ("data_arrived", "deliver")]
     assert {line.get("message", "figures").partition(":")[0] for line in nobodys} == {
         "figures",
         "reconciled",
+        "audit",  # of calls that came to no job
+        "nobody who is known",
         "the command failed and is delivered again",  # a message that names no job
     }
     of_jobs = [line for line in lines if "job" in line]
@@ -79,7 +82,7 @@ def test_a_failed_delivery_is_logged_with_its_job_even_where_the_record_cannot_b
 
 def test_no_line_holds_a_row_a_prompt_or_a_key(process: subprocess.CompletedProcess[str]) -> None:
     secrets = json.loads(process.stderr.rpartition("secrets: ")[2])
-    assert len(secrets) == 3
+    assert len(secrets) == 5
     written = process.stdout + process.stderr.rpartition("secrets: ")[0]
     assert [secret for secret in secrets if secret in written] == []
 
@@ -108,7 +111,7 @@ def test_an_invocation_that_fails_says_what_it_was_about_and_forgets_it(written:
         know(job="ftjob-1")
         raise RuntimeError("broken")
 
-    with pytest.raises(RuntimeError):
+    with pytest.raises(logs.InvocationFailed):
         fails({}, Context())
     assert (last(written)["level"], last(written)["job"]) == ("ERROR", "ftjob-1")
     assert last(written)["exception_name"] == "RuntimeError"
