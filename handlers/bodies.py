@@ -8,9 +8,11 @@ from typing import Any
 
 import pydantic_core
 
-from spotune.contracts.errors import RequestRefused
+from spotune.contracts.errors import RequestRefused, TooLarge
 
 JSON = "application/json"
+MOST_JSON_BYTES = 262_144
+"""Requests have some KB; files come as forms, or go to S3 directly."""
 FORM_PATH = "/v1/files"
 """The one path that takes a form as well; its route says what is wrong with one."""
 
@@ -20,6 +22,7 @@ def with_readable_body(event: dict[str, Any]) -> dict[str, Any]:
 
     Raises:
         RequestRefused: it has a body that is not JSON in UTF-8, nor a form where one is taken.
+        TooLarge: it is JSON, and longer than any request is.
     """
     headers = {name.lower(): value for name, value in event.get("headers", {}).items()}
     media_type, semicolon, parameters = headers.get("content-type", "").partition(";")
@@ -45,11 +48,16 @@ def _check_media_type(media_type: str) -> None:
 
 
 def _text(event: dict[str, Any]) -> str:
-    body: str = event["body"]
-    if not event.get("isBase64Encoded"):
-        return body
+    sent: str = event["body"]
+    body = base64.b64decode(sent) if event.get("isBase64Encoded") else sent.encode(errors="surrogatepass")
+    if len(body) > MOST_JSON_BYTES:
+        raise TooLarge(
+            f"The body has {len(body):,} bytes; JSON has {MOST_JSON_BYTES:,} at most.",
+            code="body_too_large",
+            remedy="Upload data with POST /v1/files, and name it by its id.",
+        )
     try:
-        return base64.b64decode(body).decode()
+        return body.decode()
     except UnicodeDecodeError as error:
         raise RequestRefused(
             f"The body is not UTF-8 at byte {error.start}.", code="body_not_utf8", remedy="Send JSON in UTF-8."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from handlers.bodies import MOST_JSON_BYTES
 from tests import tiny_model
 from tests.in_process import FORM, Client, World, form
 from tests.tiny_model import chat_rows
@@ -39,6 +40,16 @@ def test_a_body_that_is_no_request_is_refused_with_its_reason(
     answer = client.call("POST", path, raw=raw, content_type=content_type)
     assert (answer.status, answer.error["code"]) == (400, code), answer.raw
     assert "``" not in answer.error["message"]
+
+
+def test_a_json_body_has_a_size_at_most_and_is_refused_before_it_is_read(client: Client) -> None:
+    padded = MESSAGE % (b'"suffix": "%s"' % (b"x" * (MOST_JSON_BYTES - 60)))
+    most = padded.ljust(MOST_JSON_BYTES)
+    assert client.call("POST", JOBS, raw=most).error["code"] == "invalid_value"
+    for path in (JOBS, "/v1/keys", "/v1/rules", "/v1/files"):
+        for raw in (most + b" ", b"{" * (MOST_JSON_BYTES + 1)):
+            answer = client.call("POST", path, raw=raw)
+            assert (answer.status, answer.error["code"]) == (413, "body_too_large")
 
 
 def test_a_body_that_is_missing_or_no_object_is_called_the_body(client: Client) -> None:
