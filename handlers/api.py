@@ -12,6 +12,7 @@ from handlers import openapi
 from handlers.audit import audited
 from handlers.bodies import as_json, with_readable_body
 from handlers.callers import caller_of
+from handlers.edge import behind_edge
 from handlers.logs import invocation, logger
 from handlers.problems import error_response, register
 from handlers.routes import (
@@ -80,11 +81,12 @@ def not_found(_: Exception) -> Response[str]:
 @invocation("api")
 def handler(event: Event, context: object) -> Event:
     """Lambda's entry point. Who asks, how often and what for is settled before anything else is read."""
-    if event.get("rawPath") in OPEN:
-        return _answer(event, context)
     allowance = None
     try:
         here = installation()
+        event = behind_edge(here, event)
+        if event.get("rawPath") in OPEN:
+            return _answer(event, context)
         key, event = _caller(here, event)
         know(tenant=key.tenant)
         allowance = count_request(here, key)

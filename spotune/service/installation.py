@@ -179,6 +179,8 @@ class Installation:
     clock: Callable[[], Timestamp] = time.time
     further: tuple[Place, ...] = ()
     """Regions beside the home, where API, table, files and base models are."""
+    edge: SecretSource | None = None
+    """What CloudFront proves itself with, where a web ACL guards the API; None where callers come directly."""
 
     @property
     def home(self) -> Place:
@@ -271,6 +273,7 @@ def _from_environment() -> Installation:
         outlets=_outlets(os.environ),
         model_registry=SageMakerRegistry(settings.stage),
         further=further,
+        edge=_edge(os.environ),
     )
 
 
@@ -303,3 +306,10 @@ def _outlets(environment: Mapping[str, str]) -> Outlets:
         webhooks=Webhooks(parse_networks(environment.get("SPOTUNE_WEBHOOK_NETWORKS", ""))),
         secret=Secret(environment.get("SPOTUNE_SIGNING_SECRET_ARN", "")),
     )
+
+
+def _edge(environment: Mapping[str, str]) -> SecretSource | None:
+    from spotune.aws.secrets import Secret
+
+    arn = environment.get("SPOTUNE_EDGE_SECRET_ARN", "")
+    return Secret(arn) if arn else None
