@@ -189,7 +189,7 @@ class Settings(Contract):
     web_acl_arn: Annotated[str, Parameter("WebAclArn")] = Field(
         default="",
         pattern=r"^(|arn:aws:wafv2:us-east-1:\d{12}:global/webacl/.+)$",
-        description="A web ACL of WAF (scope CLOUDFRONT) that the API is to stand behind, with CloudFront; empty for none.",
+        description="A web ACL of WAF (scope CLOUDFRONT) that the API stands behind, with CloudFront; empty for none.",
     )
     deletion_protection: Annotated[bool, Parameter("DeletionProtection")] = Field(
         default=True, description="AWS refuses to delete the stack, and the table, which holds jobs and money."
