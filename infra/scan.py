@@ -1,0 +1,176 @@
+"""What security scanners find here, held against infra/exceptions.yaml.
+
+python infra/scan.py templates     checkov on every CloudFormation template
+python infra/scan.py secrets       detect-secrets on every file of the repository
+python infra/scan.py advisories    pip-audit on every pinned package; `--offline-ok` for a machine without network
+
+Exit codes: 0 nothing open, 1 something is, 3 the scanner could not look. The scanners stand in an environment of their
+own (`make build/scan/ready`), since checkov pins an old boto3.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+SCANNERS = ROOT / "build" / "scan" / "bin"
+EXCEPTIONS = ROOT / "infra" / "exceptions.yaml"
+PINNED = ("constraints.txt", "infra/scanners.txt")
+"""Files of pinned packages: what users and developers install, and what the scanners themselves are made of."""
+SHORTEST_REASON = 20
+"""Characters. A word is no reason."""
+CANNOT_LOOK = 3
+
+
+class CannotLook(Exception):
+    """A scanner did not do its work. That is never the same as finding nothing."""
+
+
+@dataclass(frozen=True, order=True)
+class Finding:
+    """One thing that a scanner does not like."""
+
+    check: str
+    place: str
+    says: str = ""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Findings that are kept: of one check, at these places (`*` stands for any letters), for this reason."""
+
+    check: str
+    places: tuple[str, ...]
+    reason: str
+
+    def covers(self, finding: Finding, place: str) -> bool:
+        """True where the finding is this check's, at this place."""
+        return finding.check == self.check and fnmatchcase(finding.place, place)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one scanner, and say what is open."""
+    what, offline_ok = arguments[0], "--offline-ok" in arguments[1:]
+    try:
+        findings = sorted(set(SCANS[what]()))
+    except CannotLook as error:
+        print(f"{what}: NOT LOOKED AT. {error}", file=sys.stderr)
+        return 0 if offline_ok and not os.environ.get("CI") else CANNOT_LOOK
+    kept = exceptions(what)
+    problems = judged(findings, kept)
+    print("\n".join(problems) or f"{what}: 0 open, {len(findings)} kept for {len(kept)} written reasons.")
+    return 1 if problems else 0
+
+
+def exceptions(what: str) -> tuple[Kept, ...]:
+    """What the file of exceptions says of one scanner."""
+    listed = yaml.safe_load(EXCEPTIONS.read_text())[what] or ()
+    return tuple(Kept(one["check"], tuple(one["places"]), one["reason"]) for one in listed)
+
+
+def judged(findings: Iterable[Finding], kept: Sequence[Kept]) -> list[str]:
+    """What is open: findings without an exception, exceptions that nothing needs any more, or without a reason."""
+    found = list(findings)
+    open_ones = [one for one in found if not any(k.covers(one, place) for k in kept for place in k.places)]
+    stale = [
+        f"{k.check} at {place}: nothing is found there any more. Take it out of {EXCEPTIONS.name}."
+        for k in kept
+        for place in k.places
+        if not any(k.covers(one, place) for one in found)
+    ]
+    bare = [f"{k.check}: its exception has no reason." for k in kept if len(k.reason.strip()) < SHORTEST_REASON]
+    return [f"{one.check} at {one.place}: {one.says}" for one in open_ones] + stale + bare
+
+
+def templates() -> Iterator[Finding]:
+    """What checkov says of the templates, by resource."""
+    for path in sorted(ROOT.glob("infra/*.yaml")):
+        if "AWSTemplateFormatVersion" in path.read_text():
+            yield from template_findings(path)
+
+
+def template_findings(path: Path) -> Iterator[Finding]:
+    """What checkov says of one template.
+
+    Raises:
+        CannotLook: it did not read it, or ran no check.
+    """
+    report = answer(
+        "checkov", "--framework", "cloudformation", "--output", "json", "--quiet", "--compact", "--skip-download",
+        "--file", str(path),
+    )  # fmt: skip
+    summary = report.get("summary", report)
+    if summary.get("parsing_errors") or not summary.get("passed"):
+        raise CannotLook(f"checkov did not read {path.name}: {summary}")
+    for one in report["results"]["failed_checks"]:
+        kind, _, name = str(one["resource"]).rpartition(".")
+        yield Finding(one["check_id"], f"{path.name}:{name}", f"{one['check_name']} ({kind})")
+
+
+def secrets() -> Iterator[Finding]:
+    """What looks like a secret in a file that git tracks; a finding is named by the start of its hash."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode()
+    files = [name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+    if not files:
+        raise CannotLook("git tracks no file here.")
+    report = answer("detect-secrets", "scan", "--plugin", "infra/secret_plugin.py", *files)
+    if "SpotuneKeyDetector" not in {plugin["name"] for plugin in report["plugins_used"]}:
+        raise CannotLook("detect-secrets runs without our own plugin.")
+    for file, found in report["results"].items():
+        for one in found:
+            says = f"line {one['line_number']} may hold one. Take it out, and close it: it is known now."
+            yield Finding(one["type"], f"{file}#{one['hashed_secret'][:8]}", says)
+
+
+def advisories() -> Iterator[Finding]:
+    """What is known against a pinned package.
+
+    Raises:
+        CannotLook: no answer, or not about each of them.
+    """
+    for pinned in PINNED:
+        report = answer(
+            "pip-audit", "--requirement", pinned, "--no-deps", "--disable-pip", "--format", "json",
+            "--progress-spinner", "off",
+        )  # fmt: skip
+        for package in report["dependencies"]:
+            if "skip_reason" in package:
+                raise CannotLook(f"{package['name']}: {package['skip_reason']}")
+            for one in package["vulns"]:
+                mended = ", ".join(one["fix_versions"]) or "no version"
+                says = f"{package['version']} of {pinned}; mended in {mended}"
+                yield Finding(one["id"], package["name"], says)
+
+
+def answer(scanner: str, *arguments: str) -> Any:
+    """A scanner's JSON. Their exit codes say that something was found, which the JSON says better.
+
+    Raises:
+        CannotLook: there is none.
+    """
+    try:
+        ran = subprocess.run([SCANNERS / scanner, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise CannotLook(f"{scanner} is not there ({error.strerror}): make build/scan/ready") from None
+    try:
+        return json.loads(ran.stdout)
+    except ValueError:
+        last = (ran.stderr.strip() or ran.stdout.strip() or "it said nothing").splitlines()[-1]
+        raise CannotLook(f"{scanner} ended with {ran.returncode}: {last}") from None
+
+
+SCANS = {"templates": templates, "secrets": secrets, "advisories": advisories}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
