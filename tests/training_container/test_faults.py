@@ -227,6 +227,29 @@ def test_a_full_disk_is_the_persons_to_mend_and_the_trainers_own_fault_is_not() 
 
 
 @pytest.mark.parametrize(
+    ("error", "says"),
+    [(ValueError("canary-of-a-row"), faults.LEFT_OUT), (RuntimeError("CUDA error: unspecified"), "CUDA error")],
+)
+def test_the_trainers_own_failure_quotes_no_row(
+    root: Root,
+    end_of: End,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    error: Exception,
+    says: str,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("training_container.corpus.loading.held_out", fail)
+    exit_code, failure = end_of(root())
+    assert (exit_code, failure.code) == (ExitCode.INTERNAL, "internal")
+    assert f"{type(error).__name__}: {says}" in failure.message
+    assert "test_faults.py" in failure.evidence, "it has the frames"
+    assert "canary-of-a-row" not in failure.model_dump_json() + "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize(
     "error",
     [
         MemoryError(),
