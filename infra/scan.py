@@ -94,9 +94,11 @@ def judged(findings: Iterable[Finding], kept: Sequence[Kept]) -> list[str]:
 
 def templates() -> Iterator[Finding]:
     """What checkov says of the templates, by resource."""
-    for path in sorted(ROOT.glob("infra/*.yaml")):
-        if "AWSTemplateFormatVersion" in path.read_text():
-            yield from template_findings(path)
+    found = [path for path in tracked() if path.suffix == ".yaml" and "AWSTemplateFormatVersion" in path.read_text()]
+    if not found:
+        raise CannotLook("git tracks no template here.")
+    for path in found:
+        yield from template_findings(path)
 
 
 def template_findings(path: Path) -> Iterator[Finding]:
@@ -119,10 +121,7 @@ def template_findings(path: Path) -> Iterator[Finding]:
 
 def secrets() -> Iterator[Finding]:
     """What looks like a secret in a file that git tracks; a finding is named by the start of its hash."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode()
-    files = [name for name in listed.split("\0") if name and (ROOT / name).is_file()]
-    if not files:
-        raise CannotLook("git tracks no file here.")
+    files = [str(path.relative_to(ROOT)) for path in tracked()]
     report = answer("detect-secrets", "scan", "--plugin", "infra/secret_plugin.py", *files)
     if "SpotuneKeyDetector" not in {plugin["name"] for plugin in report["plugins_used"]}:
         raise CannotLook("detect-secrets runs without our own plugin.")
@@ -150,6 +149,15 @@ def advisories() -> Iterator[Finding]:
                 mended = ", ".join(one["fix_versions"]) or "no version"
                 says = f"{package['version']} of {pinned}; mended in {mended}"
                 yield Finding(one["id"], package["name"], says)
+
+
+def tracked() -> list[Path]:
+    """Every file that git tracks and that is there, in order."""
+    try:
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode()
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise CannotLook(f"git does not say what it tracks: {error}") from None
+    return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
 
 
 def answer(scanner: str, *arguments: str) -> Any:
