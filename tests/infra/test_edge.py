@@ -51,7 +51,7 @@ def test_cloudfront_proves_itself_by_the_secret_that_the_api_alone_can_read() ->
     assert edge["DefaultCacheBehavior"]["ViewerProtocolPolicy"] == "https-only"
     assert edge["WebACLId"] == {"Ref": "WebAclArn"}
     (grant,) = shared_statements("ReadEdgeSecretPolicy")
-    assert (grant["Action"], grant["Resource"]) == ("secretsmanager:GetSecretValue", {"Ref": "EdgeSecret"})
+    assert (grant["Action"], grant["Resource"]) == ("secretsmanager:GetSecretValue", {"Fn::GetAtt": "EdgeSecret.Id"})
     roles = of_type("AWS::IAM::Role").items()
     readers = [n for n, role in roles if "ReadEdgeSecretPolicy" in map(policy_of, role.get("ManagedPolicyArns", ()))]
     assert readers == ["ApiRole"]
