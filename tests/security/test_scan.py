@@ -12,13 +12,13 @@ from types import ModuleType
 
 import pytest
 
-INFRA = Path(__file__).parents[2] / "infra"
+FOLDER = Path(__file__).parents[2] / "security"
 FAKE = "#!{python}\nimport sys\nprint({out!r})\nprint({err!r}, file=sys.stderr)\nsys.exit({code})\n"
 
 
 @pytest.fixture(scope="module")
 def scan() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("scan", INFRA / "scan.py")
+    spec = importlib.util.spec_from_file_location("scan", FOLDER / "scan.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -151,7 +151,7 @@ def test_our_own_keys_are_known() -> None:
     from spotune.service.keys import PREFIX
     from spotune.service.signatures import PREFIX as SIGNING
 
-    patterns = re.findall(r're\.compile\(r"([^"]+)"\)', (INFRA / "secret_plugin.py").read_text())
+    patterns = re.findall(r're\.compile\(r"([^"]+)"\)', (FOLDER / "secret_plugin.py").read_text())
     key, signing = (re.compile(pattern) for pattern in patterns)
     assert key.fullmatch(PREFIX + "A" * 43)
     assert signing.fullmatch(SIGNING + "A" * 43 + "=")

@@ -1,8 +1,8 @@
-"""What security scanners find here, held against infra/exceptions.yaml.
+"""What security scanners find here, held against security/exceptions.yaml.
 
-python infra/scan.py templates     checkov on every CloudFormation template
-python infra/scan.py secrets       detect-secrets on every file of the repository
-python infra/scan.py advisories    pip-audit on every pinned package; `--offline-ok` for a machine without network
+python security/scan.py templates     checkov on every CloudFormation template
+python security/scan.py secrets       detect-secrets on every file of the repository
+python security/scan.py advisories    pip-audit on every pinned package; `--offline-ok` for a machine without network
 
 Exit codes: 0 nothing open, 1 something is, 3 the scanner could not look. The scanners stand in an environment of their
 own (`make build/scan/ready`), since checkov pins an old boto3.
@@ -24,8 +24,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 SCANNERS = ROOT / "build" / "scan" / "bin"
-EXCEPTIONS = ROOT / "infra" / "exceptions.yaml"
-PINNED = ("constraints.txt", "infra/scanners.txt")
+EXCEPTIONS = ROOT / "security" / "exceptions.yaml"
+PINNED = ("constraints.txt", "security/scanners.txt")
 """Files of pinned packages: what users and developers install, and what the scanners themselves are made of."""
 SHORTEST_REASON = 20
 """Characters. A word is no reason."""
@@ -122,7 +122,7 @@ def template_findings(path: Path) -> Iterator[Finding]:
 def secrets() -> Iterator[Finding]:
     """What looks like a secret in a file that git tracks; a finding is named by the start of its hash."""
     files = [str(path.relative_to(ROOT)) for path in tracked()]
-    report = answer("detect-secrets", "scan", "--plugin", "infra/secret_plugin.py", *files)
+    report = answer("detect-secrets", "scan", "--plugin", "security/secret_plugin.py", *files)
     if "SpotuneKeyDetector" not in {plugin["name"] for plugin in report["plugins_used"]}:
         raise CannotLook("detect-secrets runs without our own plugin.")
     for file, found in report["results"].items():
