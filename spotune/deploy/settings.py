@@ -302,6 +302,7 @@ def region_parameters(settings: Settings, region: str) -> dict[str, str]:
         "HomeRegion": settings.region,
         "KmsKeyArn": settings.kms_key_arn.replace(f":kms:{settings.region}:", f":kms:{region}:"),
         "CheckpointDays": str(settings.checkpoint_days),
+        "LogRetentionDays": str(settings.log_retention_days),
     }
 
 
