@@ -1,17 +1,20 @@
-"""Base models on their way into the stack."""
+"""Base models of this machine on their way into the stack."""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from spotune.contracts.base_model import BaseModelManifest
 from spotune.contracts.errors import RequestRefused
 from spotune.contracts.layout import base_model_uri, split_uri
 from spotune.local.deployment import client
-from spotune.local.models import PART_BYTES, add_base_model, etag
+from spotune.local.models import add_base_model
 from spotune.local.state import StackState
+from spotune.mirror.bucket import PART_BYTES, ModelsBucket
+from spotune.mirror.keeping import faults
 
 pytestmark = pytest.mark.embedded
 
@@ -19,29 +22,36 @@ pytestmark = pytest.mark.embedded
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "spotune.json").write_text('{"name": "org/model"}')
+    (tmp_path / "spotune.json").write_text('{"name": "org/model", "revision": "7", "parameters": 5}')
     (tmp_path / "model.safetensors").write_bytes(bytes(PART_BYTES + 5))
     return tmp_path
 
 
-def written(state: StackState, name: str) -> dict[str, Any]:
-    """What lies in the model's folder: the time and the ETag by file name."""
-    bucket, prefix = split_uri(base_model_uri(state.models_bucket, name))
-    listed = client("s3", state.emulator_url).list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", ())
-    return {entry["Key"].removeprefix(prefix): (entry["LastModified"], entry["ETag"].strip('"')) for entry in listed}
+def bucket(state: StackState) -> ModelsBucket:
+    return ModelsBucket(client("s3", state.emulator_url), state.models_bucket)
+
+
+def in_force(state: StackState, name: str) -> BaseModelManifest:
+    found = bucket(state).manifest(name)
+    assert found is not None
+    return found
 
 
 def versions(state: StackState, name: str) -> list[str]:
-    bucket, prefix = split_uri(base_model_uri(state.models_bucket, name))
-    listed = client("s3", state.emulator_url).list_object_versions(Bucket=bucket, Prefix=prefix)
-    return [version["VersionId"] for version in listed["Versions"]]
+    place, prefix = split_uri(base_model_uri(state.models_bucket, name))
+    listed = client("s3", state.emulator_url).list_object_versions(Bucket=place, Prefix=prefix)
+    return [version["VersionId"] for version in listed.get("Versions", ())]
 
 
-def test_every_file_arrives_with_the_etag_that_is_reckoned_here(stack: StackState, folder: Path) -> None:
-    assert add_base_model(stack, folder, "models/one") == base_model_uri(stack.models_bucket, "models/one")
-    assert {name: tag for name, (_, tag) in written(stack, "models/one").items()} == {
-        path.name: etag(path) for path in folder.iterdir()
+def test_every_file_arrives_and_is_hashed(stack: StackState, folder: Path) -> None:
+    uri = add_base_model(stack, folder, "models/one")
+    manifest = in_force(stack, "models/one")
+    assert uri == f"{base_model_uri(stack.models_bucket, 'models/one')}{manifest.folder}"
+    assert (manifest.name, manifest.revision, manifest.parameters) == ("models/one", "7", 5)
+    assert {file.name: file.sha256 for file in manifest.files} == {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("config.json", "model.safetensors")
     }
+    assert list(faults(bucket(stack), manifest, lambda count: None)) == []
 
 
 def test_a_second_time_uploads_nothing(stack: StackState, folder: Path) -> None:
@@ -51,15 +61,13 @@ def test_a_second_time_uploads_nothing(stack: StackState, folder: Path) -> None:
     assert versions(stack, "models/two") == before
 
 
-def test_a_changed_file_is_exchanged_and_the_marker_written_after_it(stack: StackState, folder: Path) -> None:
+def test_a_changed_folder_is_another_revision_and_takes_nothing_from_the_first(stack: StackState, folder: Path) -> None:
     add_base_model(stack, folder, "models/three")
-    before = written(stack, "models/three")
+    first = in_force(stack, "models/three")
     (folder / "config.json").write_text('{"changed": true}')
     add_base_model(stack, folder, "models/three")
-    after = written(stack, "models/three")
-    assert after["config.json"] != before["config.json"]
-    assert after["spotune.json"][0] >= after["config.json"][0]
-    assert after["model.safetensors"] == before["model.safetensors"]
+    assert in_force(stack, "models/three").sha256 != first.sha256
+    assert list(faults(bucket(stack), first, lambda count: None)) == []
 
 
 def test_half_a_model_is_refused_before_anything_is_uploaded(stack: StackState, folder: Path) -> None:
@@ -67,4 +75,4 @@ def test_half_a_model_is_refused_before_anything_is_uploaded(stack: StackState, 
     with pytest.raises(RequestRefused, match="no finished base model") as refusal:
         add_base_model(stack, folder, "models/four")
     assert refusal.value.code == "base_model_incomplete"
-    assert written(stack, "models/four") == {}
+    assert versions(stack, "models/four") == []
