@@ -262,6 +262,8 @@ class ModelDetails(Contract):
 
     kind: Literal["base", "tuned"]
     uri: str
+    revision: str | None = None
+    """Of a base model: the commit on the hub, or what else tells one state of its files from another."""
     parent: str | None = None
     job_id: str | None = None
     group: str | None = None

@@ -7,7 +7,6 @@ manifest is written last. A call that is cut off anywhere is made again, and goe
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from spotune.contracts.errors import RequestRefused
 from spotune.contracts.training import ManifestFile
 from spotune.mirror.bucket import ModelsBucket
 from spotune.mirror.choice import INDEX, check_config, is_licence, small_files, weight_files, weight_map
-from spotune.mirror.fetching import Advance, alone, bring
+from spotune.mirror.fetching import Advance, alone, bring, forget
 from spotune.mirror.hub import Hub, HubCommit, HubFile
 from spotune.mirror.licences import licence_of, must_be_accepted
 from spotune.mirror.weights import tensor_sizes
@@ -117,7 +116,7 @@ def add(
             added_at=now,
         )
         bucket.mark(manifest)
-    shutil.rmtree(offer.disk, ignore_errors=True)
+    forget(offer.disk.parent)
     return manifest
 
 

@@ -6,9 +6,10 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from spotune.contracts.errors import Conflict, RequestRefused, SpotuneError
@@ -17,6 +18,7 @@ from spotune.mirror.hub import Hub, HubCommit, HubFile
 
 Advance = Callable[[int], object]
 """Told of bytes that have come."""
+_COMMIT = re.compile("[0-9a-f]{40}")
 SPARE_BYTES = 256 * 10**6
 """Of the disk, which stay free."""
 
@@ -41,6 +43,15 @@ def alone(folder: Path) -> Iterator[None]:
         ) from None
     finally:
         os.close(lock)
+
+
+def forget(folder: Path) -> None:
+    """Delete what lies here of a model's commits, the ones that were never finished, too; what another process holds
+    stays."""
+    for commit in folder.iterdir():
+        if _COMMIT.fullmatch(commit.name):
+            with suppress(Conflict), alone(commit):
+                shutil.rmtree(commit, ignore_errors=True)
 
 
 def bring(hub: Hub, at: HubCommit, file: HubFile, folder: Path, advance: Advance) -> ManifestFile:

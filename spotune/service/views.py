@@ -114,7 +114,8 @@ def upload_object(ticket: UploadTicket) -> UploadObject:
 
 def base_model_object(model: ModelReference) -> ModelObject:
     """A base model."""
-    return ModelObject(id=model.name, created=0, owned_by="spotune", spotune=ModelDetails(kind="base", uri=model.uri))
+    details = ModelDetails(kind="base", uri=model.uri, revision=model.revision or None)
+    return ModelObject(id=model.name, created=0, owned_by="spotune", spotune=details)
 
 
 def tuned_model_object(tuned: ModelVersion | JobRecord) -> ModelObject:

@@ -41,6 +41,7 @@ def added(
     monkeypatch.setenv("SPOTUNE_HOME", str(stack.home))
     monkeypatch.setenv("HF_ENDPOINT", far.address)
     monkeypatch.setenv("HF_TOKEN", "")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     assert main.run(["models", "add", NAME, "--json"]) == 0, capsys.readouterr().err
     far.asked.clear()
     return dict(json.loads(capsys.readouterr().out))

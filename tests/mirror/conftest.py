@@ -23,8 +23,9 @@ class Pauses(list[float]):
 
 
 @pytest.fixture
-def far() -> Iterator[FakeHub]:
+def far(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     """The hub as it is out there."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with serving() as hub:
         yield hub
 

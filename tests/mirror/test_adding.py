@@ -378,6 +378,21 @@ class TestThisMachineAndAws:
         add(hub, ModelsBucket(Looks(), "models"), offer, by=ME, accepted=False, now=0, advance=lambda count: None)
         assert max(held) == 1
 
+    def test_what_an_earlier_commit_left_here_goes_with_the_last_one_unless_somebody_works_there(
+        self, commit: str, bring: Add, far: FakeHub, disk: Path
+    ) -> None:
+        far.days.cut[SHARDS[0]] = [20_000, 0, 0, 0, 0, 0, 0]
+        with pytest.raises(Unavailable):
+            bring()
+        far.days.cut.clear()
+        moved = far.add(NAME, sharded(fill=1))
+        with alone(disk / NAME / commit):
+            bring()
+            assert [path.name for path in (disk / NAME).iterdir()] == [commit]
+        bring()
+        assert commit != moved
+        assert list((disk / NAME).iterdir()) == []
+
     def test_two_at_once_do_not_write_into_each_others_files(self, commit: str, bring: Add, disk: Path) -> None:
         with alone(disk / NAME / commit), pytest.raises(Conflict) as busy:
             bring()

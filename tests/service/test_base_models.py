@@ -11,8 +11,10 @@ import pytest
 from spotune.contracts import layout
 from spotune.contracts.base_model import BaseModelManifest
 from spotune.contracts.job import JobRecord
+from spotune.contracts.sources import SourceGrant
 from spotune.contracts.training import ManifestFile
 from spotune.service.installation import install
+from spotune.service.sources import may_feed
 from tests import tiny_model
 from tests.in_process import Client, World, client_of, world
 
@@ -97,7 +99,8 @@ def test_a_model_is_listed_once_however_many_revisions_it_has(here: World, clien
     add(here, FIRST)
     add(here, SECOND)
     listed = client.call("GET", "/v1/models").body["data"]
-    assert [one["spotune"]["uri"] for one in listed if one["id"] == NAME] == [f"s3://models/base/{NAME}/{SECOND}/"]
+    (shown,) = (one["spotune"] for one in listed if one["id"] == NAME)
+    assert (shown["uri"], shown["revision"]) == (f"s3://models/base/{NAME}/{SECOND}/", SECOND)
 
 
 def test_a_job_of_before_there_were_hashes_is_pinned_to_none(here: World, client: Client) -> None:
@@ -138,3 +141,11 @@ def test_installations_may_share_the_bucket_of_base_models(here: World) -> None:
     job = submit(shared, client_of(shared.here, "acme"))
     assert shared.training_jobs.specs[f"{job.id}-1"].model_uri == f"s3://shared/base/{NAME}/{FIRST}/"
     assert job.model.sha256 == manifest.sha256
+
+
+def test_a_bucket_of_base_models_feeds_no_rule_whoever_was_let_in(here: World) -> None:
+    settings = replace(here.here.settings, mirror="shared", sources=(SourceGrant(tenant="acme", bucket="shared"),))
+    with_mirror = replace(here.here, settings=settings)
+    assert not may_feed(with_mirror, "acme", "s3://shared/base/org/mirrored/config.json")
+    without = replace(here.here, settings=replace(settings, mirror=""))
+    assert may_feed(without, "acme", "s3://shared/rows.jsonl")
