@@ -257,7 +257,12 @@ def _check(response: httpx.Response, name: str, address: str) -> None:
             code="hub_token_refused",
             remedy="Set HF_TOKEN to a token of yours.",
         )
-    raise NotAllowed(f"The hub refuses {name}: {status} {said}.", code="hub_refused", param="model")
+    raise NotAllowed(
+        f"The hub refuses {name}: {status} {said}.",
+        code="hub_refused",
+        param="model",
+        remedy="Where it is about the token's rights, change them in its settings on the hub, and run this again.",
+    )
 
 
 def _retry_after(response: httpx.Response) -> float:

@@ -54,6 +54,8 @@ class Days:
     """Said with it as Retry-After."""
     ended_urls: int = 0
     """So many requests for large files find that their URL has ended."""
+    narrow_token: bool = False
+    """The account's token has not the right to read gated models."""
     page: bytes = b""
     """A proxy answers everything with this page."""
 
@@ -209,6 +211,8 @@ class _Front(_Handler):
         repository = self.hub.repositories.get(name)
         if repository is None:
             return self._refuse(401, "RepoNotFound", "Invalid username or password.")
+        if token and self.hub.days.narrow_token:
+            return self._refuse(403, "", "Please enable access to public gated repositories in your token settings")
         if repository.gated and token != TOKEN:
             return self._refuse(403 if token else 401, "GatedRepo", f"Access to model {name} is restricted.")
         commit = repository.resolved(revision)

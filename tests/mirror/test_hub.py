@@ -163,6 +163,15 @@ def test_a_gate_is_told_from_everything_else(far: FakeHub, hub: Hub) -> None:
         assert b"".join(known.chunks(at, at.files[0]))
 
 
+def test_a_token_without_the_right_to_gated_models_is_told_in_the_hubs_words(far: FakeHub) -> None:
+    far.days.narrow_token = True
+    with Hub(far.address, TOKEN) as hub:
+        at = hub.commit(NAME, "main")
+        with pytest.raises(NotAllowed, match="Please enable access to public gated repositories") as refused:
+            next(hub.chunks(at, at.files[0]))
+    assert refused.value.code == "hub_refused"
+
+
 @pytest.mark.parametrize(
     ("name", "revision", "code"),
     [("org/none", "main", "hub_model_not_found"), (NAME, "v9", "hub_revision_not_found")],
