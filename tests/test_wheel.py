@@ -86,3 +86,22 @@ def test_the_template_is_found_from_it(installed: Path, tmp_path: Path) -> None:
     ran = python(installed, tmp_path, "-c", look)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.startswith(str(installed))
+
+
+def test_what_is_deployed_is_found_from_it(installed: Path, tmp_path: Path) -> None:
+    assert python(installed, tmp_path, "-c", SPOTUNE, "deploy", "--init", "--region", "eu-west-1").returncode == 0
+    assert (tmp_path / "spotune-deploy.yaml").exists()
+    look = "\n".join(
+        [
+            "from spotune.deploy import bundle, templates, wheels",
+            "sources = bundle.BundleSources.installed()",
+            "assert 'handlers/api.py' in sources.files()",
+            "print(templates.INSTALLATION, templates.REGION, templates.CODE, wheels.LOCK)",
+            "print(sources.handlers, sources.spotune)",
+        ]
+    )
+    ran = python(installed, tmp_path, "-c", look)
+    assert ran.returncode == 0, ran.stderr
+    found = ran.stdout.split()
+    assert len(found) == 6
+    assert all(path.startswith(str(installed)) and Path(path).exists() for path in found)

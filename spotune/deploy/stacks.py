@@ -178,7 +178,10 @@ class Stack:
         except AwsSaysNo as refused:
             if refused.aws_code != "AlreadyExistsException":  # else our own, whose answer was lost
                 raise self._refused(refused.reason) from refused
-        proposed = self._wait_for_proposal(name)
+        try:
+            proposed = self._wait_for_proposal(name)
+        except AwsSaysNo as refused:
+            raise self._overtaken(refused) from refused
         if proposed["Status"] == "FAILED":
             self.withdraw(Proposal(name, (), creates))
             reason = proposed.get("StatusReason", "")
@@ -214,11 +217,7 @@ class Stack:
             if refused.aws_code == "InvalidChangeSetStatus" and "EXECUTE_" in refused.reason:
                 pass  # our own, whose answer was lost
             else:
-                raise Conflict(
-                    f"The stack {self.name} was changed meanwhile: {refused.reason}",
-                    code="stack_changed_meanwhile",
-                    remedy="Run the command again: it works out what is to change anew.",
-                ) from refused
+                raise self._overtaken(refused) from refused
         status = self._wait(tell, lambda status: _at_work(status) or self._carries_out(proposal))
         if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"):
             left = "It holds nothing." if proposal.creates else "What ran before runs on."
@@ -249,6 +248,13 @@ class Stack:
                 code="stack_not_deleted",
                 remedy="Mend what it names, then run the command again.",
             )
+
+    def _overtaken(self, refused: AwsSaysNo) -> Conflict:
+        return Conflict(
+            f"The stack {self.name} was changed meanwhile: {refused.reason}",
+            code="stack_changed_meanwhile",
+            remedy="Run the command again: it works out what is to change anew.",
+        )
 
     def _failure(self) -> str:
         return events.first_failure(self.client, self.name)

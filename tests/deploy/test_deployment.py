@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -248,3 +249,21 @@ def test_without_credentials_the_remedy_is_to_sign_in(
     with pytest.raises(NotAuthenticated, match="aws sso login") as refusal:
         _ = Account(REGION).id
     assert refusal.value.code == "aws_credentials_missing"
+
+
+def test_two_people_who_deploy_at_once_make_one_installation(install: Make, aws_url: str, code: Path) -> None:
+    def attempt(_: int) -> deployment.Deployed | str:
+        try:
+            return deploy(install("crowded"), code)
+        except Conflict as refusal:
+            return refusal.code
+
+    with ThreadPoolExecutor(2) as both:
+        ended = list(both.map(attempt, range(2)))
+    made = [one for one in ended if isinstance(one, deployment.Deployed)]
+    assert made
+    assert {one for one in ended if isinstance(one, str)} <= {"stack_changed_meanwhile", "stack_not_ready"}
+    again = deploy(install("crowded"), code)
+    assert (again.changed, again.outputs) == (False, made[0].outputs)
+    shown = [one.key for one in made if one.key]
+    assert {ask(aws_url, again.outputs, key) for key in shown} == {200}
