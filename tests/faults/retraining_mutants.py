@@ -14,6 +14,7 @@ import spotune.retraining.arrivals as arrivals
 import spotune.retraining.due as due
 import spotune.service.arrivals as taking
 import spotune.service.launch as launch
+import spotune.service.looks as looks
 import spotune.service.retrain as retrain
 import spotune.service.retraining_datasets as datasets
 import spotune.service.retraining_ends as retraining_ends
@@ -74,8 +75,8 @@ def _quarantine_what_s3_did_not_hand_out() -> None:
         except Unavailable as error:
             raise Unfit(str(error)) from error
 
-    right = taking.check_file  # type: ignore[attr-defined]
-    taking.check_file = check  # type: ignore[attr-defined]
+    right = looks.check_file  # type: ignore[attr-defined]
+    looks.check_file = check  # type: ignore[attr-defined]
 
 
 def _skip_the_rules_guard() -> None:

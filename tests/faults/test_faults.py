@@ -8,7 +8,7 @@ from secrets import randbelow
 
 import pytest
 
-from tests.faults.mutants import caught_by
+from tests.faults.mutants import MUTANTS, caught_by
 from tests.faults.retraining import retrain
 from tests.faults.simulation import simulate
 
@@ -53,3 +53,12 @@ def test_a_seed_gives_the_same_history_of_new_data_again() -> None:
 def test_a_deliberate_bug_is_caught(bug: str) -> None:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart:
         assert apart.submit(caught_by, bug, range(3)).result() is not None
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_every_deliberate_bug_can_still_be_put_in(name: str) -> None:
+    """Its place may have moved since; a process of its own is spoilt."""
+    process = get_context("fork").Process(target=MUTANTS[name])
+    process.start()
+    process.join()
+    assert process.exitcode == 0
