@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,15 +72,27 @@ def _sources() -> Iterator[Path]:
         yield from sorted((ROOT / room).rglob("*.py"))
 
 
-def _of(tree: ast.AST) -> Iterator[Entry]:
+def _of(tree: ast.Module) -> Iterator[Entry]:
+    texts = {
+        target.id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and (status := _status(node)) is not None:
-            keywords = {keyword.arg: keyword.value for keyword in node.keywords}
+            keywords = {word.arg: _text_of(word.value, texts) for word in node.keywords}
             code = node.args[0] if status == "container" and node.args else keywords.get("code")
             message = node.args[1 if status == "container" else 0] if _has_message(node, status) else None
             message = message or keywords.get("message")
             for name in _constants(code):
                 yield Entry(name, status, _words(message), _words(keywords.get("remedy")))
+
+
+def _text_of(node: ast.expr, texts: Mapping[str, ast.expr]) -> ast.expr:
+    """What a text of the module's own stands for; anything else as it is."""
+    return texts.get(node.id, node) if isinstance(node, ast.Name) else node
 
 
 def _has_message(call: ast.Call, status: str) -> bool:

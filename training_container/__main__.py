@@ -7,6 +7,7 @@ import sys
 import time
 
 from spotune.contracts.training import ExitCode
+from training_container import driver
 from training_container.faults import Stopped
 from training_container.folders import Folders
 from training_container.inputs import read_inputs
@@ -19,6 +20,8 @@ from training_container.worker import end_with_launcher, is_worker
 def main() -> ExitCode:
     """Run the job, or start the processes that do; whatever goes wrong is written to `output/failure`, typed."""
     started = time.monotonic()
+    if not is_worker():
+        driver.cross()
     # Threads that spin while they wait starve whatever shares the machine's cores. Read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     folders = Folders.from_environment()

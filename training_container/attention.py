@@ -18,6 +18,7 @@ from torch.nn import functional
 from training_container.corpus import Batch, Row, collate
 from training_container.device import Machine, evaluating
 from training_container.faults import TrainingFault
+from training_container.health import FLASH, flash_problem
 
 ROW_BY_ROW = "row_by_row"
 SQUARE_TOKENS = 256
@@ -91,7 +92,7 @@ def _fastest(machine: Machine) -> str:
     if machine.device.type == "cpu":
         return ROW_BY_ROW
     flash = machine.precision != "fp32" and torch.cuda.get_device_capability(machine.device) >= (8, 0)
-    return "flash_attention_2" if flash and find_spec("flash_attn") else "sdpa"
+    return "flash_attention_2" if flash and find_spec(FLASH) and flash_problem(machine) is None else "sdpa"
 
 
 def _register() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spotune.contracts.plan import Sharding
+from training_container.driver import count_gpus
 from training_container.faults import TrainingFault
 
 PROCESSES_VARIABLE = "SPOTUNE_PROCESSES_PER_HOST"
@@ -90,9 +91,9 @@ def read_hosts(resources: Path, sharding: Sharding) -> Hosts:
 
 
 def _processes() -> int:
-    """One a GPU. They are counted by their device files: torch would take seconds to load."""
+    """One a GPU."""
     if told := os.environ.get(PROCESSES_VARIABLE):
         return int(told)
     if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return max(1, len([number for number in visible.split(",") if number.strip()]))
-    return max(1, sum(path.name.removeprefix("nvidia").isdigit() for path in Path("/dev").glob("nvidia[0-9]*")))
+    return max(1, count_gpus())

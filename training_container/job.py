@@ -23,6 +23,7 @@ from training_container.evaluation.evaluator import Evaluator
 from training_container.evaluation.golden import golden_questions, load_golden
 from training_container.faults import Stopped
 from training_container.fingerprint import fingerprint
+from training_container.health import check_accelerator, check_machine
 from training_container.inputs import Inputs
 from training_container.kernels import speed_up
 from training_container.loading import load_base, loading_machine, read_facts
@@ -82,8 +83,10 @@ def _prepare(inputs: Inputs, stop: StopRequest, reporter: Reporter, trackers: Tr
     """Read and check everything but the model."""
     config = inputs.config
     check_outputs(inputs)
+    check_accelerator()
+    place = World.from_environment()
+    machine = check_machine(find_machine(config.hardware, number=place.local_rank, halvings=place.halvings), config)
     world = World.join()
-    machine = find_machine(config.hardware, number=world.local_rank, halvings=world.halvings)
     tokenizer = load_tokenizer(inputs.model)
     corpus = load_corpus(inputs, tokenizer)
     identity = Identity.of(config, corpus.sha256)
