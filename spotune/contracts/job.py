@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import ConfigDict
+
 from spotune.contracts.base import Contract, MicroUSD, Seconds, Timestamp
 from spotune.contracts.checkpoint import Resumption
 from spotune.contracts.commands import Command
@@ -175,6 +177,7 @@ class JobRecord(Contract):
     state: State
     request: JobRequest
     request_sha256: str
+    """Read by versions up to 0.1.0, which an update that fails goes back to; nothing here reads it."""
     created_at: Timestamp
     updated_at: Timestamp
     finished_at: Timestamp | None = None
@@ -253,7 +256,12 @@ class JobRecord(Contract):
 
 
 class ActiveJob(Contract):
-    """What the reconciler has to know of a job to which something may still happen, before it reads the record."""
+    """What the reconciler has to know of a job to which something may still happen, before it reads the record.
+
+    It is read only, and of all jobs at once: what a newer version adds to it keeps no pass from the others.
+    """
+
+    model_config = ConfigDict(extra="ignore")
 
     id: str
     tenant: str

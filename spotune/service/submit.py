@@ -71,7 +71,7 @@ def submit(
     earlier = here.store.get_job(tenant, new_id) if idempotency_key is not None else None
     if earlier is not None:
         know_job(earlier)
-        return _same_request(earlier, digest)
+        return _same_request(earlier, request, None if retry_of is None else retry_of.id)
     model = base_model(here, request.model)
     job = _new_job(here, tenant, request, new_id, digest, model, retry_of)
     job = job.with_(key=_paying(key), retraining=retraining)
@@ -104,8 +104,12 @@ def check_recorded(here: Installation, job: JobRecord) -> None:
 
 
 def request_sha256(request: JobRequest, retry_of: str = "") -> str:
-    """What makes two requests the same. `retry_of` is the id of the job that is retried."""
-    return hashlib.sha256((retry_of + request.model_dump_json()).encode()).hexdigest()
+    """Of what a request says beside the defaults, so that a field that a later version adds changes no hash.
+
+    Args:
+        retry_of: the id of the job that is retried.
+    """
+    return hashlib.sha256((retry_of + request.model_dump_json(exclude_defaults=True)).encode()).hexdigest()
 
 
 def _new_job(
@@ -251,11 +255,12 @@ def _recorded_meanwhile(here: Installation, job: JobRecord) -> JobRecord:
     first = here.store.get_job(job.tenant, job.id)
     if first is None:
         raise Conflict(f"Job {job.id} was recorded and is gone.", code="contention", remedy="Submit again.")
-    return _same_request(first, job.request_sha256)
+    return _same_request(first, job.request, job.retry_of)
 
 
-def _same_request(earlier: JobRecord, digest: str) -> JobRecord:
-    if earlier.request_sha256 != digest:
+def _same_request(earlier: JobRecord, request: JobRequest, retry_of: str | None) -> JobRecord:
+    """Not by a hash: that of an earlier version knew nothing of the fields that there are now, with their defaults."""
+    if (earlier.request, earlier.retry_of) != (request, retry_of):
         raise Conflict(
             f"This Idempotency-Key made job {earlier.id} from another body.",
             code="idempotency_key_reused",

@@ -209,7 +209,7 @@ def job_item(job: JobRecord, writer: str) -> Item:
 
 def active_of(item: Item) -> ActiveJob:
     """What the reconciler has to know of a job, from its item."""
-    return ActiveJob.model_validate_json(item["active"]["S"])
+    return decode(ActiveJob, item["active"]["S"].encode())
 
 
 def log_item(event: LogEvent, tenant: str) -> Item:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from spotune.contracts.base import Contract, Timestamp
 from spotune.contracts.commands import OutboxEntry
-from spotune.contracts.errors import RequestRefused, TooLarge
+from spotune.contracts.errors import RequestRefused, TooLarge, Unavailable
 from spotune.contracts.files import FileRecord
 from spotune.contracts.history import FinishedRun
 from spotune.contracts.job import Decision, JobRecord, LogEvent
@@ -35,6 +35,9 @@ COMPRESS_ABOVE_BYTES = 2_048
 MAX_ID_LENGTH = 200
 
 _JSON_START = b"{"
+
+_NEWER = frozenset({"extra_forbidden", "literal_error", "union_tag_invalid"})
+"""What pydantic finds in a record of a newer version: a field, a word or a kind that there was not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +96,25 @@ def encode(record: Contract) -> bytes:
 
 
 def decode(model: type[C], body: bytes) -> C:
-    """The record that `encode` made."""
+    """The record that `encode` made.
+
+    Raises:
+        Unavailable: a newer version wrote what this one does not know. It is left alone, since writing it back would
+            lose that: while an update goes on, and after one that failed, two versions share a table.
+    """
     text = body if body.startswith(_JSON_START) else zlib.decompress(body)
-    return model.model_validate_json(text)
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        faults = error.errors(include_input=False, include_url=False)
+        if any(fault["type"] not in _NEWER for fault in faults):
+            raise
+        unknown = ", ".join(sorted({".".join(map(str, fault["loc"])) for fault in faults}))
+        raise Unavailable(
+            f"A newer version of Spotune wrote this {model.__name__}; this one does not know {unknown}.",
+            code="record_of_newer_version",
+            remedy="Where an update is on its way, try again in a minute; else deploy the newer version again.",
+        ) from error
 
 
 def readable(model: type[C], bodies: Iterable[tuple[str, bytes]]) -> Iterator[C]:
@@ -103,7 +122,7 @@ def readable(model: type[C], bodies: Iterable[tuple[str, bytes]]) -> Iterator[C]
     for name, body in bodies:
         try:
             yield decode(model, body)
-        except (ValidationError, zlib.error) as error:
+        except (ValidationError, Unavailable, zlib.error) as error:
             logger.error("%s cannot be read and is left out: %s", name, error)
 
 
