@@ -33,7 +33,7 @@ class Market:
     """What the neighbours answer in one region.
 
     `prices` overrides SageMaker's on-demand price of a type, in dollars an hour, `spot` EC2's spot price; `broken`
-    names the sources that fail.
+    names the sources that fail; `asked` holds what was asked for of a quota, by its code, and is never answered.
     """
 
     region: str
@@ -41,9 +41,10 @@ class Market:
     prices: dict[str, float] = field(default_factory=dict)
     spot: dict[str, float] = field(default_factory=dict)
     broken: set[str] = field(default_factory=set)
+    asked: dict[str, float] = field(default_factory=dict)
 
     def json_operation(self, service: str, name: str, request: dict[str, Any]) -> dict[str, Any]:
-        """Pricing's GetProducts, or Service Quotas' ListServiceQuotas.
+        """Pricing's GetProducts; Service Quotas' list, a request for more, and the requests that were made.
 
         Raises:
             ServiceError: another operation, a wrong value, or the source is broken.
@@ -51,11 +52,17 @@ class Market:
         if (service, name) == ("AWSPriceListService", "GetProducts"):
             self._check("pricing")
             return _page("PriceList", [json.dumps(one) for one in self._products(request)], request)
-        if (service, name) == ("ServiceQuotasV20190624", "ListServiceQuotas"):
+        if service == "ServiceQuotasV20190624":
             self._check("quotas")
             if request.get("ServiceCode") != "sagemaker":
                 raise ServiceError("NoSuchResourceException", f"There is no service {request.get('ServiceCode')!r}.")
-            return _page("Quotas", list(self._quotas()), request)
+            if name == "ListServiceQuotas":
+                return _page("Quotas", list(self._quotas()), request)
+            if name == "RequestServiceQuotaIncrease":
+                return {"RequestedQuota": self._ask(request)}
+            if name == "ListRequestedServiceQuotaChangeHistory":
+                wanted = request.get("Status", "PENDING") == "PENDING"
+                return _page("RequestedQuotas", list(self._requests()) if wanted else [], request)
         raise ServiceError("UnknownOperationException", f"The double has no operation {service}.{name}.")
 
     def query(self, body: bytes) -> str:
@@ -151,6 +158,29 @@ class Market:
                     "Value": float(self.quotas.limit(name, market)),
                     "Adjustable": True,
                 }
+
+    def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        code, wanted = request.get("QuotaCode"), float(request.get("DesiredValue", 0))
+        quota = next((one for one in self._quotas() if one["QuotaCode"] == code), None)
+        if quota is None:
+            raise ServiceError("NoSuchResourceException", f"There is no quota {code!r}.")
+        if code in self.asked:
+            raise ServiceError("ResourceAlreadyExistsException", "Only one open request is allowed per quota.")
+        if wanted <= quota["Value"]:
+            raise ServiceError("IllegalArgumentException", "The value must be greater than the current one.")
+        self.asked[str(code)] = wanted
+        return next(one for one in self._requests() if one["QuotaCode"] == code)
+
+    def _requests(self) -> Iterable[dict[str, Any]]:
+        named = {one["QuotaCode"]: one["QuotaName"] for one in self._quotas()}
+        for code, value in self.asked.items():
+            yield {
+                "ServiceCode": "sagemaker",
+                "QuotaCode": code,
+                "QuotaName": named[code],
+                "DesiredValue": value,
+                "Status": "PENDING",
+            }
 
 
 def _catalog() -> Catalog:
