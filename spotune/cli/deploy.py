@@ -97,9 +97,14 @@ def destroy(
 
 def build_bundle(settings: Settings) -> Path:
     """The Lambda bundle for the settings' Python and processor, in the cache."""
-    cache = default_home() / "cache" / "deploy"
+    cache = bundle_cache()
     packages = wheels.packages_for(cache, settings.python, settings.architecture)
     return bundle.build(cache, bundle.BundleSources.installed(packages))
+
+
+def bundle_cache() -> Path:
+    """Where bundles and what they are made of are kept between deployments."""
+    return default_home() / "cache" / "deploy"
 
 
 def _init(screen: Screen, path: Path, region: str) -> None:

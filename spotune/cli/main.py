@@ -1,7 +1,8 @@
 """The `spotune` command: its commands, and the one place where an error becomes words and an exit code.
 
 Exit codes: 0 done, 1 internal error, 2 refused (usage or request), 3 not found, 4 not authenticated,
-5 the API or something it needs does not answer, 6 the job that was waited for failed or was cancelled, 130 interrupted.
+5 the API or something it needs does not answer, 6 the job that was waited for failed or was cancelled, 7 `doctor` found
+something missing, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from spotune.cli import (
     data,
     demo,
     deploy,
+    doctor,
     estimate,
     jobs,
     keys,
@@ -110,6 +112,7 @@ registry.app.command(epilog="Example: spotune models remove HuggingFaceTB/SmolLM
 app.add_typer(registry.app, name="models")
 app.add_typer(rules.app, name="rules")
 app.add_typer(webhooks.app, name="webhooks")
+app.command(epilog="Example: spotune doctor --json")(doctor.doctor)
 app.command(epilog="Example: spotune up")(stack.up)
 app.command(epilog="Example: spotune status --json")(stack.status)
 app.command(epilog="Example: spotune down")(stack.down)

@@ -143,6 +143,11 @@ class BundleSources:
             digest.update(path.read_bytes())
         return digest.hexdigest()[:20]
 
+    @property
+    def name(self) -> str:
+        """Of the bundle's file, and its key in the code bucket."""
+        return f"bundle-{self.fingerprint}.zip"
+
     def files(self) -> dict[str, Path]:
         """Every file of the bundle before compilation, by its name inside."""
         found = self._own_files()
@@ -168,7 +173,7 @@ def build(cache: Path, sources: BundleSources | None = None) -> Path:
         Unavailable: a distribution that a Lambda needs is not installed.
     """
     sources = sources or BundleSources.installed()
-    path = cache / f"bundle-{sources.fingerprint}.zip"
+    path = cache / sources.name
     if path.exists():
         return path
     cache.mkdir(parents=True, exist_ok=True)

@@ -42,8 +42,7 @@ def packages_for(cache: Path, python: str, architecture: str, lock: Path = LOCK)
     Raises:
         Unavailable: there is neither pip nor uv, or a wheel could not be fetched or is not the locked one.
     """
-    digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
-    folder = cache / f"wheels-{digest}-{python}-{architecture}"
+    folder = _folder(cache, python, architecture, lock)
     if not folder.exists():
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache, prefix="wheels-") as unfinished:
@@ -51,6 +50,12 @@ def packages_for(cache: Path, python: str, architecture: str, lock: Path = LOCK)
             _run([*_installer(python, architecture), "--target", str(target), "--requirement", str(lock)])
             _move(target, folder)
     return Packages(f"{python} {architecture}", folder, compiler_of(python))
+
+
+def packages_at_hand(cache: Path, python: str, architecture: str) -> Packages | None:
+    """The same without fetching anything; None where they were not fetched yet."""
+    folder = _folder(cache, python, architecture, LOCK)
+    return Packages(f"{python} {architecture}", folder, compiler_of(python)) if folder.exists() else None
 
 
 def platforms(python: str, architecture: str) -> list[str]:
@@ -73,6 +78,11 @@ def compiler_of(python: str) -> str | None:
     run = subprocess.run(says, capture_output=True, text=True, check=False)
     version, _, executable = run.stdout.strip().partition(" ")
     return executable if run.returncode == 0 and version == python else None
+
+
+def _folder(cache: Path, python: str, architecture: str, lock: Path) -> Path:
+    digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
+    return cache / f"wheels-{digest}-{python}-{architecture}"
 
 
 def _installer(python: str, architecture: str) -> list[str]:

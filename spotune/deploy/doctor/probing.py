@@ -1,0 +1,29 @@
+"""How a probe asks: one question, and whatever goes wrong becomes an `Unseen` with its words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from spotune.deploy.doctor.seen import Unseen
+
+T = TypeVar("T")
+
+
+def look(probe: Callable[[], T]) -> T | Unseen:
+    """What the probe sees, or why it sees nothing."""
+    try:
+        return probe()
+    except ClientError as error:
+        code, said = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
+        return Unseen(f"{code}: {said}".rstrip(": "), code)
+    except BotoCoreError as error:
+        return Unseen(str(error))
+
+
+def paged(service: Any, operation: str, key: str, **arguments: object) -> Iterator[Any]:
+    """Every item of an operation's pages."""
+    for page in service.get_paginator(operation).paginate(**arguments):
+        yield from page.get(key, ())
