@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from spotune.contracts.base import Timestamp
 
@@ -35,7 +35,7 @@ class Refused:
 
 
 T = TypeVar("T")
-Seen = T | Unseen
+Seen: TypeAlias = T | Unseen
 
 
 @dataclass(frozen=True, slots=True)
