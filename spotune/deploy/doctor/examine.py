@@ -75,7 +75,7 @@ def _account(settings: Settings, caller: Caller) -> Iterator[Finding]:
 
 
 def _region(settings: Settings, region: str) -> Iterator[Finding]:
-    yield judge_region(region, look(lambda: probe_account.region_state(region)))
+    yield judge_region(region, look(lambda: probe_account.region_state(settings.region, region)))
     types = _types(settings)
     yield from judge_quotas(
         region,

@@ -48,7 +48,7 @@ _SIGN_IN = "Sign in (`aws sso login`, or new keys by `aws configure`), or set AW
 _CREDENTIALS = {
     "ExpiredToken": "they have expired",
     "ExpiredTokenException": "they have expired",
-    "InvalidClientTokenId": "AWS does not know the key, or it was disabled",
+    "InvalidClientTokenId": "AWS does not know the key, it was disabled, or the account has not enabled the region",
     "NoCredentialsError": "there are none on this machine",
     "PartialCredentialsError": "half of them is missing",
     "ProfileNotFound": "AWS_PROFILE names a profile that does not exist",

@@ -33,9 +33,12 @@ def caller(region: str) -> tuple[Caller | Refused | Unseen, Clocks | None]:
     return Caller(str(answer["Account"]), arn, source if isinstance(source, str) else ""), _clocks(answer)
 
 
-def region_state(region: str) -> str:
-    """Whether the account may use the region: `opted-in`, `opt-in-not-required`, `not-opted-in`; empty for none."""
-    answer = client("ec2", region).describe_regions(AllRegions=True)
+def region_state(home: str, region: str) -> str:
+    """Whether the account may use a region: `opted-in`, `opt-in-not-required`, `not-opted-in`; empty for no such region.
+
+    Asked at home: a region that is not enabled takes no credentials.
+    """
+    answer = client("ec2", home).describe_regions(AllRegions=True)
     return next((str(one["OptInStatus"]) for one in answer["Regions"] if one["RegionName"] == region), "")
 
 
