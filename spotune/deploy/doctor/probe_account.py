@@ -34,7 +34,7 @@ def caller(region: str) -> tuple[Caller | Refused | Unseen, Clocks | None]:
 
 
 def region_state(home: str, region: str) -> str:
-    """Whether the account may use a region: `opted-in`, `opt-in-not-required`, `not-opted-in`; empty for no such region.
+    """Whether the account may use a region: `opted-in`, `opt-in-not-required`, `not-opted-in`; empty for none such.
 
     Asked at home: a region that is not enabled takes no credentials.
     """
