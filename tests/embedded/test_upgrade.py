@@ -169,7 +169,7 @@ def put_jobs_everywhere(old: Installed, held: contextlib.ExitStack) -> Jobs:
 
     The training job that runs stands still until `held` ends, so that no machine is too fast for the update.
     """
-    old.call("POST", "webhook_endpoints", {"name": "hook", "url": "http://127.0.0.1:9/hook"})
+    old.call("POST", "webhook_endpoints", {"name": "hook", "url": "http://127.0.0.1:19999/hook"})
     old.call("POST", "keys", {"name": "another"})
     old.land("landing/before.jsonl", rows(*range(20)))
     old.call("POST", "rules", {**RULE, "source": {"uri": f"s3://{old.outputs['DataBucket']}/{TENANT}/landing/**"}})
