@@ -22,6 +22,20 @@ $(READY): pyproject.toml constraints.txt infra/install_torch.sh
 demo:  ## one real job on this machine, from files to a tuned, checked adapter
 	@SPOTUNE_DEMO_STARTED_AT=$$(date +%s); export SPOTUNE_DEMO_STARTED_AT; $(MAKE) --no-print-directory setup && $(RUN)/spotune demo
 
+# Scanners stand apart: checkov pins a boto3 of 2024.
+build/scan/ready: security/scanners.txt
+	rm -rf build/scan && $(PYTHON) -m venv build/scan
+	build/scan/bin/python -m pip install --quiet --no-deps -r security/scanners.txt
+	touch $@
+
+scan: $(READY) build/scan/ready  ## templates, secrets in files, known vulnerabilities; exceptions in security/exceptions.yaml
+	$(BIN)/python security/scan.py templates
+	$(BIN)/python security/scan.py secrets
+	$(BIN)/python security/scan.py advisories --offline-ok
+
+audit: $(READY) build/scan/ready  ## known vulnerabilities of every pinned package; fails where nobody can be asked
+	$(BIN)/python security/scan.py advisories
+
 check: $(READY)  ## format, lint, types, import directions, dead code, template, generated pages
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -74,12 +88,16 @@ bench: bench-api bench-control bench-planner bench-spot bench-plan-speed bench-d
 bench-%: $(READY)
 	$(RUN)/python -m benchmarks.$(subst -,_,$*) $(FILE)
 
-lock:  ## write constraints.txt and infra/lambda.txt anew from what pyproject.toml allows today
+lock:  ## write constraints.txt, infra/lambda.txt and security/scanners.txt anew from what pyproject.toml allows today
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	sh infra/install_torch.sh build/lock/bin/python
 	build/lock/bin/python -m pip install --quiet '.[train,track,local,dev]'
 	{ echo "# What 'make setup' installs, exactly. Made by 'make lock' from a fresh environment."; \
 	  build/lock/bin/python -m pip freeze | grep -v '^spotune' | sed 's/+cpu$$//'; } > constraints.txt
 	build/lock/bin/python -m infra.lock_lambda
+	rm -rf build/scan && $(PYTHON) -m venv build/scan
+	build/scan/bin/python -m pip install --quiet checkov pip-audit
+	{ echo "# What the scanners of 'make scan' are made of, exactly. Made by 'make lock'."; \
+	  build/scan/bin/python -m pip freeze; } > security/scanners.txt
 
-.PHONY: help setup demo check deploy docs dist test faults faults-mutants kills fuzz bench lock
+.PHONY: help setup demo scan audit check deploy docs dist test faults faults-mutants kills fuzz bench lock

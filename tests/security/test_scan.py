@@ -13,6 +13,7 @@ from types import ModuleType
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "security"
+TEMPLATES = tuple(path.name for path in (FOLDER.parent / "infra").glob("*.yaml"))
 FAKE = "#!{python}\nimport sys\nprint({out!r})\nprint({err!r}, file=sys.stderr)\nsys.exit({code})\n"
 
 
@@ -59,9 +60,13 @@ def audited(*vulnerabilities: str) -> dict[str, object]:
     return {"dependencies": [{"name": "left-pad", "version": "1.0", "vulns": vulns}], "fixes": []}
 
 
-def checked(*failed: tuple[str, str], passed: int = 3, errors: int = 0) -> dict[str, object]:
-    found = [{"check_id": check, "check_name": "Ensure", "resource": f"AWS::X.{name}"} for check, name in failed]
-    return {"results": {"failed_checks": found}, "summary": {"passed": passed, "parsing_errors": errors}}
+def checked(*failed: tuple[str, str], read: tuple[str, ...] = TEMPLATES, errors: int = 0) -> dict[str, object]:
+    passed = [{"file_path": f"/infra/{name}"} for name in read]
+    found = [
+        {"check_id": check, "check_name": "Ensure", "resource": f"AWS::X.{name}", "file_path": "/infra/template.yaml"}
+        for check, name in failed
+    ]
+    return {"results": {"passed_checks": passed, "failed_checks": found}, "summary": {"parsing_errors": errors}}
 
 
 def test_what_is_found_is_open_and_fails(scan: ModuleType, says: Says, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,7 +125,9 @@ def test_a_scanner_that_is_not_there_has_not_looked(scan: ModuleType, says: Says
         assert scan.main([what]) == scan.CANNOT_LOOK
 
 
-@pytest.mark.parametrize("report", [checked(passed=0), checked(errors=1), {"passed": 0, "failed": 0}])
+@pytest.mark.parametrize(
+    "report", [checked(read=TEMPLATES[1:]), checked(errors=1), {"passed": 0, "failed": 0}, checked(read=())]
+)
 def test_a_template_that_was_not_read_is_not_clean(scan: ModuleType, says: Says, report: object) -> None:
     says("checkov", report)
     assert scan.main(["templates"]) == scan.CANNOT_LOOK
