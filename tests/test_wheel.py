@@ -105,3 +105,15 @@ def test_what_is_deployed_is_found_from_it(installed: Path, tmp_path: Path) -> N
     found = ran.stdout.split()
     assert len(found) == 6
     assert all(path.startswith(str(installed)) and Path(path).exists() for path in found)
+
+
+def test_the_training_image_is_laid_out_from_it(installed: Path, tmp_path: Path) -> None:
+    look = (
+        "from spotune.deploy.image.context import image_files\n"
+        "files = image_files()\n"
+        "print(*files.values(), sep='\\n')\n"
+        "assert {'Dockerfile', 'libraries.txt', 'code/training_container/__main__.py'} <= set(files)\n"
+    )
+    ran = python(installed, tmp_path, "-c", look)
+    assert ran.returncode == 0, ran.stderr
+    assert all(path.startswith(str(installed)) for path in ran.stdout.splitlines())

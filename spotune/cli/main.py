@@ -26,6 +26,7 @@ from spotune.cli import (
     deploy,
     doctor,
     estimate,
+    image,
     jobs,
     keys,
     mirror,
@@ -104,6 +105,7 @@ app.command(epilog="Example: spotune resume ftjob-...")(jobs.resume)
 app.command(epilog="Example: spotune retry ftjob-... --set constraints.budget_usd=20 --wait")(jobs.retry)
 app.command(epilog='Example: spotune chat ftjob-... --prompt "My parcel is late."')(chat.chat)
 app.add_typer(data.app, name="data")
+app.add_typer(image.app, name="image")
 app.add_typer(keys.app, name="keys")
 registry.app.command(epilog="Example: spotune models add HuggingFaceTB/SmolLM2-135M-Instruct")(mirror.add)
 registry.app.command(epilog="Example: spotune models base")(mirror.base)

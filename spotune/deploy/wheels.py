@@ -87,7 +87,7 @@ def _folder(cache: Path, python: str, architecture: str, lock: Path) -> Path:
 
 def _installer(python: str, architecture: str) -> list[str]:
     alike = ["--no-deps", "--require-hashes", "--python-version", python, "--quiet"]
-    pip = _pip()
+    pip = find_pip()
     if pip is not None:
         named = [word for tag in platforms(python, architecture) for word in ("--platform", tag)]
         return [*pip, "install", *alike, "--no-compile", "--only-binary=:all:", "--implementation", "cp", *named]
@@ -107,7 +107,8 @@ def _installer(python: str, architecture: str) -> list[str]:
     )
 
 
-def _pip() -> list[str] | None:
+def find_pip() -> list[str] | None:
+    """The beginning of a command that runs this machine's pip; None where there is none."""
     if importlib.util.find_spec("pip") is not None:
         return [sys.executable, "-m", "pip"]
     found = shutil.which("pip3") or shutil.which("pip")
