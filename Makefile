@@ -67,9 +67,12 @@ dist: $(READY)  ## wheel and source distribution into build/dist, tried out in a
 	cd build/empty && bin/spotune --version && bin/spotune catalog --offline --gpu L4
 
 test: $(READY)  ## every test; fast ones first
-	$(RUN)/python -m pytest -m 'not torch and not embedded' -n 2
+	$(RUN)/python -m pytest -m 'not torch and not embedded and not image' -n 2
 	$(RUN)/python -m pytest -m 'torch and not embedded' -n 2 --dist loadgroup
 	$(RUN)/python -m pytest -m embedded -n 2 --dist loadfile
+
+image-test: $(READY)  ## build the training image with buildah, enter it, train in it; as root
+	$(RUN)/python -m pytest -m image tests/image
 
 faults: $(READY)  ## many histories full of faults; SEED=n runs one again
 	$(RUN)/python -m tests.faults $(SEED)
@@ -88,16 +91,17 @@ bench: bench-api bench-control bench-planner bench-spot bench-plan-speed bench-d
 bench-%: $(READY)
 	$(RUN)/python -m benchmarks.$(subst -,_,$*) $(FILE)
 
-lock:  ## write constraints.txt, infra/lambda.txt and security/scanners.txt anew from what pyproject.toml allows today
+lock:  ## write constraints.txt, infra/lambda.txt, infra/image/*.txt and security/scanners.txt anew from what pyproject.toml allows today
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	sh infra/install_torch.sh build/lock/bin/python
 	build/lock/bin/python -m pip install --quiet '.[train,track,local,dev]'
 	{ echo "# What 'make setup' installs, exactly. Made by 'make lock' from a fresh environment."; \
 	  build/lock/bin/python -m pip freeze | grep -v '^spotune' | sed 's/+cpu$$//'; } > constraints.txt
 	build/lock/bin/python -m infra.lock_lambda
+	build/lock/bin/python -m infra.lock_image
 	rm -rf build/scan && $(PYTHON) -m venv build/scan
 	build/scan/bin/python -m pip install --quiet checkov pip-audit
 	{ echo "# What the scanners of 'make scan' are made of, exactly. Made by 'make lock'."; \
 	  build/scan/bin/python -m pip freeze; } > security/scanners.txt
 
-.PHONY: help setup demo scan audit check deploy docs dist test faults faults-mutants kills fuzz bench lock
+.PHONY: help setup demo scan audit check deploy docs dist test image-test faults faults-mutants kills fuzz bench lock

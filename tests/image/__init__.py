@@ -1,0 +1,1 @@
+"""`make image-test`: the image is built by buildah, entered, and trains. Needs root and, for its base, debootstrap."""
