@@ -31,7 +31,7 @@ def parts(status: Path = Path("/var/lib/dpkg/status"), system: Path = Path("/etc
         status: the list of Debian's packages; none are named where it is missing.
         system: names the distribution that they come from.
     """
-    ours = {canonicalize_name(found.metadata["Name"]): found for found in distributions()}
+    ours: dict[str, Distribution] = {canonicalize_name(found.metadata["Name"]): found for found in distributions()}
     python = [_python_part(name, found) for name, found in sorted(ours.items())]
     components = [*python, *_system_parts(status, system)]
     serial = uuid.uuid5(uuid.NAMESPACE_URL, json.dumps(components, sort_keys=True))
@@ -63,12 +63,13 @@ def _python_url(name: str, found: Distribution) -> str:
 def _licences(found: Distribution) -> Iterator[Part]:
     """One expression, or names: an expression stands alone."""
     metadata = found.metadata
-    if expression := metadata.get("License-Expression"):
+    for expression in metadata.get_all("License-Expression", []):
         yield {"expression": expression}
         return
     named = [kind.rpartition(" :: ")[2] for kind in metadata.get_all("Classifier", []) if kind.startswith("License ::")]
-    if not named and (first := (metadata.get("License") or "").strip().partition("\n")[0]):
-        named = [first[:LONGEST_LICENCE]]
+    if not named:
+        texts = [text.strip() for text in metadata.get_all("License", [])]
+        named = [text.partition("\n")[0][:LONGEST_LICENCE] for text in texts if text]
     yield from ({"license": {"name": name}} for name in sorted(set(named)))
 
 
