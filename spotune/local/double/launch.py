@@ -16,13 +16,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from spotune.contracts.layout import split_uri
 from spotune.local.double import guardian
-from spotune.local.double.checkpoints import CheckpointSync
 from spotune.local.double.instances import Instances, free_port
 from spotune.local.double.job import HostProcess, Job
 from spotune.local.double.machine import Broken, Downloaded, Exited, InputRefused, Started, Uploaded
-from spotune.local.double.objects import Objects, StorageAway, patiently, relative_key
+from spotune.local.double.objects import CachedObjects
 from spotune.local.double.runner import Report
 from spotune.local.double.settings import Settings
+from spotune.pod.checkpoints import CheckpointSync
+from spotune.pod.objects import StorageAway, patiently, relative_key
 
 POLL_SECONDS = 0.1
 MEASURE_SECONDS = 1.0
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 class Launch:
     """From the first folder to the last upload. `download`, `run` and `upload` block; the others do not."""
 
-    def __init__(self, job: Job, instances: Instances, objects: Objects, settings: Settings) -> None:
+    def __init__(self, job: Job, instances: Instances, objects: CachedObjects, settings: Settings) -> None:
         self.peak_rss = 0
         """Bytes, all hosts together."""
         self._name = job.name

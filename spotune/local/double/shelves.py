@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from spotune.local.double.judge import Judge
-from spotune.local.double.objects import Objects, client
+from spotune.local.double.objects import CachedObjects, client
 from spotune.local.double.settings import Settings
 
 
@@ -20,10 +20,10 @@ class Shelves:
         self._settings = settings
         self._judge = judge
         self._cache = settings.home / "cache" / "objects"
-        self.own = Objects(client("s3", settings), self._cache)
+        self.own = CachedObjects(client("s3", settings), self._cache)
         """As the service itself sees it."""
 
-    def of(self, role: str) -> Objects:
+    def of(self, role: str) -> CachedObjects:
         """What a role reaches. Roles share no cached object: one that may not read an object never sees its bytes.
 
         Raises:
@@ -32,6 +32,6 @@ class Shelves:
         if self._judge is None:
             return self.own
         credentials = self._judge.assume(role)
-        return Objects(
+        return CachedObjects(
             client("s3", self._settings, credentials), self._cache / hashlib.sha256(role.encode()).hexdigest()[:16]
         )

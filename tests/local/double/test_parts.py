@@ -15,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spotune.local.double.capacity import Trace
-from spotune.local.double.checkpoints import CheckpointSync
 from spotune.local.double.clock import VirtualClock
 from spotune.local.double.events import Disturber, EventBridge
-from spotune.local.double.objects import Objects, StoredObject, relative_key
+from spotune.local.double.objects import CachedObjects
 from spotune.local.double.storage import replace_file
+from spotune.pod.checkpoints import CheckpointSync
+from spotune.pod.objects import Objects, StoredObject, relative_key
 from tests.local.double.conftest import BUCKET, Site, until
 
 pytestmark = pytest.mark.embedded
@@ -73,7 +74,7 @@ def checkpoint(folder: Path, step: int) -> None:
 
 def test_a_manifest_goes_up_after_all_other_files_of_its_folder(tmp_path: Path) -> None:
     s3 = RecordingS3()
-    sync = CheckpointSync(Objects(s3, tmp_path / "cache"), "s3://b/p", tmp_path / "c", settle=0)
+    sync = CheckpointSync(Objects(s3), "s3://b/p", tmp_path / "c", settle=0)
     checkpoint(tmp_path / "c", 1)
     assert sync.push() == 3
     assert s3.uploaded[-1] == "p/checkpoint-1/manifest.json"
@@ -82,7 +83,7 @@ def test_a_manifest_goes_up_after_all_other_files_of_its_folder(tmp_path: Path) 
 
 def test_a_manifest_waits_while_a_file_of_its_folder_is_still_being_written(tmp_path: Path) -> None:
     s3 = RecordingS3()
-    sync = CheckpointSync(Objects(s3, tmp_path / "cache"), "s3://b/p", tmp_path / "c", settle=0)
+    sync = CheckpointSync(Objects(s3), "s3://b/p", tmp_path / "c", settle=0)
     checkpoint(tmp_path / "c", 1)
     checkpoint(tmp_path / "c", 2)
     s3.busy = {"state"}
@@ -95,7 +96,7 @@ def test_a_manifest_waits_while_a_file_of_its_folder_is_still_being_written(tmp_
 
 def test_a_file_that_changed_this_moment_waits_and_the_last_push_takes_it(tmp_path: Path) -> None:
     s3 = RecordingS3()
-    sync = CheckpointSync(Objects(s3, tmp_path / "cache"), "s3://b/p", tmp_path / "c", settle=3600)
+    sync = CheckpointSync(Objects(s3), "s3://b/p", tmp_path / "c", settle=3600)
     checkpoint(tmp_path / "c", 1)
     assert sync.push() == 0
     assert sync.push(final=True) == 3
@@ -104,7 +105,7 @@ def test_a_file_that_changed_this_moment_waits_and_the_last_push_takes_it(tmp_pa
 def test_a_file_that_never_stands_still_goes_up_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [time.time()]
     monkeypatch.setattr(time, "time", lambda: now[0])
-    sync = CheckpointSync(Objects(RecordingS3(), tmp_path / "cache"), "s3://b/p", tmp_path, settle=10)
+    sync = CheckpointSync(Objects(RecordingS3()), "s3://b/p", tmp_path, settle=10)
     pushed = []
     for _ in range(5):
         (tmp_path / "progress.json").write_text(str(now[0]))
@@ -115,7 +116,7 @@ def test_a_file_that_never_stands_still_goes_up_as_it_is(tmp_path: Path, monkeyp
 
 
 def test_the_cache_keeps_below_its_limit_by_dropping_what_was_used_longest_ago(site: Site, tmp_path: Path) -> None:
-    objects = Objects(site.s3, tmp_path / "own", cache_limit=9_000_000)
+    objects = CachedObjects(site.s3, tmp_path / "own", cache_limit=9_000_000)
     for number in range(3):
         site.put(f"cache/{number}", bytes([number]) * 4_200_000)
     for number, source in enumerate(objects.list(f"s3://{BUCKET}/cache/")):
@@ -128,14 +129,10 @@ def test_the_cache_keeps_below_its_limit_by_dropping_what_was_used_longest_ago(s
 
 def test_a_download_that_breaks_off_leaves_nothing_in_the_cache(tmp_path: Path) -> None:
     class Broken:
-        def get_object(self, **_: Any) -> dict[str, Any]:
-            class Body:
-                def read(self, _: int) -> bytes:
-                    raise EndpointConnectionError(endpoint_url="s3")
+        def download_file(self, bucket: str, key: str, path: str) -> None:
+            raise EndpointConnectionError(endpoint_url="s3")
 
-            return {"Body": Body()}
-
-    objects = Objects(Broken(), tmp_path / "cache")
+    objects = CachedObjects(Broken(), tmp_path / "cache")
     with pytest.raises(EndpointConnectionError):
         objects.fetch(StoredObject("b", "k", "e", 5_000_000), tmp_path / "target")
     assert list((tmp_path / "cache").iterdir()) == []

@@ -1,15 +1,16 @@
-"""Checkpoint sync of one host: S3 to disk before a launch, changed files to S3 while it runs. Deletes nothing in S3."""
+"""Checkpoint sync of one host: S3 to disk before a start, changed files to S3 while it runs. Deletes nothing in S3."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from math import inf
 from pathlib import Path
 
 from spotune.contracts.layout import split_uri
 from spotune.contracts.training import MANIFEST_NAME
-from spotune.local.double.objects import Objects
+from spotune.pod.objects import Objects
 
 Signature = tuple[int, int]
 """Size and time of change; a file that has the same two has not changed."""
@@ -36,14 +37,17 @@ class CheckpointSync:
         self._uploaded: dict[Path, Signature] = {}
         self._restless: dict[Path, float] = {}
 
-    def restore(self) -> None:
-        """Download everything below the prefix."""
+    def restore(self, wanted: Callable[[str], bool] = lambda _: True) -> None:
+        """Download what lies below the prefix, as far as it is wanted by its name there."""
         _, prefix = split_uri(self._uri)
         for source in self._objects.list(self._uri):
-            target = self._folder / source.key.removeprefix(prefix)
+            name = source.key.removeprefix(prefix)
+            if not wanted(name):
+                continue
+            target = self._folder / name
             if not target.resolve().is_relative_to(self._folder.resolve()):
                 raise ValueError(f"the key {source.key!r} has no place in a folder")
-            self._objects.fetch(source, target, shared=False)
+            self._objects.download(source, target)
             self._uploaded[target] = _signature(target) or (0, 0)
 
     def push(self, *, final: bool = False) -> int:

@@ -1,0 +1,102 @@
+"""S3 as a training job's host sees it: listing, downloads, uploads, and patience with a store away."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from spotune.contracts.layout import split_uri
+
+PATIENT = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 2})
+"""Of a client whose calls `patiently` repeats."""
+
+Result = TypeVar("Result")
+
+
+class StorageAway(Exception):
+    """S3 did not answer for as long as we wait."""
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """One object, as a listing shows it."""
+
+    bucket: str
+    key: str
+    etag: str
+    size: int
+
+
+def patiently(action: Callable[[], Result], seconds: float, cancelled: threading.Event) -> Result:
+    """Repeat an action on S3 while S3 is away.
+
+    Raises:
+        StorageAway: for longer than `seconds`, or cancelled meanwhile.
+        ClientError: S3 refuses it; that does not change by waiting.
+    """
+    deadline, pause = time.monotonic() + seconds, 0.1
+    while True:
+        try:
+            return action()
+        except (BotoCoreError, ClientError) as error:
+            if isinstance(error, ClientError) and error.response["ResponseMetadata"]["HTTPStatusCode"] < 500:
+                raise
+            if time.monotonic() >= deadline or cancelled.wait(pause):
+                raise StorageAway(str(error)) from error
+            pause = min(2 * pause, 5.0)
+
+
+class Objects:
+    """Reads and writes of one S3."""
+
+    def __init__(self, s3: Any) -> None:
+        self._s3 = s3
+
+    def list(self, prefix_uri: str) -> Iterator[StoredObject]:
+        """Objects whose key begins with the URI's, without the markers of empty folders."""
+        bucket, prefix = split_uri(prefix_uri)
+        for answer in self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+            for entry in answer.get("Contents", []):
+                if not entry["Key"].endswith("/"):
+                    yield StoredObject(bucket, entry["Key"], entry["ETag"].strip('"'), entry["Size"])
+
+    def download(self, source: StoredObject, target: Path) -> None:
+        """Write one object to a file, which is there when it is whole; a large one in parts, several at a time."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._s3.download_file(source.bucket, source.key, str(target))
+
+    def read(self, source: StoredObject) -> bytes:
+        """A small object's bytes."""
+        body: bytes = self._s3.get_object(Bucket=source.bucket, Key=source.key)["Body"].read()
+        return body
+
+    def put(self, path: Path, uri: str) -> None:
+        """Upload one file, in parts where it is large."""
+        bucket, key = split_uri(uri)
+        self._s3.upload_file(str(path), bucket, key)
+
+    def put_folder(self, folder: Path, prefix_uri: str) -> int:
+        """Upload every file below `folder`; returns how many."""
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        for path in files:
+            self.put(path, f"{prefix_uri}{path.relative_to(folder).as_posix()}")
+        return len(files)
+
+
+def relative_key(key: str, prefix: str) -> str:
+    """Where an object of an S3Prefix channel lies below the channel: its key from the prefix's last slash on.
+
+    Raises:
+        ValueError: the key would lie outside the channel.
+    """
+    relative = key[prefix.rfind("/") + 1 :]
+    if not relative or any(part in ("", ".", "..") for part in relative.split("/")):
+        raise ValueError(f"the key {key!r} has no place in a folder")
+    return relative
