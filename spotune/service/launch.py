@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import math
 
+from spotune import planner
 from spotune.aws.base import STAGE_VARIABLE, AwsRefused, NameTaken, ObjectMissing, TrainingJobRefused, TrainingJobSpec
 from spotune.contracts import layout
 from spotune.contracts.commands import (
@@ -20,7 +20,6 @@ from spotune.contracts.commands import (
 from spotune.contracts.errors import Unavailable
 from spotune.contracts.events import AttemptAccepted, AttemptRefused, Refusal
 from spotune.contracts.job import Attempt, Inputs, JobRecord
-from spotune.contracts.request import Method
 from spotune.contracts.subject import know_job
 from spotune.contracts.training import CONFIG_NAME, CONFIG_VERSION, HOME_REGION_VARIABLE, TrainingConfig
 from spotune.lifecycle.rungs import plan_of
@@ -37,8 +36,9 @@ from spotune.service.submit import check_recorded
 
 logger = logging.getLogger(__name__)
 
-WHOLE = frozenset[Method]({"full", "freeze"})
-"""They train and publish weights of the model itself."""
+IMAGE_GB = 30
+"""Disk for the image. No more than is needed is asked for: a type with a disk of its own (125 GB in an ml.g4dn.xlarge)
+takes no request for a larger one."""
 
 
 def run_command(here: Installation, job_id: str, entry_id: str) -> None:
@@ -195,7 +195,7 @@ def _spec(
         market=attempt.market,
         instance_types=rung.instance_types,
         instance_count=attempt.instance_count,
-        volume_gb=volume_gb(told, job.model.parameters, file_bytes, champion_bytes),
+        volume_gb=IMAGE_GB + planner.disk_gb(told, job.model.parameters, file_bytes, champion_bytes),
         max_runtime=attempt.max_runtime,
         max_wait=attempt.max_wait,
         config_uri=config,
@@ -212,23 +212,3 @@ def _spec(
         kms_key=here.settings.key_in(job.region),
         network_isolation=here.settings.network_isolation or not any(tracker.online for tracker in told.trackers),
     )
-
-
-def volume_gb(config: TrainingConfig, parameters: int, file_bytes: int, champion_bytes: int = 0) -> int:
-    """Disk for the image (30 GB), the 16-bit model, the files with their tokens, four checkpoints of what is trained
-    and its moments (the newest two, the best, and one that is being written), what is published whole, and the
-    champion's files.
-
-    No more than that: a type with a disk of its own (125 GB in an ml.g4dn.xlarge) takes no request for a larger one.
-    """
-    trained = parameters * _trained_share(config)
-    published = 4 * (config.method in WHOLE) + 2 * config.outputs.merged + 6 * (config.outputs.gguf is not None)
-    needed = parameters * (2 + published) + trained * 4 * 12 + 4 * file_bytes + champion_bytes
-    return 30 + math.ceil(needed / 10**9)
-
-
-def _trained_share(config: TrainingConfig) -> float:
-    """At most: an adapter of rank r has 2r/h of a square layer's weights, and no model here is narrower than 512."""
-    if config.adapter is None or config.method in WHOLE:
-        return 1.0
-    return min(config.adapter.rank / 256, 1.0)

@@ -9,14 +9,13 @@ import pytest
 from spotune.contracts.job import JobRecord
 from spotune.contracts.plan import HardwareConfig, Rung
 from spotune.contracts.request import JobRequest
-from spotune.contracts.training import OutputConfig
 from spotune.planner import statement
 from spotune.planner.ladder import build_ladder
 from spotune.service.installation import install
-from spotune.service.launch import attempt_config, volume_gb
+from spotune.service.launch import attempt_config
 from spotune.service.observation import observe
 from spotune.service.submit import submit
-from tests import factories, tiny_model
+from tests import tiny_model
 from tests.in_process import World, client_of, world
 
 FOUR = HardwareConfig(sharding="ddp", micro_batch_size=1, gradient_checkpointing=True)
@@ -66,17 +65,6 @@ def test_a_job_of_an_earlier_version_is_read_and_its_next_attempt_has_a_config_o
     if job.config.method == "qlora":  # the container takes what no type is named for as nf4
         expected = expected.with_(quantization="none")
     assert attempt_config(earlier, job.attempts[0]) == expected
-
-
-def test_disk_is_asked_for_by_what_is_trained_and_published_and_by_the_files() -> None:
-    lora, full = factories.config(), factories.config(method="full", adapter=None)
-    eight = 8 * 10**9
-    assert volume_gb(lora, eight, 0) < 125, "a type with a disk of its own takes no request for a larger one"
-    assert volume_gb(full, eight, 0) > 30 + 8 * (2 + 4 * 12), "the newest two, the best, and the one being written"
-    assert volume_gb(lora, eight, 10 * 10**9) == volume_gb(lora, eight, 0) + 40
-    assert volume_gb(lora, eight, 0, 16 * 10**9) == volume_gb(lora, eight, 0) + 16, "a champion of whole weights"
-    whole = lora.with_(outputs=OutputConfig(merged=True, gguf="f32"))
-    assert volume_gb(whole, eight, 0) == volume_gb(lora, eight, 0) + 8 * (2 + 2 + 4)
 
 
 def config_of(here: World, name: str) -> dict[str, dict[str, object]]:
