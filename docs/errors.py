@@ -22,6 +22,9 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("spotune", "handlers", "training_container")
 SILENT = frozenset({"strip", "join", "__name__", "stderr"})
 """Names in an expression that tell nobody what its value is."""
+FAULTS = {"JobError": "job", "TrainingFault": "container", "PodFault": "pod"}
+POSITIONAL = frozenset({"container", "pod"})
+"""Their code comes first, then the message."""
 HEAD = f"""# Errors
 
 Made from the code by `python docs/errors.py`; `make check` refuses a page that is out of date.
@@ -58,6 +61,7 @@ def page() -> str:
             *_table("Refusals of the API and the CLI", [one for one in kept if one.status.isdecimal()]),
             *_table("Why a job failed (`error` of a job)", [one for one in kept if one.status == "job"]),
             *_table("Why the container failed (`output/failure`)", [one for one in kept if one.status == "container"]),
+            *_table("Why a pod of a cluster failed", [one for one in kept if one.status == "pod"]),
         ]
     )
 
@@ -83,8 +87,8 @@ def _of(tree: ast.Module) -> Iterator[Entry]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and (status := _status(node)) is not None:
             keywords = {word.arg: _text_of(word.value, texts) for word in node.keywords}
-            code = node.args[0] if status == "container" and node.args else keywords.get("code")
-            message = node.args[1 if status == "container" else 0] if _has_message(node, status) else None
+            code = node.args[0] if status in POSITIONAL and node.args else keywords.get("code")
+            message = node.args[1 if status in POSITIONAL else 0] if _has_message(node, status) else None
             message = message or keywords.get("message")
             for name in _constants(code):
                 yield Entry(name, status, _words(message), _words(keywords.get("remedy")))
@@ -96,13 +100,13 @@ def _text_of(node: ast.expr, texts: Mapping[str, ast.expr]) -> ast.expr:
 
 
 def _has_message(call: ast.Call, status: str) -> bool:
-    return len(call.args) > (1 if status == "container" else 0)
+    return len(call.args) > (1 if status in POSITIONAL else 0)
 
 
 def _status(call: ast.Call) -> str | None:
     name = getattr(call.func, "id", getattr(call.func, "attr", ""))
-    if name in ("JobError", "TrainingFault"):
-        return "job" if name == "JobError" else "container"
+    if name in FAULTS:
+        return FAULTS[name]
     kind = getattr(errors, name, None)
     return str(kind.status) if isinstance(kind, type) and issubclass(kind, errors.SpotuneError) else None
 

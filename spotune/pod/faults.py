@@ -1,0 +1,114 @@
+"""Why a pod cannot do its part around the container."""
+
+from __future__ import annotations
+
+import errno
+
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+from spotune.contracts.training import ExitCode, Failure
+from spotune.pod.objects import StorageAway
+
+_DEFINITE = frozenset(
+    {
+        "AccessDenied",
+        "ExpiredToken",
+        "Forbidden",
+        "InvalidAccessKeyId",
+        "NoSuchBucket",
+        "NoSuchKey",
+        "SignatureDoesNotMatch",
+        "403",
+        "404",
+    }
+)
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class PodFault(Exception):
+    """The pod cannot go on.
+
+    Args:
+        code: stable snake_case name of the rule.
+        message: what was wrong and where.
+        evidence: what was seen.
+        remedy: what to do about it.
+        exit_code: INTERNAL where another pod may fare better without anybody's doing.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        evidence: str = "",
+        remedy: str = "",
+        exit_code: ExitCode = ExitCode.USER_ERROR,
+    ) -> None:
+        super().__init__(message)
+        self.failure = Failure(code=code, message=message, evidence=evidence, remedy=remedy)
+        self.exit_code = exit_code
+
+
+def channel_missing(name: str, uri: str) -> PodFault:
+    """Nothing lies where a channel's data should."""
+    return PodFault(
+        "channel_missing",
+        f"There is nothing at {uri}, from where the channel {name} comes.",
+        remedy="Upload it, or render the manifests again from the job as it is now.",
+    )
+
+
+def host_missing(name: str, seconds: float) -> PodFault:
+    """The first host did not come up."""
+    return PodFault(
+        "host_missing",
+        f"The first host, {name}, has no address after {seconds:.0f} s.",
+        remedy="See whether its pod was scheduled, and whether the Service that names the hosts is there.",
+        exit_code=ExitCode.INTERNAL,
+    )
+
+
+def not_published(seconds: float) -> PodFault:
+    """The first host has ended without the model, or has not ended."""
+    return PodFault(
+        "not_published",
+        f"The first host has not uploaded the model {seconds:.0f} s after this host's end.",
+        remedy="It is done again from the last checkpoint. See the first host's log for the reason.",
+        exit_code=ExitCode.INTERNAL,
+    )
+
+
+def fault_of(error: Exception) -> PodFault:
+    """What an exception means to a person. What waiting may mend is INTERNAL: the cluster starts another pod."""
+    if isinstance(error, PodFault):
+        return error
+    if isinstance(error, NoCredentialsError):
+        return PodFault(
+            "storage_without_credentials",
+            "The pod has no credentials for S3.",
+            remedy="Give it a service account that stands for a role, or a secret with keys. See docs/kubernetes.md.",
+        )
+    if isinstance(error, ClientError) and error.response["Error"]["Code"] in _DEFINITE:
+        return PodFault(
+            "storage_refused",
+            "S3 refuses what the pod has to read or write.",
+            evidence=str(error),
+            remedy="Let its role or keys read the inputs, and read and write the storage folder.",
+        )
+    if isinstance(error, (StorageAway, ClientError, BotoCoreError)):
+        return PodFault(
+            "storage_away",
+            "S3 does not answer.",
+            evidence=str(error),
+            remedy="It is tried again. See whether the cluster's network reaches S3.",
+            exit_code=ExitCode.INTERNAL,
+        )
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        return PodFault(
+            "pod_disk_full",
+            "The pod's disk is full.",
+            evidence=str(error),
+            remedy="Render with --storage-class, for a volume of its own, or take nodes with more disk.",
+        )
+    return PodFault("internal", f"{type(error).__name__}: {error}", exit_code=ExitCode.INTERNAL)

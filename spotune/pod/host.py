@@ -1,0 +1,191 @@
+"""One host of a run on a cluster: fetch, train, keep the checkpoints, publish.
+
+    channels, checkpoints <- S3     /opt/ml as SageMaker lays it, resourceconfig.json with this run's hosts
+    the first host has an address   the container's own entry point starts
+    checkpoints -> S3               every 20 s, and once more at the end
+    model -> S3                     by the first host, its report last: where that is, the run is done
+
+A pod may die between any two of these, and another takes its place. It starts from what is in S3.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from spotune.contracts.layout import split_uri
+from spotune.contracts.pod import POD_CONFIG_NAME, PodConfig
+from spotune.contracts.training import CONFIG_NAME, REPORT_NAME, ExitCode, TrainingConfig
+from spotune.pod.checkpoints import CheckpointSync
+from spotune.pod.faults import channel_missing, host_missing, not_published
+from spotune.pod.objects import Objects, StoredObject, patiently, relative_key
+from spotune.pod.resumable import resumable
+from spotune.pod.trainer import Trainer
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds between looks, and for which something is waited for."""
+
+    sync: float = 20.0
+    storage: float = 300.0
+    """For S3 to answer."""
+    host: float = 900.0
+    """For the first host's address: nodes are not had at the same moment. The hosts themselves meet for as long."""
+    publication: float = 1800.0
+    """For the first host's upload, by the others."""
+    poll: float = 2.0
+
+
+PACE = Pace()
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """This one, `number` of `config.hosts`. `training` is the text of training.json, `root` stands for /opt/ml."""
+
+    config: PodConfig
+    training: bytes
+    number: int
+    root: Path
+    objects: Objects
+    pace: Pace = PACE
+
+    def run(self, trainer: Trainer) -> int:
+        """From the first folder to the last upload; returns the pod's exit code.
+
+        Raises:
+            Stopped: the pod was asked to end before the trainer ran.
+            PodFault, ClientError, StorageAway, OSError: see `fault_of`.
+        """
+        sync = CheckpointSync(
+            self.objects, self.config.checkpoints_uri, self.root / "checkpoints", settle=self.pace.sync / 4
+        )
+        with trainer.fetching():
+            if self._published():
+                print(f"The model is in {self.config.model_uri} already: nothing to do.", flush=True)
+                return ExitCode.PUBLISHED
+            self._lay_out()
+            self._say_what_runs()
+            for name, uri in self.config.channels.items():
+                self._fetch(name, uri)
+            self._patiently(partial(self._restore, sync))
+            self._meet()
+        code = trainer.run(self.pace.sync, partial(_sync_if_possible, sync))
+        self._patiently(partial(sync.push, final=True))
+        if code == ExitCode.PUBLISHED:
+            self._publish()
+        else:
+            self._upload_failure()
+        return code
+
+    @property
+    def _first(self) -> bool:
+        return self.number == 0
+
+    def _published(self) -> bool:
+        return self._patiently(partial(self._find, f"{self.config.model_uri}{REPORT_NAME}")) is not None
+
+    def _lay_out(self) -> None:
+        """The folders, the `config` channel, and the hosts as SageMaker describes them."""
+        for name in ("input/config", "input/data/config", "checkpoints", "model", "output"):
+            (self.root / name).mkdir(parents=True, exist_ok=True)
+        (self.root / "input/data/config" / CONFIG_NAME).write_bytes(self.training)
+        hosts = {"current_host": self.config.hosts[self.number], "hosts": list(self.config.hosts)}
+        (self.root / "input/config/resourceconfig.json").write_text(json.dumps(hosts))
+
+    def _say_what_runs(self) -> None:
+        """Into the folder of the results: whoever may not write there learns it now, not after the training."""
+        if self._first:
+            path = self.root / "input/config" / POD_CONFIG_NAME
+            path.write_text(self.config.model_dump_json(indent=1))
+            self._patiently(partial(self.objects.put, path, f"{self.config.output_uri}{POD_CONFIG_NAME}"))
+
+    def _fetch(self, name: str, uri: str) -> None:
+        _, prefix = split_uri(uri)
+        found = self._patiently(partial(self._listed, uri))
+        if not found:
+            raise channel_missing(name, uri)
+        for source in found:
+            target = self.root / "input/data" / name / relative_key(source.key, prefix)
+            self._patiently(partial(self.objects.download, source, target))
+
+    def _listed(self, uri: str) -> list[StoredObject]:
+        """A folder's objects, or the one object; not others whose names begin like its own."""
+        one = None if uri.endswith("/") else self._find(uri)
+        if one is not None:
+            return [one]
+        return list(self.objects.list(uri)) if uri.endswith("/") else []
+
+    def _find(self, uri: str) -> StoredObject | None:
+        _, key = split_uri(uri)
+        return next((one for one in self.objects.list(uri) if one.key == key), None)
+
+    def _restore(self, sync: CheckpointSync) -> None:
+        told = TrainingConfig.model_validate_json(self.training)
+        sync.restore(resumable(self.objects, self.config.checkpoints_uri, told.checkpoint.keep))
+
+    def _meet(self) -> None:
+        """Wait until the first host's name leads somewhere: the trainers' own patience begins with an address."""
+        name = os.environ.get("MASTER_ADDR", self.config.hosts[0])
+        if self._first:
+            return
+        if not _until(partial(_has_address, name), self.pace.host, self.pace.poll):
+            raise host_missing(name, self.pace.host)
+
+    def _publish(self) -> None:
+        """The first host's model folder, its report last. The others end well only when that is there: all are done
+        again, or none."""
+        if self._first:
+            files = [path for path in sorted((self.root / "model").rglob("*")) if path.is_file()]
+            for path in sorted(files, key=lambda path: path == self.root / "model" / REPORT_NAME):
+                relative = path.relative_to(self.root / "model").as_posix()
+                self._patiently(partial(self.objects.put, path, f"{self.config.model_uri}{relative}"))
+        elif not _until(self._published, self.pace.publication, self.pace.poll):
+            raise not_published(self.pace.publication)
+
+    def _upload_failure(self) -> None:
+        failure = self.root / "output" / "failure"
+        if failure.is_file():
+            self._patiently(partial(self.objects.put, failure, self.config.failure_uri))
+
+    def _patiently(self, action: Callable[[], Result]) -> Result:
+        return patiently(action, self.pace.storage, threading.Event())
+
+
+def _sync_if_possible(sync: CheckpointSync) -> None:
+    """A push that fails costs nothing but time: the next one takes what this one has left."""
+    try:
+        sync.push()
+    except (BotoCoreError, ClientError, OSError) as error:
+        print(f"checkpoints are not uploaded this time: {error}", file=sys.stderr, flush=True)
+
+
+def _until(condition: Callable[[], bool], seconds: float, poll: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(poll)
+    return True
+
+
+def _has_address(name: str) -> bool:
+    try:
+        socket.getaddrinfo(name, None)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,255 @@
+"""A pod does around the container what SageMaker does: seen by what the container finds, and what lies in S3 after."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spotune.contracts.training import ExitCode, Manifest
+from spotune.pod.faults import fault_of
+from spotune.pod.host import Host
+from spotune.pod.objects import Objects
+from spotune.pod.resumable import needed_folders
+from spotune.pod.trainer import Trainer
+from tests import factories
+from tests.pod.conftest import Bucket, Pods
+from tests.pod.quick import QUICK
+
+pytestmark = pytest.mark.embedded
+
+PUBLISHES = """
+    (root / "model/deep").mkdir()
+    (root / "model/deep/weights").write_text("w")
+    (root / "model/report.json").write_text("{}")
+    (root / "model/zoo").write_text("last by name")
+"""
+NEVER = "raise SystemExit('the trainer was started')"
+
+
+def manifest(step: int, eval_loss: float | None = None) -> Manifest:
+    return Manifest(
+        job_id="run", config_sha256="", step=step, tokens_seen=0, created_at=0, eval_loss=eval_loss, files=()
+    )
+
+
+def checkpoint(bucket: Bucket, step: int, eval_loss: float | None = None) -> None:
+    bucket.put(f"checkpoints/checkpoint-{step}/weights", b"w")
+    bucket.put(f"checkpoints/checkpoint-{step}/manifest.json", manifest(step, eval_loss).model_dump_json().encode())
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    """Poll a real process."""
+    deadline = time.monotonic() + 30
+    while not (value := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return value
+
+
+def test_the_container_finds_what_sagemaker_would_lay_and_its_model_is_in_s3(bucket: Bucket, pods: Pods) -> None:
+    rows = bucket.put("data/train.jsonl", b"rows")
+    bucket.put("data/train.jsonl.bak", b"not a row")
+    bucket.put("base/config.json", b"{}")
+    bucket.put("base/deep/weights", b"w" * 9_000_000)
+    pod = pods.start(PUBLISHES, channels={"training": rows, "model": bucket.uri("base/")})
+    assert pod.end().code == ExitCode.PUBLISHED
+
+    data = pod.root / "input/data"
+    assert [path.name for path in (data / "training").iterdir()] == ["train.jsonl"], "an object, not a prefix"
+    assert (data / "model/deep/weights").stat().st_size == 9_000_000
+    assert pod.read("input/data/config/training.json")["job_id"] == factories.config().job_id
+    assert pod.read("input/config/resourceconfig.json") == {
+        "current_host": "one.run",
+        "hosts": ["one.run", "localhost"],
+    }
+    assert bucket.names("output/model/") == [f"output/model/{name}" for name in ("deep/weights", "report.json", "zoo")]
+    assert b"one.run" in bucket.read("output/pod.json")
+
+
+@pytest.mark.parametrize("code", [ExitCode.INTERNAL, ExitCode.USER_ERROR, ExitCode.STOPPED])
+def test_the_container_s_exit_code_is_the_pod_s_and_what_it_left_is_kept(pods: Pods, code: ExitCode) -> None:
+    pod = pods.start(f"""
+        (root / "checkpoints/progress.json").write_text("here")
+        (root / "output/failure").write_text("why")
+        (root / "model/report.json").write_text("not published")
+        sys.exit({int(code)})
+    """)
+    assert pod.end().code == code
+    assert pods.bucket.read("checkpoints/progress.json") == b"here"
+    assert pods.bucket.read("output/failure") == b"why"
+    assert not pods.bucket.names("output/model/")
+
+
+def test_a_trainer_that_the_system_killed_ends_the_pod_as_a_shell_would_say_it(pods: Pods) -> None:
+    assert pods.start("os.kill(os.getpid(), signal.SIGKILL)").end().code == 128 + signal.SIGKILL
+
+
+SAVES = """
+    def save(*_):
+        (root / "checkpoints/last").write_text("saved")
+        sys.exit(3)
+    signal.signal(signal.SIGTERM, save)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    print("ready")
+    time.sleep(60)
+"""
+
+
+def test_sigterm_reaches_the_trainer_and_its_last_checkpoint_is_in_s3(pods: Pods) -> None:
+    pod = pods.start(SAVES)
+    assert pod.line() == "ready"
+    pod.process.terminate()
+    assert pod.end().code == ExitCode.STOPPED
+    assert pods.bucket.read("checkpoints/last") == b"saved"
+
+
+def test_sigterm_while_the_model_goes_up_does_not_cost_it(pods: Pods) -> None:
+    pod = pods.start("signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + "os.kill(os.getppid(), signal.SIGTERM)")
+    assert pod.end().code == ExitCode.PUBLISHED
+
+
+def test_sigterm_while_s3_is_silent_ends_the_pod_at_once_as_stopped(pods: Pods) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        pod = pods.start(NEVER, url=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        silent.accept()
+        pod.process.terminate()
+        assert pod.end().code == ExitCode.STOPPED
+
+
+COUNTS = """
+    saved = sorted(int(path.parent.name.split("-")[1]) for path in root.glob("checkpoints/checkpoint-*/manifest.json"))
+    print(json.dumps(saved))
+    if saved:
+        sys.exit(0)
+    folder = root / "checkpoints/checkpoint-1"
+    folder.mkdir()
+    (folder / "manifest.json").write_text(MANIFEST)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_pod_s_checkpoints_are_found_by_the_one_that_takes_its_place(bucket: Bucket, pods: Pods) -> None:
+    script = COUNTS.replace("MANIFEST", repr(manifest(1).model_dump_json()))
+    first = pods.start(script)
+    assert first.line() == "[]"
+    until(lambda: bucket.names("checkpoints/checkpoint-1/"))
+    first.process.kill()
+    second = pods.start(script)
+    assert second.line() == "[1]"
+    assert second.end().code == ExitCode.PUBLISHED
+
+
+def test_of_many_checkpoints_the_newest_and_the_best_are_fetched(bucket: Bucket, pods: Pods) -> None:
+    for step in range(1, 9):
+        checkpoint(bucket, step, eval_loss=abs(step - 3.0))
+    bucket.put("checkpoints/checkpoint-9/weights", b"never finished")
+    bucket.put("checkpoints/checkpoint-10/manifest.json", b"{")
+    bucket.put("checkpoints/progress.json", b"{}")
+    pod = pods.start("print(json.dumps(sorted(path.name for path in root.glob('checkpoints/*'))))")
+    keep = factories.config().checkpoint.keep
+    newest = [f"checkpoint-{step}" for step in range(9 - keep - 1, 9)]
+    assert pod.line().replace('"', "'") == str(["checkpoint-3", *newest, "progress.json"])
+
+
+@given(st.dictionaries(st.integers(0, 50), st.none() | st.floats(0, 9), max_size=12), st.integers(1, 4))
+def test_what_is_needed_of_checkpoints_are_the_newest_and_the_best(
+    losses: dict[int, float | None], newest: int
+) -> None:
+    needed = needed_folders({f"checkpoint-{step}": manifest(step, loss) for step, loss in losses.items()}, newest)
+    steps = {int(name.removeprefix("checkpoint-")) for name in needed}
+    assert set(sorted(losses)[-newest:]) <= steps
+    scored = {step: loss for step, loss in losses.items() if loss is not None}
+    assert not scored or any(scored.get(step) == min(scored.values()) for step in steps)
+    assert len(steps) <= newest + 1
+
+
+def test_a_run_whose_model_is_there_is_not_done_again(bucket: Bucket, pods: Pods) -> None:
+    bucket.put("output/model/report.json", b"{}")
+    pod = pods.start(NEVER, channels={"training": bucket.uri("gone")})
+    assert "nothing to do" in pod.line()
+    assert pod.end().code == ExitCode.PUBLISHED
+
+
+def test_another_host_ends_well_only_when_the_first_one_has_published(bucket: Bucket, pods: Pods) -> None:
+    ended = pods.start("pass", host=1, hosts=("localhost", "two.run")).end()
+    assert (ended.code, ended.failure.code) == (ExitCode.INTERNAL, "not_published")
+
+    second = pods.start("print('done')", host=1, hosts=("localhost", "two.run"))
+    assert second.line() == "done"
+    bucket.put("output/model/report.json", b"{}")
+    assert second.end().code == ExitCode.PUBLISHED
+    assert not bucket.names("output/pod.json"), "which the first host writes"
+
+
+def test_a_host_does_not_start_the_trainer_before_the_first_one_has_an_address(pods: Pods) -> None:
+    ended = pods.start(NEVER, host=1, hosts=("nowhere.invalid", "two.run")).end()
+    assert (ended.code, ended.failure.code) == (ExitCode.INTERNAL, "host_missing")
+    assert "nowhere.invalid" in ended.failure.message
+
+
+def test_nothing_at_a_channel_s_address_is_final_and_says_which(bucket: Bucket, pods: Pods) -> None:
+    for uri in (bucket.uri("none.jsonl"), bucket.uri("none/")):
+        ended = pods.start(NEVER, channels={"training": uri}).end()
+        assert (ended.code, ended.failure.code) == (ExitCode.USER_ERROR, "channel_missing")
+        assert uri in ended.failure.message
+
+
+def test_a_folder_that_may_not_be_written_is_found_out_before_the_training(pods: Pods) -> None:
+    ended = pods.start(NEVER, output_uri="s3://nobodys-bucket/output/").end()
+    assert (ended.code, ended.failure.code) == (ExitCode.USER_ERROR, "storage_refused")
+
+
+def test_s3_away_is_tried_again_by_another_pod(pods: Pods) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    ended = pods.start(NEVER, url=f"http://127.0.0.1:{port}").end()
+    assert (ended.code, ended.failure.code) == (ExitCode.INTERNAL, "storage_away")
+
+
+class FullBucket(Objects):
+    """Takes everything but models."""
+
+    def put(self, path: Path, uri: str) -> None:
+        if "/model/" in uri:
+            raise ClientError({"Error": {"Code": "SlowDown"}, "ResponseMetadata": {"HTTPStatusCode": 503}}, "PutObject")
+        super().put(path, uri)
+
+
+def test_a_model_that_does_not_go_up_is_a_failure_that_another_pod_mends(
+    bucket: Bucket, pods: Pods, tmp_path: Path
+) -> None:
+    class Publishes(Trainer):
+        def run(self, every: float, meanwhile: Callable[[], None]) -> int:
+            (tmp_path / "ml/model/report.json").write_text("{}")
+            return ExitCode.PUBLISHED
+
+    host = Host(
+        config=pods.config(),
+        training=factories.config().model_dump_json().encode(),
+        number=0,
+        root=tmp_path / "ml",
+        objects=FullBucket(bucket.s3),
+        pace=QUICK,
+    )
+    with pytest.raises(Exception, match="SlowDown") as failed:
+        host.run(Publishes([]))
+    assert fault_of(failed.value).exit_code == ExitCode.INTERNAL
+
+
+def test_what_a_person_has_to_mend_is_final_and_what_time_mends_is_not() -> None:
+    full = fault_of(OSError(errno.ENOSPC, "No space left on device"))
+    assert (full.failure.code, full.exit_code) == ("pod_disk_full", ExitCode.USER_ERROR)
+    denied = ClientError({"Error": {"Code": "AccessDenied"}}, "GetObject")
+    assert (fault_of(denied).failure.code, fault_of(denied).exit_code) == ("storage_refused", ExitCode.USER_ERROR)
+    assert fault_of(ValueError("no such thing")).exit_code == ExitCode.INTERNAL
+    assert all(fault_of(one).failure.message for one in (denied, ValueError("x")))
