@@ -21,6 +21,7 @@ from spotune.cli import (
     budget,
     catalog,
     chat,
+    cluster,
     data,
     demo,
     deploy,
@@ -104,6 +105,9 @@ app.command(epilog="Example: spotune pause ftjob-...")(jobs.pause)
 app.command(epilog="Example: spotune resume ftjob-...")(jobs.resume)
 app.command(epilog="Example: spotune retry ftjob-... --set constraints.budget_usd=20 --wait")(jobs.retry)
 app.command(epilog='Example: spotune chat ftjob-... --prompt "My parcel is late."')(chat.chat)
+app.command(epilog="Example: spotune render job.yaml --target kubeflow --image IMAGE --storage s3://bucket/runs/")(
+    cluster.render
+)
 app.add_typer(data.app, name="data")
 app.add_typer(image.app, name="image")
 app.add_typer(keys.app, name="keys")

@@ -92,7 +92,7 @@ def plan_offline(draft: Draft) -> PlanObject:
     from spotune import planner
 
     request = draft.request
-    config, tokenizer = _model_of(request)
+    config, tokenizer = model_of(request)
     architecture = planner.read_architecture(config)
     limit = planner.sequence_limit(request, architecture)
     datasets = {name: path for name, path in draft.files.items() if name != GOLDEN_FIELD}
@@ -136,7 +136,7 @@ def _plan(draft: Draft, *, screen: Screen) -> PlanObject:
         return plan_offline(draft)
 
 
-def _model_of(request: JobRequest) -> tuple[dict[str, object], RowTokenizer | None]:
+def model_of(request: JobRequest) -> tuple[dict[str, object], RowTokenizer | None]:
     """The model's `config.json` and tokenizer, from its folder on this machine, else the bundled facts alone."""
     from spotune import planner
 

@@ -264,6 +264,8 @@ class ModelDetails(Contract):
     uri: str
     revision: str | None = None
     """Of a base model: the commit on the hub, or what else tells one state of its files from another."""
+    parameters: int | None = None
+    """Of a base model."""
     parent: str | None = None
     job_id: str | None = None
     group: str | None = None

@@ -114,7 +114,7 @@ def upload_object(ticket: UploadTicket) -> UploadObject:
 
 def base_model_object(model: ModelReference) -> ModelObject:
     """A base model."""
-    details = ModelDetails(kind="base", uri=model.uri, revision=model.revision or None)
+    details = ModelDetails(kind="base", uri=model.uri, revision=model.revision or None, parameters=model.parameters)
     return ModelObject(id=model.name, created=0, owned_by="spotune", spotune=details)
 
 

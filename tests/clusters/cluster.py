@@ -1,0 +1,167 @@
+"""A cluster of one machine: starts the pods that manifests ask for, as processes, and keeps a Job as Kubernetes does.
+
+What a pod's manifest says is what its process gets: the command, the variables, the secret's keys, the config map's
+files and an empty folder for each other volume. Its paths are the manifest's, below a folder of the pod's own. What a
+cluster's network does for it (a name for the first host) is MASTER_ADDR and a free port.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from spotune.clusters import Manifest
+from spotune.contracts.pod import HOST_VARIABLE
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Pod:
+    """One try of one host."""
+
+    index: int
+    folder: Path
+    process: subprocess.Popen[bytes]
+    disrupted: bool = False
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+
+@dataclass
+class Cluster:
+    """Takes manifests as `kubectl apply` does, and runs their Job to its end."""
+
+    folder: Path
+    secrets: Mapping[str, Mapping[str, str]]
+    pods: list[Pod] = field(default_factory=list)
+    """Every one that was ever started."""
+    counted: int = 0
+    """Failures against the Job's backoff limit."""
+
+    def apply(self, manifests: list[Manifest]) -> None:
+        """Keep the objects, and start the Job's pods."""
+        self._objects = {(one["kind"], one["metadata"]["name"]): one for one in manifests}
+        self._job = next(spec for one in manifests if (spec := _job_spec(one)) is not None)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self._port = listener.getsockname()[1]
+        self._running = {index: self._start(index) for index in range(self._job["completions"])}
+
+    def disrupt(self, index: int) -> None:
+        """Drain the node of one pod: it gets SIGTERM, and its end counts as a disruption."""
+        self._running[index].disrupted = True
+        self._running[index].process.terminate()
+
+    def lose(self, index: int) -> None:
+        """Take the node of one pod away, without a word: its end counts as a disruption, too."""
+        self._running[index].disrupted = True
+        os.killpg(self._running[index].process.pid, signal.SIGKILL)
+
+    def run(self, seconds: float) -> bool:
+        """Until all hosts have ended well (True), or the Job has failed (False)."""
+        deadline = time.monotonic() + seconds
+        while self._running:
+            assert time.monotonic() < deadline, self.logs
+            for index, pod in list(self._running.items()):
+                if pod.process.poll() is not None and not self._settle(index, pod):
+                    return False
+            time.sleep(0.05)
+        return True
+
+    @property
+    def logs(self) -> str:
+        return "\n".join(f"--- host {pod.index} ({pod.process.poll()})\n{pod.log[-3000:]}" for pod in self.pods)
+
+    def kill(self) -> None:
+        for pod in self.pods:
+            if pod.process.poll() is None:
+                os.killpg(pod.process.pid, signal.SIGKILL)
+                pod.process.wait()
+
+    def _settle(self, index: int, pod: Pod) -> bool:
+        """What the Job's controller makes of a pod's end; False where the Job has failed."""
+        del self._running[index]
+        code = pod.process.returncode
+        if code == 0:
+            return True
+        action = self._action(code, disrupted=pod.disrupted)
+        self.counted += action == "Count"
+        if action == "FailJob" or self.counted > self._job["backoffLimit"]:
+            return False
+        self._running[index] = self._start(index)
+        return True
+
+    def _action(self, code: int, *, disrupted: bool) -> str:
+        for rule in self._job["podFailurePolicy"]["rules"]:
+            codes = rule.get("onExitCodes", {}).get("values", ())
+            conditions = {one["type"] for one in rule.get("onPodConditions", ())}
+            if code in codes or (disrupted and "DisruptionTarget" in conditions):
+                return str(rule["action"])
+        return "Count"
+
+    def _start(self, index: int) -> Pod:
+        spec = self._job["template"]["spec"]
+        [container] = spec["containers"]
+        folder = self.folder / f"pod-{len(self.pods)}"
+        mounts = {one["mountPath"]: self._mount(folder, one, spec["volumes"]) for one in container["volumeMounts"]}
+        variables = {one["name"]: one["value"] for one in container["env"]}
+        for source in container.get("envFrom", []):
+            variables |= self.secrets[source["secretRef"]["name"]]
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable if part == "python" else str(mounts.get(part, part)) for part in container["command"]],
+                env={
+                    "PATH": os.environ["PATH"],
+                    **_image_variables(),
+                    **{name: str(mounts.get(value, value)) for name, value in variables.items()},
+                    "PYTHONPATH": str(ROOT),
+                    "SPOTUNE_ML_ROOT": str(mounts["/opt/ml"]),
+                    HOST_VARIABLE: str(index),
+                    "MASTER_ADDR": "127.0.0.1",
+                    "MASTER_PORT": str(self._port),
+                    "OMP_NUM_THREADS": "1",
+                },
+                cwd=folder,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        pod = Pod(index, folder, process)
+        self.pods.append(pod)
+        return pod
+
+    def _mount(self, folder: Path, mount: Mapping[str, str], volumes: list[Manifest]) -> Path:
+        [volume] = [one for one in volumes if one["name"] == mount["name"]]
+        path = folder / mount["mountPath"].lstrip("/")
+        path.mkdir(parents=True)
+        if "configMap" in volume:
+            for name, text in self._objects["ConfigMap", volume["configMap"]["name"]]["data"].items():
+                (path / name).write_text(text)
+            path.chmod(0o555)
+        return path
+
+
+def _job_spec(manifest: Manifest) -> Manifest | None:
+    """The Job's that this object makes; Kubeflow Trainer makes it of the runtime."""
+    if manifest["kind"] == "Job":
+        return dict(manifest["spec"])
+    if manifest["kind"] == "TrainingRuntime":
+        [replicated] = manifest["spec"]["template"]["spec"]["replicatedJobs"]
+        return dict(replicated["template"]["spec"])
+    return None
+
+
+def _image_variables() -> dict[str, str]:
+    """That the image sets for every process in it."""
+    found = re.findall(r"^(?:ENV )? *([A-Z_]+)=(\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    return {name: value for name, value in found if name != "BASE_IMAGE"}

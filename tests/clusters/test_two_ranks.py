@@ -1,0 +1,138 @@
+"""The container as the manifests start it, with two hosts on one machine: a run comes to its end, also disturbed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from spotune.cli.cluster import as_yaml
+from spotune.clusters import Machine, Placement, Workload, kubeflow_manifests, kubernetes_manifests
+from spotune.contracts.training import TrainingConfig, TrainingReport
+from tests.clusters.cluster import Cluster
+from tests.pod.conftest import BUCKET, Bucket, credentials, s3_url
+from tests.training_container.building import CONFIG, rows, save_model
+
+pytestmark = [pytest.mark.torch, pytest.mark.embedded]
+
+__all__ = ["s3_url"]
+
+DEADLINE = 300
+SHARED = {
+    **CONFIG,
+    "hardware": {"precision": "fp32", "sharding": "ddp", "micro_batch_size": 1, "gradient_checkpointing": False},
+    "evaluation": {"generation_examples": 0},
+}
+
+SPREAD = {**SHARED["hardware"], "sharding": "fsdp"}
+LONG = {"optimization": {**CONFIG["optimization"], "epochs": 8}}
+
+
+@pytest.fixture
+def bucket(s3_url: str, tmp_path: Path) -> Bucket:
+    return Bucket(s3_url, f"run-{tmp_path.name}".replace("_", "-"))
+
+
+@pytest.fixture
+def cluster(bucket: Bucket, tmp_path: Path) -> Iterator[Cluster]:
+    made = Cluster(tmp_path / "cluster", {"s3-keys": credentials(bucket.url)})
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+def workload(bucket: Bucket, tmp_path: Path) -> Callable[..., Workload]:
+    def make(**changes: Any) -> Workload:
+        training = b"".join(json.dumps(row).encode() + b"\n" for row in rows(30))
+        # Its own folder in S3 is the bucket's fixture's.
+        return Workload(
+            name=bucket.folder,
+            config=TrainingConfig.model_validate({**SHARED, **changes}),
+            channels={
+                "training": bucket.put("train.jsonl", training),
+                "model": bucket.put_folder("base", save_model(tmp_path / "base")),
+            },
+            storage=f"s3://{BUCKET}/",
+            image="example.com/spotune-training:1",
+            hosts=2,
+            machine=Machine(instance_type="g5.xlarge", gpus=1, cpus=4, memory_gib=16, disk_gb=1),
+            interruptions=0.5,
+        )
+
+    return make
+
+
+def applied(cluster: Cluster, manifests: list[dict[str, Any]]) -> None:
+    """As they are read from what `spotune render` prints."""
+    cluster.apply(list(yaml.safe_load_all(as_yaml(manifests))))
+
+
+def until_it_trains(cluster: Cluster) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while '"train_loss"' not in cluster.pods[0].log:
+        assert time.monotonic() < deadline, cluster.logs
+        time.sleep(0.05)
+
+
+def report(bucket: Bucket) -> TrainingReport:
+    return TrainingReport.model_validate_json(bucket.read("output/model/report.json"))
+
+
+@pytest.mark.parametrize("make", [kubernetes_manifests, kubeflow_manifests], ids=["kubernetes", "kubeflow"])
+def test_two_hosts_started_as_the_manifests_say_publish_one_model(
+    make: Callable[..., Any], cluster: Cluster, bucket: Bucket, workload: Callable[..., Workload]
+) -> None:
+    applied(cluster, make(workload(), Placement(secret="s3-keys")))
+    assert cluster.run(DEADLINE), cluster.logs
+
+    assert len(cluster.pods) == 2, cluster.logs
+    published = report(bucket)
+    assert published.steps == published.total_steps > 0
+    assert published.tuned.eval_loss < published.base.eval_loss
+    assert "output/model/adapter_model.safetensors" in bucket.names("output/model/")
+
+
+def test_a_drained_node_costs_no_failure_and_the_run_goes_on_from_its_last_checkpoint(
+    cluster: Cluster, bucket: Bucket, workload: Callable[..., Workload]
+) -> None:
+    """Each host's part of the optimizer's state comes from the other's disk by way of S3."""
+    applied(cluster, kubernetes_manifests(workload(**LONG, hardware=SPREAD), Placement(secret="s3-keys")))
+    until_it_trains(cluster)
+    cluster.disrupt(1)
+    assert cluster.run(DEADLINE), cluster.logs
+
+    assert len(cluster.pods) == 4, cluster.logs
+    assert [pod.process.returncode for pod in cluster.pods] == [3, 3, 0, 0]
+    assert cluster.counted == 0, "a stop that was asked for is nobody's failure"
+    published = report(bucket)
+    assert [resume.step > 0 for resume in published.resumes] == [True]
+    assert published.steps == published.total_steps
+
+
+def test_a_fault_of_the_user_s_ends_the_job_at_once_and_says_why(
+    cluster: Cluster, bucket: Bucket, workload: Callable[..., Workload]
+) -> None:
+    run = workload(hardware={**SHARED["hardware"], "sharding": "none"})
+    applied(cluster, kubernetes_manifests(run, Placement(secret="s3-keys")))
+    assert not cluster.run(DEADLINE)
+    assert len(cluster.pods) == 2
+    assert json.loads(bucket.read("output/failure"))["code"] == "hosts_not_supported"
+
+
+def test_a_node_that_is_lost_without_a_word_costs_one_try(
+    cluster: Cluster, bucket: Bucket, workload: Callable[..., Workload]
+) -> None:
+    applied(cluster, kubernetes_manifests(workload(**LONG), Placement(secret="s3-keys")))
+    until_it_trains(cluster)
+    cluster.lose(0)
+    assert cluster.run(DEADLINE), cluster.logs
+
+    assert [pod.process.returncode for pod in cluster.pods] == [-signal.SIGKILL, 1, 0, 0]
+    assert cluster.counted == 1, "the survivor's; the lost node's own pod was disrupted"
+    assert report(bucket).steps == report(bucket).total_steps
