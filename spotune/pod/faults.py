@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from botocore.exceptions import ClientError, NoCredentialsError
 
 from spotune.contracts.training import ExitCode, Failure
-from spotune.pod.objects import StorageAway
+from spotune.pod.objects import S3_ERRORS, StorageAway
 
 _DEFINITE = frozenset(
     {
@@ -96,7 +96,7 @@ def fault_of(error: Exception) -> PodFault:
             evidence=str(error),
             remedy="Let its role or keys read the inputs, and read and write the storage folder.",
         )
-    if isinstance(error, (StorageAway, ClientError, BotoCoreError)):
+    if isinstance(error, (StorageAway, *S3_ERRORS)):
         return PodFault(
             "storage_away",
             "S3 does not answer.",

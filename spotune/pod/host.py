@@ -22,14 +22,12 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from spotune.contracts.layout import split_uri
 from spotune.contracts.pod import POD_CONFIG_NAME, PodConfig
 from spotune.contracts.training import CONFIG_NAME, REPORT_NAME, ExitCode, TrainingConfig
 from spotune.pod.checkpoints import CheckpointSync
 from spotune.pod.faults import channel_missing, host_missing, not_published
-from spotune.pod.objects import Objects, StoredObject, patiently, relative_key
+from spotune.pod.objects import S3_ERRORS, Objects, StoredObject, patiently, relative_key
 from spotune.pod.resumable import resumable
 from spotune.pod.trainer import Trainer
 
@@ -84,7 +82,7 @@ class Host:
                 self._fetch(name, uri)
             self._patiently(partial(self._restore, sync))
             self._meet()
-        code = trainer.run(self.pace.sync, partial(_sync_if_possible, sync))
+        code = trainer.run(self.pace.sync, partial(sync_if_possible, sync))
         self._patiently(partial(sync.push, final=True))
         if code == ExitCode.PUBLISHED:
             self._publish()
@@ -166,11 +164,11 @@ class Host:
         return patiently(action, self.pace.storage, threading.Event())
 
 
-def _sync_if_possible(sync: CheckpointSync) -> None:
+def sync_if_possible(sync: CheckpointSync) -> None:
     """A push that fails costs nothing but time: the next one takes what this one has left."""
     try:
         sync.push()
-    except (BotoCoreError, ClientError, OSError) as error:
+    except (*S3_ERRORS, OSError) as error:
         print(f"checkpoints are not uploaded this time: {error}", file=sys.stderr, flush=True)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from boto3.exceptions import Boto3Error
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -16,6 +17,9 @@ from spotune.contracts.layout import split_uri
 
 PATIENT = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 2})
 """Of a client whose calls `patiently` repeats."""
+
+S3_ERRORS = (BotoCoreError, ClientError, Boto3Error)
+"""Whatever boto3 raises where S3 refuses or does not answer."""
 
 Result = TypeVar("Result")
 
@@ -45,7 +49,7 @@ def patiently(action: Callable[[], Result], seconds: float, cancelled: threading
     while True:
         try:
             return action()
-        except (BotoCoreError, ClientError) as error:
+        except S3_ERRORS as error:
             if isinstance(error, ClientError) and error.response["ResponseMetadata"]["HTTPStatusCode"] < 500:
                 raise
             if time.monotonic() >= deadline or cancelled.wait(pause):
@@ -80,7 +84,8 @@ class Objects:
     def put(self, path: Path, uri: str) -> None:
         """Upload one file, in parts where it is large."""
         bucket, key = split_uri(uri)
-        self._s3.upload_file(str(path), bucket, key)
+        with path.open("rb") as file:  # not `upload_file`, whose errors do not say what S3 answered
+            self._s3.upload_fileobj(file, bucket, key)
 
     def put_folder(self, folder: Path, prefix_uri: str) -> int:
         """Upload every file below `folder`; returns how many."""

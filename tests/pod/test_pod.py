@@ -5,19 +5,24 @@ from __future__ import annotations
 import errno
 import signal
 import socket
+import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spotune.contracts.training import ExitCode, Manifest
+from spotune.pod.checkpoints import CheckpointSync
 from spotune.pod.faults import fault_of
-from spotune.pod.host import Host
+from spotune.pod.host import Host, sync_if_possible
 from spotune.pod.objects import Objects
 from spotune.pod.resumable import needed_folders
 from spotune.pod.trainer import Trainer
@@ -214,6 +219,72 @@ def test_s3_away_is_tried_again_by_another_pod(pods: Pods) -> None:
         port = closed.getsockname()[1]
     ended = pods.start(NEVER, url=f"http://127.0.0.1:{port}").end()
     assert (ended.code, ended.failure.code) == (ExitCode.INTERNAL, "storage_away")
+
+
+NOTHING = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
+
+
+@pytest.fixture
+def read_only() -> Iterator[Callable[[int, str], str]]:
+    """Makes an S3 that shows nothing and refuses to write in this way; its address."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def make(status: int, code: str) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self._send(200, NOTHING)
+
+            def do_PUT(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self._send(status, f"<Error><Code>{code}</Code></Error>".encode())
+
+            def _send(self, status: int, body: bytes) -> None:
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                return
+
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+        threading.Thread(target=servers[-1].serve_forever, args=(0.01,), daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_address[1]}"
+
+    yield make
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "ends", "fault"),
+    [
+        (403, "AccessDenied", ExitCode.USER_ERROR, "storage_refused"),
+        (400, "ExpiredToken", ExitCode.USER_ERROR, "storage_refused"),
+        (503, "SlowDown", ExitCode.INTERNAL, "storage_away"),
+    ],
+)
+def test_what_s3_answers_to_a_write_decides_whether_another_pod_tries_again(
+    pods: Pods, read_only: Callable[[int, str], str], status: int, code: str, ends: ExitCode, fault: str
+) -> None:
+    ended = pods.start(NEVER, url=read_only(status, code)).end()
+    assert (ended.code, ended.failure.code) == (ends, fault)
+    assert code in ended.failure.evidence
+
+
+def test_checkpoints_that_do_not_go_up_this_time_do_not_stop_the_trainer(tmp_path: Path) -> None:
+    script = "import time, sys; time.sleep(0.5); sys.exit(3)"
+    pushed: list[int] = []
+
+    class Away(CheckpointSync):
+        def push(self, *, final: bool = False) -> int:
+            pushed.append(1)
+            raise EndpointConnectionError(endpoint_url="s3")
+
+    sync = Away(Objects(None), "s3://b/p", tmp_path, settle=0)
+    assert Trainer([sys.executable, "-c", script]).run(0.05, partial(sync_if_possible, sync)) == ExitCode.STOPPED
+    assert len(pushed) > 1
 
 
 class FullBucket(Objects):

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
@@ -60,9 +60,10 @@ class RecordingS3:
         self.uploaded: list[str] = []
         self.busy: set[str] = set()
 
-    def upload_file(self, path: str, bucket: str, key: str) -> None:
-        if Path(path).name in self.busy:
-            Path(path).write_text(Path(path).read_text() + "more")
+    def upload_fileobj(self, file: IO[bytes], bucket: str, key: str) -> None:
+        path = Path(file.name)
+        if path.name in self.busy:
+            path.write_text(path.read_text() + "more")
         self.uploaded.append(key)
 
 
