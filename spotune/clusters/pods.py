@@ -129,8 +129,6 @@ def _container(run: Workload, placement: Placement) -> Manifest:
         "name": CONTAINER,
         "image": run.image,
         "command": ["python", "-m", "spotune.pod", CONFIG_FOLDER],
-        # The root file system is read-only, and the user has no home in it: caches and compiled kernels go to /tmp.
-        "env": [{"name": "HOME", "value": "/tmp"}, {"name": "USER", "value": "spotune"}],  # noqa: S108
         "resources": _resources(run),
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -142,6 +140,7 @@ def _container(run: Workload, placement: Placement) -> Manifest:
             {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True},
             {"name": "ml", "mountPath": "/opt/ml"},
             {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
+            # The image's HOME: caches and compiled kernels.
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
         ],
     }

@@ -114,16 +114,15 @@ class Cluster:
         [container] = spec["containers"]
         folder = self.folder / f"pod-{len(self.pods)}"
         mounts = {one["mountPath"]: self._mount(folder, one, spec["volumes"]) for one in container["volumeMounts"]}
-        variables = {one["name"]: one["value"] for one in container["env"]}
+        variables = dict(_image_variables())
         for source in container.get("envFrom", []):
             variables |= self.secrets[source["secretRef"]["name"]]
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable if part == "python" else str(mounts.get(part, part)) for part in container["command"]],
                 env={
-                    "PATH": os.environ["PATH"],
-                    **_image_variables(),
                     **{name: str(mounts.get(value, value)) for name, value in variables.items()},
+                    "PATH": os.environ["PATH"],
                     "PYTHONPATH": str(ROOT),
                     "SPOTUNE_ML_ROOT": str(mounts["/opt/ml"]),
                     HOST_VARIABLE: str(index),
@@ -162,6 +161,6 @@ def _job_spec(manifest: Manifest) -> Manifest | None:
 
 
 def _image_variables() -> dict[str, str]:
-    """That the image sets for every process in it."""
-    found = re.findall(r"^(?:ENV )? *([A-Z_]+)=(\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
-    return {name: value for name, value in found if name != "BASE_IMAGE"}
+    """That the image, built for CPUs, sets for every process in it."""
+    text = (ROOT / "infra/image/Dockerfile").read_text().replace("\\\n", " ").replace("${ACCELERATOR}", "cpu")
+    return dict(pair.split("=", 1) for line in re.findall(r"^ENV (.*)$", text, re.MULTILINE) for pair in line.split())

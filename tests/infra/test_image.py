@@ -17,7 +17,7 @@ from infra.lock_image import canonical
 
 ROOT = Path(__file__).parents[2]
 IMAGE = ROOT / "infra" / "image"
-ROOMS = ("training_container", "spotune/contracts", "spotune/data")
+ROOMS = ("training_container", "spotune/contracts", "spotune/data", "spotune/pod")
 REQUIREMENTS = ROOT / "training_container" / "requirements.txt"
 ON_CUDA = ROOT / "training_container" / "requirements-cuda.txt"
 LISTS = {
