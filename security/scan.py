@@ -28,6 +28,8 @@ EXCEPTIONS = ROOT / "security" / "exceptions.yaml"
 PINNED = (
     "constraints.txt",
     "infra/lambda.txt",
+    "infra/image/libraries.txt",
+    "infra/image/cuda-runtime.txt",
     "training_container/requirements.txt",
     "training_container/requirements-cuda.txt",
     "security/scanners.txt",
