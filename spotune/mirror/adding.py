@@ -16,7 +16,7 @@ from spotune.contracts.base_model import Acceptance, BaseModelManifest, Licence
 from spotune.contracts.errors import RequestRefused
 from spotune.contracts.training import ManifestFile
 from spotune.mirror.bucket import ModelsBucket
-from spotune.mirror.choice import INDEX, check_config, is_licence, small_files, weight_files, weight_map
+from spotune.mirror.choice import INDEX, WEIGHTS, check_config, is_licence, small_files, weight_files, weight_map
 from spotune.mirror.fetching import Advance, alone, bring, forget
 from spotune.mirror.hub import Hub, HubCommit, HubFile
 from spotune.mirror.licences import licence_of, must_be_accepted
@@ -75,8 +75,8 @@ def look(hub: Hub, name: str, revision: str, disk: Path) -> Offer:
         weights = weight_files(at.files, index)
         texts = {file.name: (folder / file.name).read_bytes() for file in small if is_licence(file.name)}
     licence, text = licence_of(at.card, texts, gated=at.gated)
-    whole = len(weights) == 1 or index is None
-    return Offer(at, small, weights, {} if whole else weight_map(index), licence, text, folder)
+    tensors = weight_map(index) if index is not None and weights[0].name != WEIGHTS else {}
+    return Offer(at, small, weights, tensors, licence, text, folder)
 
 
 def add(

@@ -224,7 +224,7 @@ def _commit(name: str, body: bytes) -> HubCommit:
             remedy=f"Add {answer.id}, if that is the one you mean.",
         )
     files = tuple(
-        HubFile(one.rfilename, one.lfs.size if one.lfs else one.size, one.lfs and one.lfs.sha256, one.blob)
+        HubFile(one.rfilename, one.lfs.size if one.lfs else one.size, one.lfs.sha256 if one.lfs else None, one.blob)
         for one in answer.siblings
     )
     return HubCommit(name, answer.sha, files, bool(answer.gated), answer.card or {})
