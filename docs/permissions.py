@@ -53,6 +53,7 @@ _CONDITIONS = {
     "HasSourceBuckets": "with further buckets to watch",
     "HasSubnets": "with your own subnets",
     "HasTenants": "with tenants' roles",
+    "HasWebAcl": "with a web ACL",
     "IsIsolated": "with network isolation",
 }
 _PSEUDO = {
