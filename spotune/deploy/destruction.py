@@ -57,6 +57,7 @@ def destroy(installation: Installation, tell: Tell, *, delete_data: bool, stop_j
             remedy="Check stage and region in the settings.",
         )
     noted = kept.noted(drawer)
+    installation.home.rest(tell)
     regions = _regions(installation, noted)
     if installation.home.exists():
         _end_jobs(installation, regions, tell, stop=stop_jobs)

@@ -77,14 +77,14 @@ class Installation:
                 "The settings name no training image.",
                 code="image_missing",
                 param="image",
-                remedy="Build and push it, which writes it into the settings: spotune image push",
+                remedy="Build and push it with `spotune image push`, which writes it into the settings.",
             )
         if (owner := image_account(image)) != self.account.id:
             raise RequestRefused(
                 f"The training image lies in the account {owner}; your credentials belong to {self.account.id}.",
                 code="image_of_another_account",
                 param="image",
-                remedy="Sign in to that account, or push the image to yours: spotune image push",
+                remedy="Sign in to that account, or push the image to yours with `spotune image push`.",
             )
 
     def _stack(self, name: str, region: str) -> Stack:

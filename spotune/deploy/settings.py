@@ -112,7 +112,7 @@ class Settings(Contract):
     )
     image: Annotated[str | None, Parameter("TrainingImage")] = Field(
         default=None,
-        description="Full URI of the training image in this account's ECR; written here by: spotune image push.",
+        description="Full URI of the training image in this account's ECR; `spotune image push` writes it here.",
     )
     first_tenant: str = Field(
         default="team",

@@ -110,15 +110,19 @@ class Stack:
         """True where it holds something, or may."""
         return self.status() not in (None, "REVIEW_IN_PROGRESS")
 
+    def rest(self, tell: Tell) -> str | None:
+        """Wait until nobody is at work in it; its state then."""
+        if _at_work(self.status() or ""):
+            tell(f"somebody is at work in {self.name}: waiting for the end")
+        return self._wait(tell)
+
     def ready(self, tell: Tell) -> None:
         """Bring it into a state from which it can be changed.
 
         Raises:
             Conflict: its last change cannot be rolled back, or it cannot be deleted.
         """
-        if _at_work(self.status() or ""):
-            tell(f"somebody is at work in {self.name}: waiting for the end")
-        status = self._wait(tell)
+        status = self.rest(tell)
         if status in _EMPTY:
             tell(f"{self.name} is in {status}: what is left of it is deleted first")
             self.delete(tell)
