@@ -51,7 +51,7 @@ def deploy(
         screen.emit({"key": key})
         screen.say(f"{key}\n\nAn admin key of the tenant {installation.settings.first_tenant}. It is shown this once.")
         return
-    code = build_bundle(installation.settings)
+    code = build_bundle(screen, installation.settings)
     if plan:
         steps = deployment.plan(installation, code)
         screen.emit({"stage": installation.stage, "steps": [asdict(step) for step in steps]})
@@ -95,10 +95,12 @@ def destroy(
     screen.say(f"{installation.stage} is gone." if not kept else f"{installation.stage} is gone, its data is kept.")
 
 
-def build_bundle(settings: Settings) -> Path:
+def build_bundle(screen: Screen, settings: Settings) -> Path:
     """The Lambda bundle for the settings' Python and processor, in the cache."""
     cache = bundle_cache()
     packages = wheels.packages_for(cache, settings.python, settings.architecture)
+    if packages.compiler is None:
+        screen.note(f"There is no Python {settings.python} here: Lambda compiles the bundle anew at each cold start.")
     return bundle.build(cache, bundle.BundleSources.installed(packages))
 
 
