@@ -14,10 +14,10 @@ import pytest
 from packaging.requirements import Requirement
 
 from infra.lock_image import canonical
+from spotune.deploy.image.context import ROOMS
 
 ROOT = Path(__file__).parents[2]
 IMAGE = ROOT / "infra" / "image"
-ROOMS = ("training_container", "spotune/contracts", "spotune/data", "spotune/pod")
 REQUIREMENTS = ROOT / "training_container" / "requirements.txt"
 ON_CUDA = ROOT / "training_container" / "requirements-cuda.txt"
 LISTS = {

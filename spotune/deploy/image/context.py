@@ -23,7 +23,7 @@ FILES = Path(infra.__file__).with_name("image")
 """The Dockerfile and what it copies before the code."""
 CPU_BASE = "debian:bookworm-slim"
 """For an image without CUDA; the Dockerfile names the base of one with it."""
-ROOMS = ("spotune/contracts", "spotune/data", "training_container")
+ROOMS = ("spotune/contracts", "spotune/data", "spotune/pod", "training_container")
 CODE = "code"
 """Folder of the one layer that holds our own files."""
 

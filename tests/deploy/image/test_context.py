@@ -42,8 +42,8 @@ def test_the_context_is_the_same_wherever_and_whenever_it_is_laid_out(tmp_path: 
 
 def test_the_code_is_the_trainers_rooms_and_no_other() -> None:
     code = {name for name in image_files() if name.startswith("code/")}
-    rooms = {"/".join(name.split("/")[:3]) for name in code if name.startswith("code/spotune/")}
-    assert rooms == {"code/spotune/__init__.py", "code/spotune/py.typed", "code/spotune/contracts", "code/spotune/data"}
+    rooms = {"/".join(name.split("/")[1:3]) for name in code if name.startswith("code/spotune/")}
+    assert rooms == {f"spotune/{name}" for name in ("__init__.py", "py.typed", "contracts", "data", "pod")}
     assert "code/training_container/__main__.py" in code
     assert not {name for name in image_files() if "__pycache__" in name or "test" in Path(name).name}
 
