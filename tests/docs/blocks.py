@@ -46,6 +46,8 @@ ELSEWHERE = {
     "python": "has tests of its own (tests/examples, tests/training_container)",
     "spotune deploy": "asks an AWS account; tests/deploy has an emulated one",
     "spotune destroy": "asks an AWS account; tests/deploy has an emulated one",
+    "spotune doctor": "asks an AWS account; tests/deploy has an emulated one",
+    "spotune image": "asks a builder of images or an AWS account; make image-test has both",
     "spotune models add": "asks the hub; tests/mirror has one of its own",
     "spotune demo": "has tests of its own (tests/cli/test_demo.py)",
     "spotune status": "looks at the reader's own machine",

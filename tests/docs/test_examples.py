@@ -63,9 +63,7 @@ def test_every_command_line_fits_the_command_line(block: Block) -> None:
             fits(words)
 
 
-@pytest.mark.parametrize(
-    "page", [one for one in PAGES if one.name != "errors.md"], ids=lambda page: str(page.relative_to(ROOT))
-)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_and_options_that_a_text_names_are_there(page: Path) -> None:
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     for said in INLINE.findall(text):
