@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -55,6 +56,15 @@ def test_every_command_and_option_is_there() -> None:
         for option in command.params:
             if option.opts[0].startswith("-") and not option.hidden:
                 assert f"`{option.opts[0]}`" in section
+
+
+def test_the_page_and_the_readme_name_every_command() -> None:
+    names = {name.split()[1] for name, _ in named(typer.main.get_command(commands))}
+    for page in (text("cli.md"), (DOCS.parent / "README.md").read_text()):
+        said = " ".join(
+            re.findall(r"`([^`]*)`", "\n".join(line for line in page.splitlines() if line.startswith("| `")))
+        )
+        assert names <= set(re.findall(r"[a-z-]+", said))
 
 
 def test_every_field_of_a_job_is_there_with_what_its_source_says() -> None:
