@@ -106,6 +106,12 @@ def test_it_says_what_works_in_it_to_any_user(container: Entered) -> None:
         assert "flash-attention: not installed" in told
 
 
+def test_a_clusters_pods_have_their_program_in_it(container: Entered) -> None:
+    """By the name that docs/kubernetes.md's manifests call it."""
+    told = container.run("python", "-c", "import boto3, spotune.pod.__main__; print('here')", user=NOBODY)
+    assert told.splitlines()[-1] == "here"
+
+
 @pytest.mark.parametrize("user", [ROOT, NOBODY])
 def test_its_own_entry_point_trains_without_a_network(
     container: Entered, tmp_path: Path, model: Path, user: str
