@@ -13,8 +13,12 @@ from typing import Any
 import pytest
 import yaml
 
+from spotune.deploy.bundle import OWN_ROOMS
+
 ROOT = Path(__file__).resolve().parents[2]
-DEPLOYED = ("spotune", "handlers", "infra")
+DEPLOYED = (*(f"spotune/{room}" for room in OWN_ROOMS), "handlers", "infra/template.yaml")
+"""What makes a version another one in the account."""
+LAID_OUT = ("spotune", "handlers", "infra")
 VARIABLE = "SPOTUNE_UPGRADE_FROM"
 """A revision to begin with, instead of the one that was deployed before this one."""
 
@@ -46,7 +50,7 @@ def earlier_version(folder: Path) -> Earlier:
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("no clone of the repository, so no earlier version of it to update from")
     revision = os.environ.get(VARIABLE) or _before_this_one()
-    archive = subprocess.run(["git", "-C", str(ROOT), "archive", revision, *DEPLOYED], capture_output=True, check=False)
+    archive = subprocess.run(["git", "-C", str(ROOT), "archive", revision, *LAID_OUT], capture_output=True, check=False)
     if archive.returncode != 0:
         pytest.fail(f"{revision} is not in this clone: {archive.stderr.decode().strip()}. Run git fetch --unshallow.")
     (folder / "earlier.tar").write_bytes(archive.stdout)
@@ -59,7 +63,7 @@ def _before_this_one() -> str:
     """The last commit whose deployed files are others than those that lie here."""
     commits = _git("log", "-n", "2", "--format=%H", "--", *DEPLOYED).split()
     if not commits:
-        pytest.fail(f"this clone's history tells nothing of {', '.join(DEPLOYED)}. Run git fetch --unshallow.")
+        pytest.fail("this clone's history tells nothing of what is deployed. Run git fetch --unshallow.")
     as_committed = not _git("status", "--porcelain", "--", *DEPLOYED)
     if not as_committed:
         return commits[0]

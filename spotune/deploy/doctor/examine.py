@@ -9,6 +9,7 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Iterator
+from importlib.metadata import version
 
 from spotune.deploy.doctor import probe_account, probe_image, probe_installation
 from spotune.deploy.doctor.findings import Finding, unknown
@@ -89,7 +90,7 @@ def _region(settings: Settings, region: str) -> Iterator[Finding]:
         yield judge_stack(further, look(lambda: probe_installation.stack(region, further)), region)
     uri = settings.image
     seen = None if uri is None else look(lambda: probe_image.image(ImageName.of(uri), region))
-    yield judge_image(uri, region, seen)
+    yield judge_image(uri, region, seen, version("spotune"))
 
 
 def _network(settings: Settings) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from spotune.deploy.doctor.findings import Finding, fail, not_seen, ok, warn
@@ -12,6 +13,8 @@ _STUCK = "UPDATE_ROLLBACK_FAILED"
 _NO_IMAGE = frozenset({"ImageNotFoundException", "RepositoryNotFoundException"})
 _PROCESSOR = "amd64"
 """What SageMaker's GPU machines have."""
+_TAG = re.compile(r"(?P<version>.+)-(?P<accelerator>cuda|cpu)-[0-9a-f]{12}")
+"""How `spotune image build` names an image."""
 _SEVERE = ("CRITICAL", "HIGH")
 _SHOWN = 5
 _DEPLOY = "`spotune deploy`"
@@ -57,8 +60,8 @@ def judge_answer(url: str, seen: Answer) -> Finding:
     return fail("API", f"{url} does not answer: {said}", "See the log group of ApiFunction, and the alarms below.")
 
 
-def judge_image(uri: str | None, region: str, seen: Seen[Image | None]) -> Finding:
-    """Whether training jobs of a region find an image that runs there."""
+def judge_image(uri: str | None, region: str, seen: Seen[Image | None], version: str) -> Finding:
+    """Whether training jobs of a region find an image that runs there, and that `version` of Spotune has made."""
     check = f"image in {region}"
     if uri is None:
         return fail(check, "The settings name no training image.", "`spotune image build`, then `spotune image push`")
@@ -71,6 +74,13 @@ def judge_image(uri: str | None, region: str, seen: Seen[Image | None]) -> Findi
         says = f"{uri} is made for {', '.join(seen.architectures)}; SageMaker's GPU machines are {_PROCESSOR}."
         return fail(check, says, f"Build it for linux/{_PROCESSOR}: `spotune image build`", **facts)
     says = f"{seen.digest[:19]}, {seen.bytes / 1e9:.1f} GB, {', '.join(seen.architectures) or 'processor not told'}."
+    made = [match for match in map(_TAG.fullmatch, seen.tags) if match]
+    if made and all(match["version"] != version for match in made):
+        says = f"It was built by Spotune {made[0]['version']}, and {version} is here: it reads no other one's jobs."
+        return warn(check, says, "`spotune image build && spotune image push`, then " + _DEPLOY, **facts)
+    if any(match["accelerator"] == "cpu" for match in made):
+        says = "It was built for CPUs: on a GPU machine it would train on the processor, slowly and for the same price."
+        return warn(check, says, "`spotune image build && spotune image push`", **facts)
     severe = {name: seen.severe[name] for name in _SEVERE if seen.severe.get(name)}
     if severe:
         found = ", ".join(f"{count} {name.lower()}" for name, count in severe.items())

@@ -59,7 +59,7 @@ def image(name: ImageName, region: str) -> Image | None:
         digest=found["imageDigest"],
         bytes=int(found.get("imageSizeInBytes", 0)),
         architectures=_architectures(registry, where, found["imageDigest"]),
-        pushed_at=found["imagePushedAt"].timestamp(),
+        tags=tuple(found.get("imageTags", ())),
         mutable_tag=not name.digest and repository.get("imageTagMutability", "MUTABLE") == "MUTABLE",
         severe=dict(found.get("imageScanFindingsSummary", {}).get("findingSeverityCounts", {})),
     )

@@ -96,7 +96,7 @@ class Image:
     digest: str
     bytes: int
     architectures: tuple[str, ...]
-    pushed_at: Timestamp
+    tags: tuple[str, ...] = ()
     mutable_tag: bool = False
     severe: Mapping[str, int] = field(default_factory=dict)
 

@@ -37,7 +37,7 @@ DENIED = Unseen("AccessDeniedException: you may not", "AccessDeniedException")
 SILENT = Unseen("Could not connect to the endpoint")
 USER = Caller("111122223333", "arn:aws:iam::111122223333:user/ada", "arn:aws:iam::111122223333:user/ada")
 URI = "111122223333.dkr.ecr.eu-west-1.amazonaws.com/spotune-training:0.1.0"
-IMAGE = Image("sha256:" + "a" * 64, 9_000_000_000, ("amd64",), 1.0)
+IMAGE = Image("sha256:" + "a" * 64, 9_000_000_000, ("amd64",))
 SPEND = Alarm("SpendAlarm", "OK", "", True)
 
 
@@ -109,7 +109,7 @@ def test_what_may_not_be_looked_at_is_unknown_and_names_the_permission() -> None
         judge_account.judge_budgets("111122223333", DENIED),
         *judge_quotas.judge_quotas("eu-west-1", ["ml.g5.xlarge"], DENIED, named=True, max_runtime_hours=1),
         judge_installation.judge_stack("spotune-prod", DENIED),
-        judge_installation.judge_image(URI, "eu-west-1", DENIED),
+        judge_installation.judge_image(URI, "eu-west-1", DENIED, "1.0"),
         judge_installation.judge_models(DENIED),
         *judge_installation.judge_alarms(DENIED),
         judge_installation.judge_address("", DENIED),
@@ -286,10 +286,10 @@ def test_an_api_that_does_not_answer_is_told_with_what_it_said() -> None:
 
 
 def test_no_image_and_one_that_ecr_does_not_have_stop_training() -> None:
-    assert judge_installation.judge_image(None, "eu-west-1", None).status == "fail"
+    assert judge_installation.judge_image(None, "eu-west-1", None, "1.0").status == "fail"
     missing = Unseen("ImageNotFoundException: no such tag", "ImageNotFoundException")
     for seen in (missing, None):
-        finding = judge_installation.judge_image(URI, "eu-west-1", seen)
+        finding = judge_installation.judge_image(URI, "eu-west-1", seen, "1.0")
         assert finding.status == "fail"
         assert "spotune image push" in finding.remedy
 
@@ -304,15 +304,20 @@ def test_no_image_and_one_that_ecr_does_not_have_stop_training() -> None:
         (replace(IMAGE, severe={"CRITICAL": 2, "LOW": 9}), "warn", "2 critical"),
         (replace(IMAGE, severe={"LOW": 9}), "ok", "9.0 GB"),
         (replace(IMAGE, mutable_tag=True), "warn", "moved"),
+        (replace(IMAGE, tags=("1.0-cuda-0123456789ab",)), "ok", "9.0 GB"),
+        (replace(IMAGE, tags=("0.9-cuda-0123456789ab",)), "warn", "built by Spotune 0.9"),
+        (replace(IMAGE, tags=("0.9-cuda-0123456789ab", "1.0-cuda-0123456789ab")), "ok", "9.0 GB"),
+        (replace(IMAGE, tags=("1.0-cpu-0123456789ab",)), "warn", "built for CPUs"),
+        (replace(IMAGE, tags=("latest",)), "ok", "9.0 GB"),
     ],
 )
-def test_an_image_is_judged_by_processor_scan_and_tag(image: Image, status: str, words: str) -> None:
-    finding = judge_installation.judge_image(URI, "eu-west-1", image)
+def test_an_image_is_judged_by_processor_version_scan_and_tag(image: Image, status: str, words: str) -> None:
+    finding = judge_installation.judge_image(URI, "eu-west-1", image, "1.0")
     assert (finding.status, words in finding.says) == (status, True)
 
 
 def test_a_tag_that_may_move_is_replaced_by_its_digest() -> None:
-    finding = judge_installation.judge_image(URI, "eu-west-1", replace(IMAGE, mutable_tag=True))
+    finding = judge_installation.judge_image(URI, "eu-west-1", replace(IMAGE, mutable_tag=True), "1.0")
     assert f"{URI}@{IMAGE.digest}" in finding.remedy
 
 
