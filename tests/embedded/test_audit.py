@@ -48,7 +48,7 @@ def test_what_a_key_did_is_in_its_tenant_s_log_and_none_of_what_it_sent_is_in_an
         job = {"model": "nobody/nothing", "training_file": files[1].json()["id"], "suffix": CANARY}
         assert http.post(JOBS, json=job).status_code in (400, 404)
         assert http.post(JOBS, content=b'{"%s"' % CANARY.encode()).status_code == 400
-        hook = {"name": "chat", "url": f"http://127.0.0.1:9/{CANARY}"}
+        hook = {"name": "chat", "url": f"http://127.0.0.1:1024/{CANARY}"}
         made = http.post("/v1/webhook_endpoints", json=hook).json()
         assert http.post(f"/v1/webhook_endpoints/{made['id']}/test", json={"event_type": "webhook.test"}).is_error
         record: list[dict[str, Any]] = http.get("/v1/audit_log").json()["data"]
