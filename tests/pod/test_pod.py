@@ -288,10 +288,10 @@ def test_checkpoints_that_do_not_go_up_this_time_do_not_stop_the_trainer(tmp_pat
 
 
 class FullBucket(Objects):
-    """Takes everything but models."""
+    """Takes everything but a model's weights."""
 
     def put(self, path: Path, uri: str) -> None:
-        if "/model/" in uri:
+        if uri.endswith("/model/weights"):
             raise ClientError({"Error": {"Code": "SlowDown"}, "ResponseMetadata": {"HTTPStatusCode": 503}}, "PutObject")
         super().put(path, uri)
 
@@ -301,7 +301,8 @@ def test_a_model_that_does_not_go_up_is_a_failure_that_another_pod_mends(
 ) -> None:
     class Publishes(Trainer):
         def run(self, every: float, meanwhile: Callable[[], None]) -> int:
-            (tmp_path / "ml/model/report.json").write_text("{}")
+            for name in ("report.json", "weights"):
+                (tmp_path / "ml/model" / name).write_text("{}")
             return ExitCode.PUBLISHED
 
     host = Host(
@@ -315,6 +316,7 @@ def test_a_model_that_does_not_go_up_is_a_failure_that_another_pod_mends(
     with pytest.raises(Exception, match="SlowDown") as failed:
         host.run(Publishes([]))
     assert fault_of(failed.value).exit_code == ExitCode.INTERNAL
+    assert not bucket.names("output/model/report.json"), "by which the other hosts and the next pod take it for done"
 
 
 def test_what_a_person_has_to_mend_is_final_and_what_time_mends_is_not() -> None:
