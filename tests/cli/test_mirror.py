@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -106,6 +108,22 @@ def test_a_licence_is_shown_and_nothing_moves_until_it_is_accepted(say: Said, fa
     code, out, _ = say("add", NAME, "--accept-licence", "--json")
     assert code == 0
     assert json.loads(out)["accepted"]["by"].startswith("arn:aws:")
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("n\n", 2)], ids=["yes", "no"])
+def test_at_a_terminal_the_licence_is_a_question(
+    say: Said, far: FakeHub, account: Any, monkeypatch: pytest.MonkeyPatch, answer: str, code: int
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    far.add(NAME, sharded() | {"LICENSE": b"You may."}, card={"license": "bound1.0"})
+    monkeypatch.setattr(sys, "stdin", Terminal(answer))
+    ended, out, _ = say("add", NAME)
+    assert ended == code
+    assert out.index("You may.") < out.index("Do you accept this licence")
+    assert bool(keys(account)) is (code == 0)
 
 
 def test_what_was_changed_in_the_bucket_is_named_with_an_exit_code(say: Said, commit: str, account: Any) -> None:
