@@ -110,7 +110,7 @@ def _records() -> None:
         made = lambda here: {"TableName": here.resources["Table"], **more}  # noqa: E731
         _add(name, "dynamodb", operation, f"dynamodb:{action}", made)
 
-    for kind in ("JOB", "KEY", "WEBHOOKS"):
+    for kind in ("AUDIT", "JOB", "KEY", "WEBHOOKS"):
         key = {"pk": {"S": f"{kind}#a"}, "sk": {"S": "a"}}
         add(f"get {kind}", "get_item", "GetItem", Key=key)
         add(f"put {kind}", "put_item", "PutItem", Item=key)

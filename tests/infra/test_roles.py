@@ -23,7 +23,7 @@ DENIED = frozenset({"AccessDenied", "AccessDeniedException", "AuthorizationError
 
 LOG = {"begin", "write"}
 TENANTS = ("acme", "globex")
-RECORDS = {f"{verb} {kind}" for verb in ("get", "put") for kind in ("JOB", "KEY", "WEBHOOKS")} | {
+RECORDS = {f"{verb} {kind}" for verb in ("get", "put") for kind in ("AUDIT", "JOB", "KEY", "WEBHOOKS")} | {
     *("update JOB", "delete JOB", "query", "query index"),
 }
 READ_OBJECTS = {f"{tenant}: {what}" for tenant in TENANTS for what in ("read file", "read job")} | {
@@ -94,7 +94,7 @@ ALLOWED: dict[str, set[str]] = {
         *("read market", "write market", "list base models", "list all of ModelsBucket"),
         *("read prices", "read spot", "read scores", "read quotas"),
     },
-    "KeysRole": {"put KEY", "begin KeysLogs", "write KeysLogs"},
+    "KeysRole": {"put AUDIT", "put KEY", "begin KeysLogs", "write KeysLogs"},
     "TrainingRole": trains_for("acme", "globex"),
     "TenantRoleacme": trains_for("acme"),
     "TenantRoleglobex": trains_for("globex"),
