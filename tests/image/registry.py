@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 import threading
 from collections.abc import Iterator
@@ -49,6 +50,7 @@ def running() -> Iterator[LocalRegistry]:
 
 def _handler(registry: LocalRegistry) -> type[BaseHTTPRequestHandler]:
     uploads: dict[str, tuple[Any, int]] = {}
+    numbers = itertools.count()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -63,7 +65,7 @@ def _handler(registry: LocalRegistry) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             self._read()
-            name = f"{len(uploads)}"
+            name = str(next(numbers))
             uploads[name] = (hashlib.sha256(), 0)
             self._answer(202, {"Location": f"/v2/{REPOSITORY}/blobs/uploads/{name}"})
 
