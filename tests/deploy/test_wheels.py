@@ -79,7 +79,7 @@ def test_a_wheel_that_is_not_the_locked_one_is_refused_and_leaves_nothing(tmp_pa
 def test_without_pip_uv_is_asked_and_without_both_the_remedy_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wheels, "_pip", lambda: None)
+    monkeypatch.setattr(wheels, "find_pip", lambda: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Unavailable, match="ensurepip") as refusal:
         wheels.packages_for(tmp_path / "cache", "3.13", "arm64")
