@@ -55,13 +55,16 @@ def edited(path: Path, folder: Path, old: str, new: str) -> Path:
 def test_a_deployment_answers_with_an_address_and_a_key_that_opens_it(
     install: Make, aws: Aws, aws_url: str, code: Path
 ) -> None:
-    installation = install("whole", further_regions=(AWAY,), budgets={"monthly_limit_usd": 7.5})
+    said = {"budgets": {"monthly_limit_usd": 7.5}, "tenants": ("team", "acme")}
+    installation = install("whole", further_regions=(AWAY,), **said)
     made = deploy(installation, code)
     assert made.key is not None
     assert ask(aws_url, made.outputs, made.key) == 200
     assert ask(aws_url, made.outputs, f"{made.key}x") == 401
     assert installation.home.parameters()["MonthlyLimitUsd"] == "7.5"
     assert installation.further(AWAY).parameters()["HomeRegion"] == REGION
+    roles = {id_ for _, kind, id_ in installation.home.resources() if kind == "AWS::IAM::Role"}
+    assert {"spotune-whole-team", "spotune-whole-acme"} <= roles
     bucket = installation.code.outputs()["CodeBucket"]
     s3 = aws("s3")
     assert s3.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
