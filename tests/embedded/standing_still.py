@@ -16,18 +16,26 @@ from tests.polling import wait_for
 
 
 @contextlib.contextmanager
-def standing_still(stack: StackState, name: str, step: int) -> Iterator[None]:
-    """From the first checkpoint of `step` or later on the instance's disk until this ends; its sync to S3 goes on."""
-    wait_for(lambda: _saved(stack.home, name, step) or None, f"a checkpoint of step {step}", pause=0.005)
-    job = httpx.get(f"{stack.double_url}/_double/jobs/{name}", trust_env=False).raise_for_status().json()
-    table = guardian.processes()
-    running = [pid for parent in job["Processes"] for pid in guardian.descendants(parent, table)]
-    assert running, f"{name} ended before it could be held"
+def standing_still(stack: StackState, name: str, step: int = 0) -> Iterator[None]:
+    """From the first checkpoint of `step` or later on the instance's disk until this ends; its sync to S3 goes on.
+
+    With no step, from its start: what runs in it is then still importing.
+    """
+    if step:
+        wait_for(lambda: _saved(stack.home, name, step) or None, f"a checkpoint of step {step}", pause=0.005)
+    running = wait_for(lambda: _processes(stack, name) or None, f"processes of {name}")
     _send(signal.SIGSTOP, running)
     try:
         yield
     finally:
         _send(signal.SIGCONT, running)
+
+
+def _processes(stack: StackState, name: str) -> list[int]:
+    job = httpx.get(f"{stack.double_url}/_double/jobs/{name}", trust_env=False).raise_for_status().json()
+    assert job["TrainingJobStatus"] == "InProgress", f"{name} ended before it could be held"
+    table = guardian.processes()
+    return [pid for parent in job["Processes"] for pid in guardian.descendants(parent, table)]
 
 
 def _saved(home: Path, name: str, step: int) -> bool:
