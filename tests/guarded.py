@@ -42,7 +42,7 @@ PARAMETERS = {
     "DeletionProtection": "false",
 }
 _DOUBLED = frozenset({"sagemaker", "pricing", "service-quotas", "ec2"})
-_CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 1}, proxies={}, read_timeout=30)
+_CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 2}, proxies={}, read_timeout=120)
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,15 @@ from spotune.local.deployment import STACK, TENANT, client
 from spotune.local.guard import DECISIONS_PATH
 from spotune.local.models import add_base_model
 from spotune.local.state import StackState
+from spotune.store.dynamo import DynamoStore
 from tests import tiny_model
+from tests.embedded.functions import invoke
 from tests.embedded.test_end_to_end import details, finished, submit
 from tests.guarded import post
+from tests.infra.test_template import listed
+from tests.landings import rows
 from tests.polling import wait_for
+from tests.receiver import receiving
 
 pytestmark = [pytest.mark.embedded, pytest.mark.torch]
 
@@ -29,6 +34,51 @@ PARAMETERS = {
     "SecurityGroups": "sg-0a",
     "MaxRuntimeSeconds": "36000",
 }
+
+
+BY_AWS = frozenset(
+    {
+        *("logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"),
+        *("xray:PutTelemetryRecords", "xray:PutTraceSegments", "cloudwatch:PutMetricData"),
+        *("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"),
+        *("ecr:GetAuthorizationToken", "ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage"),
+        "ecr:GetDownloadUrlForLayer",
+        *(f"ec2:{verb}NetworkInterface{what}" for verb in ("Create", "Delete") for what in ("", "Permission")),
+        *(f"ec2:Describe{what}" for what in ("DhcpOptions", "NetworkInterfaces", "SecurityGroups", "Subnets", "Vpcs")),
+    }
+)
+"""What AWS itself does under a role, and the emulator does without: Lambda's logs, traces and polling, and what
+SageMaker does before a container starts. That they are let through is in tests/infra/test_roles.py."""
+
+IN_PARTS = {"s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"}
+MODEL_REGISTRY = {
+    *(f"sagemaker:{verb}ModelPackage" for verb in ("Create", "Delete", "Describe", "Update")),
+    *("sagemaker:AddTags", "sagemaker:CreateModelPackageGroup", "sagemaker:DescribeModelPackageGroup"),
+    "sagemaker:ListModelPackages",
+}
+RECORDS = {f"dynamodb:{verb}" for verb in ("DeleteItem", "GetItem", "PutItem", "Query", "UpdateItem")}
+
+UNUSED: dict[str, set[str]] = {
+    # Large files; deleted ones; a retraining's versions; what is not there.
+    "ApiRole": IN_PARTS | {"s3:DeleteObject", "s3:GetObjectVersion", "s3:ListBucket"},
+    # Rows beyond one part; a bad file, which is told of; what is not there.
+    "DataArrivedRole": IN_PARTS | RECORDS | {"s3:ListBucket", "sqs:SendMessage"},
+    # A receiver that fails, or is gone.
+    "DeliverRole": {"dynamodb:PutItem", "sqs:ChangeMessageVisibility"},
+    # Retrainings; models in groups.
+    "LaunchRole": IN_PARTS | MODEL_REGISTRY | {"s3:GetObjectVersion", "s3:ListBucketVersions"},
+    # Whatever was left undone.
+    "ReconcileRole": RECORDS
+    | MODEL_REGISTRY
+    | {"s3:DeleteObject", "s3:GetObject", "s3:ListBucket", "sqs:SendMessage"}
+    | {"sagemaker:DescribeTrainingJob", "sagemaker:StopTrainingJob"},
+    # What is not there: no market yet, no report.
+    "RefreshMarketRole": {"s3:ListBucket"},
+    "TrainingChangedRole": {"dynamodb:DeleteItem", "dynamodb:Query", "s3:ListBucket"},
+    # A checkpoint of many parts; a tracker's key, without network isolation.
+    "TenantRolelocal": {"s3:AbortMultipartUpload", "secretsmanager:GetSecretValue"},
+}
+"""Of each role, what it needs on days that these tests do not have. A grant of any other kind has to be used here."""
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +119,11 @@ def decisions(state: StackState) -> list[dict[str, Any]]:
 def test_a_job_runs_to_its_end_under_the_roles_and_nothing_that_it_needs_is_denied(
     guarded: StackState, sdk: openai.OpenAI
 ) -> None:
-    job = finished(sdk, submit(sdk, epochs=3))
+    job = finished(sdk, submit(sdk, epochs=1))
     assert job.status == "succeeded", (job.error, details(job)["error"])
     assert job.fine_tuned_model is not None
     wait_for(lambda: marked(guarded, job.id) or None, "the tag of the ended job's checkpoints")
+    invoke(guarded, "Reconcile")
     seen = decisions(guarded)
     assert [one for one in seen if not one["allowed"]] == []
     workers = {one["role"] for one in seen}
@@ -89,6 +140,32 @@ def marked(state: StackState, job_id: str) -> bool:
     found = s3.list_objects_v2(Bucket=state.artifacts_bucket, Prefix=prefix)["Contents"]
     tags = [s3.get_object_tagging(Bucket=state.artifacts_bucket, Key=one["Key"])["TagSet"] for one in found]
     return all(tag == [{"Key": "spotune-job", "Value": "ended"}] for tag in tags)
+
+
+def test_webhooks_rules_and_new_data_work_under_the_roles(guarded: StackState, sdk: openai.OpenAI) -> None:
+    with receiving() as receiver:
+        hook = sdk.webhooks.create(name="test", url=receiver.url, event_types=["fine_tuning.job.cancelled"])
+        sdk.fine_tuning.jobs.cancel(submit(sdk, epochs=40))
+        wait_for(lambda: receiver.requests or None, "the delivery")
+        sdk.webhooks.delete(hook.id)
+    headers = {"Authorization": f"Bearer {guarded.api_key}"}
+    source = {"uri": f"s3://{guarded.data_bucket}/{TENANT}/in/**"}
+    rule = {"name": "nightly", "source": source, "trigger": {"min_rows": 10**6}, "job": {"model": tiny_model.NAME}}
+    with httpx.Client(base_url=f"{guarded.api_url}/v1", headers=headers, timeout=60) as api:
+        made = api.post("/rules", json=rule).json()
+        s3 = client("s3", guarded.emulator_url)
+        s3.put_object(Bucket=guarded.data_bucket, Key=f"{TENANT}/in/a.jsonl", Body=rows(1, 2))
+        store = DynamoStore(guarded.table, client("dynamodb", guarded.emulator_url))
+
+        def counted() -> bool | None:
+            found = store.find_rule(made["id"])
+            return True if found is not None and found.pending_rows == 2 else None
+
+        wait_for(counted, "the new rows to be counted")
+        assert api.delete(f"/rules/{made['id']}").is_success
+    seen = decisions(guarded)
+    assert {one["role"] for one in seen} >= {"DeliverRole", "DataArrivedRole", "RefreshMarketRole"}
+    assert [one for one in seen if not one["allowed"]] == []
 
 
 def test_a_tenant_without_a_role_may_not_train(guarded: StackState) -> None:
@@ -112,3 +189,30 @@ def issued(state: StackState, tenant: str) -> str:
     )
     answer = functions.invoke(FunctionName=name, Payload=json.dumps({"tenant": tenant, "name": "test"}))
     return str(json.loads(answer["Payload"].read())["key"])
+
+
+def test_what_was_granted_was_needed_or_has_its_reason(guarded: StackState) -> None:
+    """Runs last: of the grants that no test above has used, each is written down."""
+    used = {(one["role"], one["action"]) for one in decisions(guarded)}
+    at_work = {role for role, _ in used}
+    given = {(role, action) for role, actions in granted(guarded).items() if role in at_work for action in actions}
+    unused = [(role, action) for role, action in sorted(given - used) if action not in BY_AWS]
+    left = [f"{role} {action}" for role, action in unused if action not in UNUSED.get(role, set())]
+    assert not left, "\n".join(left)
+
+
+def granted(state: StackState) -> dict[str, set[str]]:
+    """What each role's policies name, as they are deployed."""
+    iam, found = client("iam", state.emulator_url), dict[str, set[str]]()
+    for physical, role in roles(state).items():
+        documents = [
+            iam.get_role_policy(RoleName=physical, PolicyName=name)["PolicyDocument"]
+            for name in iam.list_role_policies(RoleName=physical)["PolicyNames"]
+        ]
+        for attached in iam.list_attached_role_policies(RoleName=physical)["AttachedPolicies"]:
+            arn = attached["PolicyArn"]
+            version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+            documents.append(iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"])
+        statements = [one for document in documents for one in document["Statement"]]
+        found[role] = {action for one in statements for action in listed(one["Action"])}
+    return found

@@ -43,7 +43,7 @@ def of_tenants(*what: str) -> set[str]:
 
 
 def takes_from(queue: str) -> set[str]:
-    return {f"receive from {queue}", f"delete from {queue}", f"look at {queue}", f"postpone in {queue}"}
+    return {f"receive from {queue}", f"delete from {queue}", f"look at {queue}"}
 
 
 def trains_for(*tenants: str) -> set[str]:
@@ -80,7 +80,7 @@ ALLOWED: dict[str, set[str]] = {
     | {"read file's version", "list all of DataBucket", "send to DeliveryQueue"},
     # Of the table, the items of webhooks alone.
     "DeliverRole": takes_from("DeliveryQueue")
-    | {"get WEBHOOKS", "put WEBHOOKS", "publish to Notifications", "read signing secret"},
+    | {"postpone in DeliveryQueue", "get WEBHOOKS", "put WEBHOOKS", "publish to Notifications", "read signing secret"},
     "TrainingChangedRole": RECORDS | READ_OBJECTS | {"send to LaunchQueue", "describe ftjob-a-1"},
     "ReconcileRole": RECORDS
     | READ_OBJECTS
