@@ -31,11 +31,11 @@ def audited(here: Installation, key: ApiKey, event: Event, carry_out: Callable[[
 
 
 def _told(answer: Answer) -> dict[str, Any]:
-    """The error's code, or the id of what was made or changed."""
+    """The error's code, or the id of what was made or changed. What was done is answered, whatever the answer lacks."""
     try:
         body = json.loads(answer["body"])
-    except ValueError:
+        if answer["statusCode"] >= HTTPStatus.BAD_REQUEST:
+            return {"code": body["error"]["code"]}
+        return {"target": body["id"]}
+    except (ValueError, LookupError, TypeError):
         return {}
-    if answer["statusCode"] >= HTTPStatus.BAD_REQUEST:
-        return {"code": body["error"]["code"]}
-    return {"target": body.get("id")}
