@@ -117,6 +117,9 @@ def test_a_job_trains_for_real_and_its_money_is_settled(trainable: StackState, s
     assert messages[-1] == "Job created."
     assert any("Model registered" in message for message in messages)
     assert len(sdk.fine_tuning.jobs.checkpoints.list(job.id).data) >= 1
+    printed = httpx.get(f"{trainable.double_url}/_double/logs/{attempt['name']}", timeout=30).json()["Text"]
+    assert '"step"' in printed
+    assert "Say the number" not in printed, "no row and no prompt is in the container's log"
     assert 0 < report.loading_seconds < report.elapsed_seconds <= attempt["training_seconds"] + 1
     accuracy = httpx.get(
         f"{trainable.api_url}/v1/accuracy", headers={"Authorization": f"Bearer {trainable.api_key}"}, timeout=30
