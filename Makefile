@@ -36,7 +36,7 @@ scan: $(READY) build/scan/ready  ## templates, secrets in files, known vulnerabi
 audit: $(READY) build/scan/ready  ## known vulnerabilities of every pinned package; fails where nobody can be asked
 	$(BIN)/python security/scan.py advisories
 
-check: $(READY)  ## format, lint, types, import directions, dead code, template, generated pages
+check: $(READY) build/scan/ready  ## format, lint, types, import directions, dead code, template, generated pages
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -52,6 +52,7 @@ check: $(READY)  ## format, lint, types, import directions, dead code, template,
 	$(BIN)/python docs/settings.py --check
 	$(BIN)/python docs/cost.py --check
 	$(BIN)/python docs/permissions.py --check
+	$(MAKE) --no-print-directory scan
 
 deploy: $(READY)  ## into your AWS account, as the settings file says; SETTINGS=file for another one
 	$(BIN)/spotune deploy $(if $(SETTINGS),--settings $(SETTINGS))
