@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 import yaml
 
 from spotune.deploy.bundle import OWN_ROOMS
+from spotune.local.state import StackState
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOYED = (*(f"spotune/{room}" for room in OWN_ROOMS), "handlers", "infra/template.yaml")
@@ -21,6 +24,15 @@ DEPLOYED = (*(f"spotune/{room}" for room in OWN_ROOMS), "handlers", "infra/templ
 LAID_OUT = ("spotune", "handlers", "infra")
 VARIABLE = "SPOTUNE_UPGRADE_FROM"
 """A revision to begin with, instead of the one that was deployed before this one."""
+
+
+_ADD = """
+import json, pathlib, sys, types
+from spotune.local.models import add_base_model
+state, folder, name = json.loads(sys.argv[1])
+state["home"] = pathlib.Path(state["home"])
+add_base_model(types.SimpleNamespace(**state), pathlib.Path(folder), name)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +51,12 @@ class Earlier:
     def parameters(self) -> frozenset[str]:
         """That its template takes."""
         return frozenset(_document(self.template)["Parameters"])
+
+    def add_base_model(self, state: StackState, folder: Path, name: str) -> None:
+        """As its own code puts one into the models bucket, which later versions have to find there."""
+        given = state.model_dump(mode="json"), str(folder), name
+        # What is in the folder that it is started in goes before what is installed.
+        subprocess.run([sys.executable, "-c", _ADD, json.dumps(given)], cwd=self.folder, check=True)
 
 
 def earlier_version(folder: Path) -> Earlier:

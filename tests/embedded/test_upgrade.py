@@ -22,7 +22,6 @@ from spotune.deploy.bundle import BundleSources, Packages
 from spotune.deploy.installation import Installation
 from spotune.deploy.settings import Limits, Settings
 from spotune.local import stack
-from spotune.local.models import add_base_model
 from spotune.local.state import ACCOUNT, EVENT_SOURCE, REGION, StackState, environment
 from tests import tiny_model
 from tests.embedded.earlier import Earlier, earlier_version
@@ -136,7 +135,7 @@ def old(
         patched.setattr(Installation, "home_parameters", those_that_it_takes)
         made = deployment.deploy(installation, code, print)
     assert made.key is not None
-    add_base_model(account.with_(models_bucket=made.outputs["ModelsBucket"]), tiny_folder, tiny_model.NAME)
+    earlier.add_base_model(account.with_(models_bucket=made.outputs["ModelsBucket"]), tiny_folder, tiny_model.NAME)
     return Installed(account, installation.home.name, made.outputs, made.key)
 
 
