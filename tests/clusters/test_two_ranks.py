@@ -31,7 +31,7 @@ SHARED = {
 }
 
 SPREAD = {**SHARED["hardware"], "sharding": "fsdp"}
-LONG = {"optimization": {**CONFIG["optimization"], "epochs": 4}}
+LONG = {"optimization": {**CONFIG["optimization"], "epochs": 3}}
 
 
 @pytest.fixture
