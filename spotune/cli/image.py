@@ -64,7 +64,8 @@ def build_image(
     for number, layer in enumerate(layers, 1):
         blocks.add_row(listed, str(number), words.size(layer.bytes), instruction(layer)[:INSTRUCTION_WIDTH])
     total = words.size(sum(layer.bytes for layer in layers))
-    screen.show(blocks.titled(f"{reference}: {total} unpacked, built by {chosen.name}", listed))
+    screen.say(f"{reference}: {total} unpacked, built by {chosen.name}")
+    screen.show(listed)
     screen.say("Send it to ECR with the same options: spotune image push")
 
 

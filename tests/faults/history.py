@@ -16,6 +16,7 @@ from random import Random
 from typing import Any
 
 import spotune.service.apart as parts
+from handlers.logs import InvocationFailed
 from spotune.contracts.errors import SpotuneError
 from spotune.service.apart import PartsFailed
 from spotune.service.installation import install
@@ -158,7 +159,9 @@ class History(ABC):
         self._crashed(sys.exception() or RuntimeError("no exception"))
 
     def _crashed(self, error: BaseException) -> None:
-        """Whatever is no refusal and no kill is a fault of ours."""
+        """Whatever is no refusal and no kill is a fault of ours, also where a function hides it from Lambda."""
+        if isinstance(error, InvocationFailed) and error.__context__ is not None:
+            error = error.__context__
         if not isinstance(error, Killed | SpotuneError | PartsFailed):
             self._watcher.violations.append(f"crash: {type(error).__name__}: {error}")
 
