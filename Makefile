@@ -69,7 +69,7 @@ dist: $(READY)  ## wheel and source distribution into build/dist, tried out in a
 
 test: $(READY)  ## every test; fast ones first
 	$(RUN)/python -m pytest -m 'not torch and not embedded and not image' -n 2
-	$(RUN)/python -m pytest -m 'torch and not embedded' -n 2 --dist loadgroup
+	$(RUN)/python -m pytest -m 'torch and not embedded' -n 2 --dist loadfile
 	$(RUN)/python -m pytest -m embedded -n 2 --dist loadfile
 
 image-test: $(READY)  ## build the training image with buildah, enter it, train in it; as root

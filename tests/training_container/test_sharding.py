@@ -33,8 +33,7 @@ from training_container.sharding import World, make_engine
 from training_container.sharding.engine import Setting
 from training_container.stop import StopRequest
 
-# One worker has them all: the jobs of `spread` are trained once.
-pytestmark = [pytest.mark.torch, pytest.mark.xdist_group("spread")]
+pytestmark = pytest.mark.torch
 
 DEADLINE = 400
 STEPS = {"epochs": 7, "global_batch_size": 3, "learning_rate": 0.003}
