@@ -33,7 +33,7 @@ from training_container.base_model import make_base_model
 from training_container.folders import Folders
 from training_container.inputs import read_inputs
 from training_container.job import run
-from training_container.saving import WRITING_MARGIN, Saver
+from training_container.saving import WRITES_APART, WRITING_MARGIN, Saver
 from training_container.stop import StopRequest
 
 STEPS = 14
@@ -115,6 +115,7 @@ def simulate(measured: Measured, per_hour: float, interval: float) -> Course:
     """Hours of steps, interrupted at exponential times; checkpoints begin as `Saver` begins them."""
     course, draw = Course(), random.Random(SEED)
     ahead = 2 * measured.step + WRITING_MARGIN * measured.write
+    interval = max(interval, WRITES_APART * measured.write)
     while course.total < SIMULATED_HOURS * 3600:
         life = draw.expovariate(per_hour / 3600)
         now = min(life, measured.start)

@@ -16,14 +16,17 @@ from training_container.progress import Clock
 
 WRITING_MARGIN = 1.25
 """The next checkpoint is expected to take at most this much longer to write than the last one did."""
+WRITES_APART = 3
+"""Checkpoints lie as far apart as so many writes take, at least: closer together, training would wait for the disk half
+of its time, which costs more than the work that is at stake."""
 
 
 class Saver:
     """Writes checkpoints so that never more than `interval` seconds of training are lost, and training seldom waits.
 
     One checkpoint is written at a time. It is begun so early that it is whole before the one before it is `interval`
-    old; where the disk was slower than expected, training waits for it. Whatever the thread met is raised by the next
-    call here.
+    old; where the disk was slower than expected, training waits for it. A disk that needs more than a third of
+    `interval` for one stretches it. Whatever the thread met is raised by the next call here.
     """
 
     def __init__(self, checkpoints: Checkpoints, clock: Clock, interval: float) -> None:
@@ -43,7 +46,7 @@ class Saver:
     def due(self, step_seconds: float) -> bool:
         """True where a checkpoint has to begin before another step of this length."""
         ahead = 2 * step_seconds + WRITING_MARGIN * self._seconds
-        return self._clock() - self._copied_at + ahead >= self._interval
+        return self._clock() - self._copied_at + ahead >= self._interval_here
 
     def save(self, state: RunState, files: Mapping[str, Any], *, beside: bool) -> None:
         """Keep a checkpoint of `state`; `files` are what is in it, by name, see `write_file`.
@@ -73,7 +76,7 @@ class Saver:
         """
         if self._writing is None:
             return
-        if self._writing.done() or self._clock() - self._whole_at + step_seconds >= self._interval:
+        if self._writing.done() or self._clock() - self._whole_at + step_seconds >= self._interval_here:
             self.wait()
 
     def wait(self) -> None:
@@ -91,6 +94,11 @@ class Saver:
         if self._writing is not None:
             wait([self._writing])
         self._thread.shutdown()
+
+    @property
+    def _interval_here(self) -> float:
+        """As asked for, or as this disk allows."""
+        return max(self._interval, WRITES_APART * self._seconds)
 
     def _write(self, state: RunState, files: Mapping[str, Any], copied_at: float) -> None:
         self._memory.arrived()

@@ -118,6 +118,20 @@ def test_a_checkpoint_begins_so_early_that_it_is_whole_within_the_interval(desk:
     assert not desk.saver.due(step_seconds=9)
 
 
+def test_a_slow_disk_stretches_the_interval_so_that_training_does_not_wait_for_it(desk: Desk) -> None:
+    desk.disk.may_write.set()
+    desk.saver._seconds = 0.9 * INTERVAL
+    desk.clock.now = 1.2 * INTERVAL
+    assert not desk.saver.due(step_seconds=1)
+    desk.disk.may_write.clear()
+    desk.save(1)
+    desk.clock.now = 2.5 * INTERVAL
+    desk.saver.keep_up(step_seconds=1)
+    assert desk.steps() == []
+    desk.clock.now = 2.8 * INTERVAL
+    assert desk.saver.due(step_seconds=1)
+
+
 @pytest.mark.parametrize("next_call", ["save", "keep_up", "wait"])
 def test_what_the_thread_met_is_raised_by_the_next_call_once(desk: Desk, next_call: str) -> None:
     desk.disk.fails = True
