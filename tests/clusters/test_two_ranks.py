@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from spotune.clusters import Machine, Placement, Workload, kubeflow_manifests, k
 from spotune.contracts.training import TrainingConfig, TrainingReport
 from tests.clusters.cluster import Cluster
 from tests.pod.conftest import BUCKET, Bucket, credentials, s3_url
+from tests.polling import wait_for
 from tests.training_container.building import CONFIG, rows, save_model
 
 pytestmark = [pytest.mark.torch, pytest.mark.embedded]
@@ -74,10 +74,7 @@ def applied(cluster: Cluster, manifests: list[dict[str, Any]]) -> None:
 
 
 def until_it_trains(cluster: Cluster) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while '"train_loss"' not in cluster.pods[0].log:
-        assert time.monotonic() < deadline, cluster.logs
-        time.sleep(0.05)
+    wait_for(lambda: '"train_loss"' in cluster.pods[0].log or None, "a logged step", DEADLINE, pause=0.05)
 
 
 def report(bucket: Bucket) -> TrainingReport:

@@ -7,12 +7,10 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
@@ -29,6 +27,7 @@ from spotune.pod.trainer import Trainer
 from tests import factories
 from tests.pod.conftest import Bucket, Pods
 from tests.pod.quick import QUICK
+from tests.polling import wait_for
 
 pytestmark = pytest.mark.embedded
 
@@ -50,15 +49,6 @@ def manifest(step: int, eval_loss: float | None = None) -> Manifest:
 def checkpoint(bucket: Bucket, step: int, eval_loss: float | None = None) -> None:
     bucket.put(f"checkpoints/checkpoint-{step}/weights", b"w")
     bucket.put(f"checkpoints/checkpoint-{step}/manifest.json", manifest(step, eval_loss).model_dump_json().encode())
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """Poll a real process."""
-    deadline = time.monotonic() + 30
-    while not (value := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return value
 
 
 def test_the_container_finds_what_sagemaker_would_lay_and_its_model_is_in_s3(bucket: Bucket, pods: Pods) -> None:
@@ -147,7 +137,7 @@ def test_a_killed_pod_s_checkpoints_are_found_by_the_one_that_takes_its_place(bu
     script = COUNTS.replace("MANIFEST", repr(manifest(1).model_dump_json()))
     first = pods.start(script)
     assert first.line() == "[]"
-    until(lambda: bucket.names("checkpoints/checkpoint-1/"))
+    wait_for(lambda: bucket.names("checkpoints/checkpoint-1/") or None, "the first checkpoint in S3", patience=30)
     first.process.kill()
     second = pods.start(script)
     assert second.line() == "[1]"
