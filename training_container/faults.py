@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import traceback
 
 from spotune.contracts.errors import SpotuneError
+from spotune.contracts.faults import DISK_FULL, Fault
 from spotune.contracts.training import ExitCode, Failure
 
 INTERNAL = "internal"
@@ -22,38 +22,13 @@ _WITH_ROWS = ("spotune.data.", "training_container.corpus.", "training_container
 _OF_MACHINES = (RuntimeError, OSError, MemoryError, ImportError)
 """Kinds whose words are about devices, shapes and files even there."""
 
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_DISK_FULL_WORDS = tuple(f"os error {number}" for number in _DISK_FULL)
+_DISK_FULL_WORDS = tuple(f"os error {number}" for number in DISK_FULL)
 """As safetensors' writer says it, in an error of its own."""
 _CPU_ALLOCATOR = "can't allocate memory"
 
 
-class TrainingFault(Exception):
-    """The run cannot go on for a reason that the person who submitted it can act on.
-
-    Args:
-        code: stable snake_case name of the rule.
-        message: what was wrong and where.
-        evidence: what was seen: names, numbers, the library's own words.
-        remedy: what to do about it.
-        exit_code: how the process ends; INTERNAL where trying again may help without anybody's doing.
-    """
-
-    def __init__(
-        self,
-        code: str,
-        message: str,
-        *,
-        evidence: str = "",
-        remedy: str = "",
-        exit_code: ExitCode = ExitCode.USER_ERROR,
-    ) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.evidence = evidence
-        self.remedy = remedy
-        self.exit_code = exit_code
+class TrainingFault(Fault):
+    """The run cannot go on for a reason that the person who submitted it can act on."""
 
 
 class Stopped(BaseException):
@@ -102,7 +77,7 @@ def failure_of(error: BaseException) -> tuple[Failure, ExitCode]:
     """The typed failure and the exit code that an exception stands for."""
     fault = error if isinstance(error, TrainingFault) else _as_fault(error)
     if fault is not None:
-        failure = Failure(code=fault.code, message=fault.message, evidence=fault.evidence, remedy=fault.remedy)
+        failure = fault.failure
         return _fitted(failure), fault.exit_code
     words = LEFT_OUT if _may_quote_a_row(error) else str(error)
     failure = Failure(
@@ -141,7 +116,7 @@ def _may_quote_a_row(error: BaseException) -> bool:
 
 def _is_disk_full(error: BaseException) -> bool:
     if isinstance(error, OSError):
-        return error.errno in _DISK_FULL
+        return error.errno in DISK_FULL
     return any(words in str(error) for words in _DISK_FULL_WORDS)
 
 

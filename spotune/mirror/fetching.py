@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import os
@@ -13,6 +12,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from spotune.contracts.errors import Conflict, RequestRefused, SpotuneError
+from spotune.contracts.faults import DISK_FULL
 from spotune.contracts.training import ManifestFile
 from spotune.mirror.hub import Hub, HubCommit, HubFile
 
@@ -132,7 +132,7 @@ def _writing(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = error.errno in DISK_FULL
         raise RequestRefused(
             f"Cannot write {target}: {error.strerror or error}.",
             code="disk_full" if full else "file_unwritable",

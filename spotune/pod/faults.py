@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import errno
-
 from botocore.exceptions import ClientError, NoCredentialsError
 
-from spotune.contracts.training import ExitCode, Failure
+from spotune.contracts.faults import DISK_FULL, Fault
+from spotune.contracts.training import ExitCode
 from spotune.pod.objects import S3_ERRORS, StorageAway
 
 _DEFINITE = frozenset(
@@ -22,32 +21,10 @@ _DEFINITE = frozenset(
         "404",
     }
 )
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
-class PodFault(Exception):
-    """The pod cannot go on.
-
-    Args:
-        code: stable snake_case name of the rule.
-        message: what was wrong and where.
-        evidence: what was seen.
-        remedy: what to do about it.
-        exit_code: INTERNAL where another pod may fare better without anybody's doing.
-    """
-
-    def __init__(
-        self,
-        code: str,
-        message: str,
-        *,
-        evidence: str = "",
-        remedy: str = "",
-        exit_code: ExitCode = ExitCode.USER_ERROR,
-    ) -> None:
-        super().__init__(message)
-        self.failure = Failure(code=code, message=message, evidence=evidence, remedy=remedy)
-        self.exit_code = exit_code
+class PodFault(Fault):
+    """The pod cannot go on. INTERNAL where another pod may fare better without anybody's doing."""
 
 
 def channel_missing(name: str, uri: str) -> PodFault:
@@ -104,7 +81,7 @@ def fault_of(error: Exception) -> PodFault:
             remedy="It is tried again. See whether the cluster's network reaches S3.",
             exit_code=ExitCode.INTERNAL,
         )
-    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
         return PodFault(
             "pod_disk_full",
             "The pod's disk is full.",

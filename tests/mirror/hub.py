@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -102,7 +103,7 @@ def serving() -> Iterator[FakeHub]:
             server.server_close()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(BaseHTTPRequestHandler, ABC):
     hub: FakeHub
     protocol_version = "HTTP/1.1"
 
@@ -125,8 +126,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(503, b"", {"Retry-After": days.wait} if days.wait else {})
         return self._route(urlsplit(self.path).path, token.removeprefix("Bearer "))
 
-    def _route(self, path: str, token: str) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _route(self, path: str, token: str) -> None: ...
 
     def _refuse(self, status: int, code: str, message: str) -> None:
         self._send(status, b"", {"X-Error-Code": code, "X-Error-Message": message})
