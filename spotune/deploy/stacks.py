@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from spotune.contracts.errors import Conflict, RequestRefused, Unavailable
@@ -195,11 +195,18 @@ class Stack:
         return Proposal(name, tuple(map(_change, proposed["Changes"])), creates)
 
     def withdraw(self, proposal: Proposal) -> None:
-        """Forget a change set, and the empty stack that it stood for."""
-        if proposal.creates:
-            self.delete(lambda _: None)
-        else:
+        """Forget a change set, and the empty stack that it stood for, where nobody else has a use for it."""
+        try:
             call(self.client.delete_change_set, StackName=self.name, ChangeSetName=proposal.name)
+        except AwsSaysNo as refused:
+            if "does not exist" not in refused.reason:
+                raise
+        found = self.describe() if proposal.creates else None
+        if found is None or found["StackStatus"] != "REVIEW_IN_PROGRESS":
+            return
+        if any(page["Summaries"] for page in pages(self.client, "list_change_sets", StackName=self.name)):
+            return
+        replace(self, name=found["StackId"]).delete(lambda _: None)  # this very one, and no later one of its name
 
     def carry_out(self, proposal: Proposal, tell: Tell) -> None:
         """Carry out a change set and wait for its end.

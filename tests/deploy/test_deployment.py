@@ -13,6 +13,7 @@ from spotune.contracts.errors import Conflict, NotAuthenticated, RequestRefused,
 from spotune.deploy import deployment, keys, templates
 from spotune.deploy.account import Account
 from spotune.deploy.installation import Installation
+from spotune.deploy.stacks import Proposal
 from tests.deploy.conftest import AWAY, IMAGE, REGION, Make, ask, killed_after
 
 pytestmark = pytest.mark.embedded
@@ -117,6 +118,20 @@ def test_a_plan_shows_exactly_what_the_change_then_does(install: Make, aws: Aws,
     deploy(wanted, code)
     assert wanted.home.parameters()["MonthlyLimitUsd"] == "9"
     assert [step.changes for step in deployment.plan(wanted, code)] == [(), ()]
+
+
+def test_a_plan_leaves_alone_what_somebody_else_makes_of_the_same_stack(install: Make, code: Path) -> None:
+    def proposed() -> Proposal:
+        stack = install("shared").code
+        proposal = stack.propose(*deployment._code(install("shared")), "shared")
+        assert proposal is not None
+        return proposal
+
+    mine, theirs, stack = proposed(), proposed(), install("shared").code
+    stack.withdraw(mine)
+    stack.carry_out(theirs, silent)
+    stack.withdraw(mine)
+    assert stack.status() == "CREATE_COMPLETE"
 
 
 def test_two_stages_stand_side_by_side_and_share_nothing(install: Make, aws_url: str, code: Path) -> None:
