@@ -134,19 +134,24 @@ def _row(when: str, statement: Statement) -> str:
     for operator, keys in statement.get("Condition", {}).items():
         inner_when, keys = _conditional(keys)
         conditions += [_condition(operator, key, value, inner_when) for key, value in keys.items()]
-    return f"| {_words(statement['Sid'])} | {actions} | {places} | {'; '.join(filter(None, conditions))} |"
+    words = _words(statement["Sid"]) if statement["Effect"] == "Allow" else f"**denied**: {_words(statement['Sid'])}"
+    return f"| {words} | {actions} | {places} | {'; '.join(filter(None, conditions))} |"
 
 
 def _condition(operator: str, key: str, value: Any, when: str) -> str:
     if isinstance(value, dict) and "Fn::If" in value:
         when, value = _conditional(value)
     if operator == "Null":
-        return ""  # the key has to be there, which the condition on its values says
+        # A key that has to be there is named by the condition on its values.
+        return f"no `{key}` given" if value == "true" else ""
     words = " or ".join(_plain(one) for one in _listed(value))
     compared = {
         "NumericLessThanEquals": "at most ",
         "NumericLessThanEqualsIfExists": "if given, at most ",
         "BoolIfExists": "if given, ",
+        "ArnEqualsIfExists": "if given, ",
+        "ArnLikeIfExists": "if given, ",
+        "ForAnyValue:StringNotLike": "beside ",
     }
     return f"{f'{when}: ' if when else ''}`{key}` {compared.get(operator, '')}{words}"
 

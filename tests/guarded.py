@@ -35,7 +35,7 @@ from tests.emulator import _free_port, _wait_until_up
 PARAMETERS = {
     "Tenants": "acme,globex",
     "NetworkIsolation": "true",
-    "InstanceTypes": "ml.g5.xlarge,ml.g5.2xlarge",
+    "InstanceTypes": "ml.g5.xlarge,ml.g5.2xlarge,ml.p3.2xlarge,ml.p3.8xlarge",
     "MaxRuntimeSeconds": "7200",
     "Subnets": "subnet-0a,subnet-0b",
     "SecurityGroups": "sg-0a",

@@ -137,7 +137,9 @@ class TrainingJobSpec:
     """That its instances lie in; none for SageMaker's own network."""
     security_groups: tuple[str, ...] = ()
     kms_key: str = ""
-    """ARN of the key of its volumes and its output; empty for AWS's own."""
+    """ARN of the key of its output; empty for AWS's own."""
+    volume_kms_key: str = ""
+    """The same of its volumes; empty also for types with local storage, which have none."""
 
 
 class ObjectStore(Protocol):

@@ -231,8 +231,8 @@ def _channels(spec: TrainingJobSpec) -> list[dict[str, Any]]:
 def _resources(spec: TrainingJobSpec) -> dict[str, Any]:
     """One type by name; several, on demand only, as SageMaker's list of preferences."""
     sized: dict[str, Any] = {"InstanceCount": spec.instance_count, "VolumeSizeInGB": spec.volume_gb}
-    if spec.kms_key:
-        sized["VolumeKmsKeyId"] = spec.kms_key
+    if spec.volume_kms_key:
+        sized["VolumeKmsKeyId"] = spec.volume_kms_key
     if len(spec.instance_types) == 1:
         return {"InstanceType": spec.instance_types[0], **sized}
     return {"InstancePreferences": [{"InstanceType": name} for name in spec.instance_types], **sized}

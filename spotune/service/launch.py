@@ -185,6 +185,8 @@ def _spec(
     rung, told = plan_of(job).rungs[attempt.rung], attempt_config(job, attempt)
     file_bytes = sum(report.bytes for report in (job.training, job.validation, job.golden) if report is not None)
     champion_bytes = job.champion.bytes if job.champion is not None and inputs.champion_uri is not None else 0
+    key = here.settings.key_in(job.region)
+    types, volume_key = _encrypted(rung.instance_types, key)
     return TrainingJobSpec(
         name=attempt.name,
         job_id=job.id,
@@ -193,7 +195,7 @@ def _spec(
         role_arn=here.settings.role_of(job.tenant),
         image=here.place(job.region).training_image,
         market=attempt.market,
-        instance_types=rung.instance_types,
+        instance_types=types,
         instance_count=attempt.instance_count,
         volume_gb=IMAGE_GB + planner.disk_gb(told, job.model.parameters, file_bytes, champion_bytes),
         max_runtime=attempt.max_runtime,
@@ -209,6 +211,20 @@ def _spec(
         environment={STAGE_VARIABLE: here.settings.stage, HOME_REGION_VARIABLE: here.settings.region},
         subnets=here.settings.subnets,
         security_groups=here.settings.security_groups,
-        kms_key=here.settings.key_in(job.region),
+        kms_key=key,
+        volume_kms_key=volume_key,
         network_isolation=here.settings.network_isolation or not any(tracker.online for tracker in told.trackers),
     )
+
+
+def _encrypted(types: tuple[str, ...], key: str) -> tuple[tuple[str, ...], str]:
+    """Which of the types an attempt names, and the key of their volumes.
+
+    One request has one key for all its types, and types with local storage take none: with a key of our own, those
+    that store as the first one does are named.
+    """
+    if not key:
+        return types, ""
+    local = planner.has_local_storage(types[0])
+    alike = tuple(name for name in types if planner.has_local_storage(name) == local)
+    return alike, "" if local else key

@@ -85,9 +85,12 @@ class TestRequest:
 
     def test_our_own_network_and_key_are_named_where_there_are_some_and_not_where_there_are_none(self) -> None:
         key = "arn:aws:kms:us-east-1:000000000000:key/mrk-1"
-        own = create_request(spec(subnets=("subnet-1",), security_groups=("sg-1",), kms_key=key))
+        own = create_request(spec(subnets=("subnet-1",), security_groups=("sg-1",), kms_key=key, volume_kms_key=key))
         assert own["VpcConfig"] == {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
         assert own["ResourceConfig"]["VolumeKmsKeyId"] == own["OutputDataConfig"]["KmsKeyId"] == key
+        local = create_request(spec(kms_key=key))
+        assert local["OutputDataConfig"]["KmsKeyId"] == key
+        assert "VolumeKmsKeyId" not in local["ResourceConfig"]
         plain = create_request(spec())
         assert "VpcConfig" not in plain
         assert "KmsKeyId" not in str(plain)

@@ -204,6 +204,27 @@ def test_a_training_job_within_the_caps_is_started_on_each_market(seeded: Guarde
     assert answer(seeded, create_request(ladder)) == ""
 
 
+def test_a_volume_has_our_key_and_local_storage_which_takes_none_does_without(seeded: Guarded) -> None:
+    """Of types without local storage no job starts without the key; of types with it, none starts with one."""
+    volumes, local = ("ml.p3.2xlarge", "ml.p3.8xlarge"), ("ml.g5.xlarge", "ml.g5.2xlarge")
+    evil = "arn:aws:kms:us-east-1:000000000000:key/evil"
+
+    def asked(name: str, types: tuple[str, ...], key: str) -> str:
+        return answer(
+            seeded,
+            create_request(
+                spec(seeded, name=f"ftjob-{name}", market="on_demand", instance_types=types, volume_kms_key=key)
+            ),
+        )
+
+    assert asked("volume-1", volumes[:1], seeded.key) == asked("volumes-1", volumes, seeded.key) == ""
+    assert asked("local-1", local, "") == ""
+    assert asked("bare-1", volumes[:1], "") == asked("bare-2", volumes, "") == "AccessDeniedException"
+    assert asked("mixed-1", (local[0], volumes[0]), "") == "AccessDeniedException"
+    assert asked("evil-1", volumes[:1], evil) == asked("evil-2", local[:1], evil) == "AccessDeniedException"
+    assert asked("refused-1", local[:1], seeded.key) == "ValidationException"
+
+
 BROKEN_CAPS: dict[str, dict[str, Any]] = {
     "another type": {"instance_types": ("ml.p5.48xlarge",)},
     "another type among allowed ones": {"market": "on_demand", "instance_types": ("ml.g5.xlarge", "ml.p5.48xlarge")},

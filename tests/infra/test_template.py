@@ -192,7 +192,8 @@ CAPS = {
 
 
 def test_the_caps_of_a_training_job_hold_outside_our_code_too() -> None:
-    starts = {s["Sid"]: s["Condition"] for s in statements("LaunchRole") if "CreateTrainingJob" in str(s["Action"])}
+    found = [s for s in statements("LaunchRole") if "CreateTrainingJob" in str(s["Action"])]
+    starts = {s["Sid"]: s["Condition"] for s in found if s["Effect"] == "Allow"}
     used = {name: {key for block in each.values() for key in unconditional(block)} for name, each in starts.items()}
     vpc = {"sagemaker:VpcSecurityGroupIds", "sagemaker:VpcSubnets"}
     assert used == {"StartFurtherTraining": CAPS, "StartTraining": CAPS - {"aws:RequestedRegion"} | vpc}
@@ -201,6 +202,20 @@ def test_the_caps_of_a_training_job_hold_outside_our_code_too() -> None:
         # ForAllValues holds for no values at all: they must be there.
         assert set(condition["ForAllValues:StringEquals"]) == set(condition["Null"])
         assert condition["Bool"]["sagemaker:NetworkIsolation"]["Fn::If"][:2] == ["IsIsolated", "true"]
+
+
+def test_types_with_local_storage_alone_may_do_without_our_key() -> None:
+    from fnmatch import fnmatchcase
+
+    from spotune.planner import has_local_storage, load_catalog
+
+    (denied,) = (s for s in statements("LaunchRole") if s["Effect"] == "Deny")
+    patterns = denied["Condition"]["ForAnyValue:StringNotLike"]["sagemaker:InstanceTypes"]
+    types = load_catalog().instances
+    matching = {name for name in types if any(fnmatchcase(name, pattern) for pattern in patterns)}
+    assert matching == {name for name in types if has_local_storage(name)}
+    assert all(any(fnmatchcase(name, pattern) for name in types) for pattern in patterns), "none is left over"
+    assert not has_local_storage("ml.unknown.xlarge")
 
 
 def test_every_type_of_the_catalog_may_be_trained_on_unless_the_deployment_says_otherwise() -> None:

@@ -69,6 +69,29 @@ def test_network_and_key_of_the_installation_reach_the_training_job() -> None:
     assert (spec.subnets, spec.security_groups, spec.kms_key) == (("subnet-1",), ("sg-1",), KEY)
 
 
+def test_volumes_have_the_key_and_local_storage_which_takes_none_is_not_given_it() -> None:
+    on_demand = {"market": "on_demand", "budget_usd": 400}
+    made = set_up(kms_key=KEY)
+    local = started(made, submit(made, instance_types=["ml.g5.xlarge", "ml.g5.2xlarge"], **on_demand))
+    assert (len(local.instance_types), local.volume_kms_key, local.kms_key) == (2, "", KEY)
+    volumes = started(made, submit(made, instance_types=["ml.p3.2xlarge"], **on_demand))
+    assert (volumes.volume_kms_key, volumes.kms_key) == (KEY, KEY)
+    plain = set_up()
+    assert started(plain, submit(plain, instance_types=["ml.p3.2xlarge"], **on_demand)).volume_kms_key == ""
+
+
+def test_with_a_key_an_attempt_names_no_types_that_store_otherwise_than_its_first() -> None:
+    """One request has one key for all its types."""
+    mixed = {"market": "on_demand", "budget_usd": 900, "instance_types": ["ml.g5.4xlarge", "ml.p3.2xlarge"]}
+    plain = set_up()
+    types = started(plain, submit(plain, **mixed)).instance_types
+    assert set(types) == {"ml.g5.4xlarge", "ml.p3.2xlarge"}
+    keyed = set_up(kms_key=KEY)
+    spec = started(keyed, submit(keyed, **mixed))
+    assert spec.instance_types == types[:1]
+    assert spec.volume_kms_key == ("" if types[0] == "ml.g5.4xlarge" else KEY)
+
+
 def test_in_a_further_region_the_key_is_the_replica_there() -> None:
     settings = set_up(kms_key=KEY).here.settings
     assert settings.key_in("eu-west-1") == KEY.replace("us-east-1", "eu-west-1")

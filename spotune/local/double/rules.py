@@ -8,6 +8,7 @@ from spotune.contracts.layout import split_uri
 from spotune.contracts.money import LONGEST_RUNTIME
 from spotune.local.double.faults import invalid
 from spotune.local.double.job import Request
+from spotune.planner.disk import has_local_storage
 
 ENVIRONMENT_BYTES = 16 * 1024
 
@@ -54,6 +55,18 @@ def _check_preferences(request: Request) -> None:
     preferences = [entry["InstanceType"] for entry in request["ResourceConfig"].get("InstancePreferences", [])]
     if len(set(preferences)) != len(preferences):
         raise invalid("InstancePreferences must not name an instance type twice.")
+
+
+def _check_volume_key(request: Request) -> None:
+    resources = request["ResourceConfig"]
+    if "VolumeKmsKeyId" not in resources:
+        return
+    preferences = resources.get("InstancePreferences", [{"InstanceType": resources.get("InstanceType", "")}])
+    local = [entry["InstanceType"] for entry in preferences if has_local_storage(entry["InstanceType"])]
+    if local:
+        raise invalid(
+            f"VolumeKmsKeyId is not supported for {', '.join(local)}: local instance storage is encrypted by hardware."
+        )
 
 
 def _check_stopping_condition(request: Request) -> None:
@@ -148,6 +161,7 @@ _RULES: tuple[Callable[[Request], None], ...] = (
     _check_algorithm,
     _check_resources,
     _check_preferences,
+    _check_volume_key,
     _check_stopping_condition,
     _check_spot_exclusions,
     _check_channels,

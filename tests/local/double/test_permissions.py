@@ -49,7 +49,7 @@ def test_the_context_has_what_the_request_says_and_lacks_what_it_does_not() -> N
 def test_every_condition_key_of_the_launchers_policy_can_be_in_the_context() -> None:
     """One that the double never gave would make a cap that no test could see broken."""
     key = "arn:aws:kms:eu-west-1:123456789012:key/1"
-    request = create_request(spec(subnets=("subnet-1",), security_groups=("sg-1",), kms_key=key))
+    request = create_request(spec(subnets=("subnet-1",), security_groups=("sg-1",), kms_key=key, volume_kms_key=key))
     request["ResourceConfig"]["KeepAlivePeriodInSeconds"] = 60
     request["RemoteDebugConfig"] = {"EnableRemoteDebug": True}
     asked = {name for name in CAPS | VPC if name.startswith("sagemaker:")}

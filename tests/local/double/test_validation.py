@@ -146,6 +146,7 @@ PREFERENCES = [{"InstanceType": "ml.g5.xlarge"}, {"InstanceType": "ml.g6.xlarge"
         (resources(InstanceType=None, InstancePreferences=PREFERENCES), "InstancePreferences is not supported with"),
         (resources(KeepAlivePeriodInSeconds=60), "KeepAlivePeriodInSeconds is not supported with managed spot"),
         (resources(InstancePreferences=PREFERENCES), "exactly one of InstanceType"),
+        (resources(InstanceType="ml.g5.xlarge", VolumeKmsKeyId="k"), "not supported for ml.g5.xlarge: local instance"),
         (resources(InstanceType=None), "exactly one of InstanceType"),
         (resources(InstanceCount=0), "InstanceCount must be at least 1"),
         ({"ResourceConfig": None}, "ResourceConfig is required"),
@@ -170,3 +171,12 @@ def test_max_wait_without_spot_is_refused_and_preferences_without_spot_are_not()
     with pytest.raises(ServiceError, match="only allowed when EnableManagedSpotTraining"):
         check_rules(on_demand("rule-2", **limits(MaxRuntime=1, MaxWaitTime=2)))
     check_rules(on_demand("rule-3", **resources(InstanceType=None, InstancePreferences=PREFERENCES)))
+
+
+def test_a_volume_takes_a_key_and_a_list_with_local_storage_in_it_takes_none() -> None:
+    volumes = [{"InstanceType": name} for name in ("ml.p3.2xlarge", "ml.p3.8xlarge")]
+    keyed = {"InstanceType": None, "VolumeKmsKeyId": "k"}
+    check_rules(on_demand("rule-4", **resources(InstancePreferences=volumes, **keyed)))
+    mixed = [*volumes, {"InstanceType": "ml.p4d.24xlarge"}]
+    with pytest.raises(ServiceError, match=r"not supported for ml\.p4d\.24xlarge: local instance storage"):
+        check_rules(on_demand("rule-5", **resources(InstancePreferences=mixed, **keyed)))
