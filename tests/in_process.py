@@ -89,6 +89,7 @@ def world(
         data_bucket="data",
         artifacts_bucket="artifacts",
         models_bucket="models",
+        mirror_bucket="models",
         queue_url="queue",
         training_role="arn:aws:iam::123456789012:role/training",
         training_image="123456789012.dkr.ecr.us-east-1.amazonaws.com/spotune:1",

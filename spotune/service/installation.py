@@ -39,6 +39,8 @@ class Settings:
     data_bucket: str
     artifacts_bucket: str
     models_bucket: str
+    mirror_bucket: str
+    """Where base models lie: `models_bucket`, or one that several installations share."""
     queue_url: str
     training_role: str
     training_image: str
@@ -64,8 +66,6 @@ class Settings:
     """Buckets beside the data bucket that tenants' rules may watch."""
     network_isolation: bool = True
     """No container has a network; False gives it to those whose trackers need one."""
-    mirror: str = ""
-    """Bucket of base models that several installations share; none where it is empty."""
     tenants: tuple[str, ...] = ()
     """Who may train, each under a role of its own; empty: everybody, under one."""
     tenant_roles: str = ""
@@ -100,6 +100,7 @@ class Settings:
             data_bucket=environment["SPOTUNE_DATA_BUCKET"],
             artifacts_bucket=environment["SPOTUNE_ARTIFACTS_BUCKET"],
             models_bucket=environment["SPOTUNE_MODELS_BUCKET"],
+            mirror_bucket=environment["SPOTUNE_MIRROR_BUCKET"],
             queue_url=environment.get("SPOTUNE_QUEUE_URL", ""),
             training_role=environment.get("SPOTUNE_TRAINING_ROLE_ARN", ""),
             training_image=environment.get("SPOTUNE_TRAINING_IMAGE", ""),
@@ -115,7 +116,6 @@ class Settings:
             bucket_prefix=environment.get("SPOTUNE_BUCKET_PREFIX", ""),
             code=environment.get("SPOTUNE_CODE", ""),
             sources=parse_grants(environment.get("SPOTUNE_SOURCE_TENANTS", "")),
-            mirror=environment.get("SPOTUNE_MIRROR_BUCKET", ""),
             network_isolation=environment.get("SPOTUNE_NETWORK_ISOLATION", "true") != "false",
             tenants=_named(environment, "SPOTUNE_TENANTS"),
             tenant_roles=environment.get("SPOTUNE_TENANT_ROLES", ""),
@@ -127,11 +127,6 @@ class Settings:
             security_groups=_named(environment, "SPOTUNE_SECURITY_GROUPS"),
             kms_key=environment.get("SPOTUNE_KMS_KEY", ""),
         )
-
-    @property
-    def mirror_bucket(self) -> str:
-        """Where base models lie."""
-        return self.mirror or self.models_bucket
 
 
 def _named(environment: Mapping[str, str], variable: str) -> tuple[str, ...]:

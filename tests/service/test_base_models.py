@@ -136,7 +136,7 @@ def test_installations_may_share_the_bucket_of_base_models(here: World) -> None:
     for info in tuple(here.objects.list("s3://models/base/")):
         here.objects.write(info.uri.replace("s3://models/", "s3://shared/"), here.objects.read(info.uri))
         here.objects.delete(info.uri)
-    shared = replace(here, here=replace(here.here, settings=replace(here.here.settings, mirror="shared")))
+    shared = replace(here, here=replace(here.here, settings=replace(here.here.settings, mirror_bucket="shared")))
     install(shared.here)
     job = submit(shared, client_of(shared.here, "acme"))
     assert shared.training_jobs.specs[f"{job.id}-1"].model_uri == f"s3://shared/base/{NAME}/{FIRST}/"
@@ -144,8 +144,10 @@ def test_installations_may_share_the_bucket_of_base_models(here: World) -> None:
 
 
 def test_a_bucket_of_base_models_feeds_no_rule_whoever_was_let_in(here: World) -> None:
-    settings = replace(here.here.settings, mirror="shared", sources=(SourceGrant(tenant="acme", bucket="shared"),))
+    settings = replace(
+        here.here.settings, mirror_bucket="shared", sources=(SourceGrant(tenant="acme", bucket="shared"),)
+    )
     with_mirror = replace(here.here, settings=settings)
     assert not may_feed(with_mirror, "acme", "s3://shared/base/org/mirrored/config.json")
-    without = replace(here.here, settings=replace(settings, mirror=""))
+    without = replace(here.here, settings=replace(settings, mirror_bucket="models"))
     assert may_feed(without, "acme", "s3://shared/rows.jsonl")

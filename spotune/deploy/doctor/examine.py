@@ -110,7 +110,7 @@ def _installation(settings: Settings, code: str | None) -> Iterator[Finding]:
         return
     yield judge_version(stack, parameters(settings) | ({"CodeKey": code} if code else {}))
     yield judge_answer(stack.outputs["ApiUrl"], probe_installation.answer(stack.outputs["ApiUrl"]))
-    models = settings.mirror_bucket or stack.outputs["ModelsBucket"]
+    models = stack.outputs["MirrorBucket"]
     yield judge_models(look(lambda: probe_installation.base_models(region, models)))
     yield from judge_alarms(look(lambda: probe_installation.alarms(region, name)))
     topic = stack.outputs["AlarmTopicArn"]

@@ -77,7 +77,7 @@ def test_an_installation_is_looked_at_to_its_last_part(account: Account, doctor:
         **STACK,
         "Outputs": {
             **STACK["Outputs"],
-            "ModelsBucket": {"Value": "fresh-models"},
+            "MirrorBucket": {"Value": "fresh-models"},
             "TrainingRoleArn": {"Value": {"Fn::GetAtt": ["TrainingRole", "Arn"]}},
         },
     }
