@@ -13,7 +13,7 @@ from pathlib import Path
 
 from spotune.contracts.base import Timestamp
 from spotune.contracts.base_model import Acceptance, BaseModelManifest, Licence
-from spotune.contracts.errors import RequestRefused
+from spotune.contracts.errors import Conflict, RequestRefused
 from spotune.contracts.training import ManifestFile
 from spotune.mirror.bucket import ModelsBucket
 from spotune.mirror.choice import INDEX, WEIGHTS, check_config, is_licence, small_files, weight_files, weight_map
@@ -90,7 +90,8 @@ def add(
 
     Raises:
         RequestRefused: the licence is not accepted; the weights are damaged, or not those that the index promises.
-        Conflict, NotAllowed, NotAuthenticated, NotFound, SpotuneError, Unavailable: as `bring` and `ModelsBucket`.
+        Conflict: somebody took files of it away meanwhile.
+        NotAllowed, NotAuthenticated, NotFound, SpotuneError, Unavailable: as `bring` and `ModelsBucket`.
     """
     if offer.asks and not accepted:
         raise _not_accepted(offer)
@@ -115,7 +116,7 @@ def add(
             added_by=by,
             added_at=now,
         )
-        bucket.mark(manifest)
+        _put_in_force(bucket, manifest)
     forget(offer.disk.parent)
     return manifest
 
@@ -156,6 +157,33 @@ def _check_tensors(offer: Offer, sizes: Mapping[str, int]) -> None:
             code="model_incomplete",
             param="model",
             remedy="Take another revision, or tell the model's author.",
+        )
+
+
+def _put_in_force(bucket: ModelsBucket, manifest: BaseModelManifest) -> None:
+    """Mark a revision whose files all lie there, also once it is marked.
+
+    `remove` may be at work on the same model. Whatever it deletes before the second look is seen here; whatever it
+    deletes later, it goes on until the mark is gone, too.
+    """
+    _check_whole(bucket, manifest)
+    bucket.mark(manifest)
+    try:
+        _check_whole(bucket, manifest)
+    except Conflict:
+        bucket.unmark(manifest)
+        raise
+
+
+def _check_whole(bucket: ModelsBucket, manifest: BaseModelManifest) -> None:
+    there = bucket.sizes(manifest.name, manifest.folder)
+    lacking = [file.name for file in manifest.files if there.get(file.name) != file.bytes]
+    if lacking:
+        raise Conflict(
+            f"{len(lacking)} files of {manifest.name} were taken away or replaced meanwhile: {', '.join(lacking[:3])}.",
+            code="base_model_changed_meanwhile",
+            param="model",
+            remedy="Find out who else is at work on it, then run the same command again.",
         )
 
 

@@ -87,6 +87,12 @@ class ModelsBucket:
             key = self._key(manifest.name, folder, layout.MODEL_MARKER)
             call(self._objects.put_object, Bucket=self.name, Key=key, Body=body, ContentType="application/json")
 
+    def unmark(self, manifest: BaseModelManifest) -> None:
+        """Call a revision incomplete, and put it out of force unless another one is in force by now."""
+        for folder in dict.fromkeys(("", manifest.folder)):
+            if self.manifest(manifest.name, folder) == manifest:
+                self.delete(manifest.name, folder, [layout.MODEL_MARKER])
+
     @contextmanager
     def opened(self, name: str, folder: str, file: str) -> Iterator[StoredFile]:
         """A file to read from, from its beginning on."""

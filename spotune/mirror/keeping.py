@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from spotune.aws.training_jobs import TrainingJobs
 from spotune.contracts.base_model import BaseModelManifest
 from spotune.contracts.errors import Conflict, NotFound, RequestRefused
 from spotune.contracts.layout import MODEL_MARKER, base_model_uri
-from spotune.deploy.account import call, pages
+from spotune.deploy.account import call
 from spotune.mirror.bucket import ModelsBucket
 from spotune.mirror.fetching import Advance
 
@@ -61,12 +62,9 @@ def check_unused(sagemaker: Any, bucket: ModelsBucket, name: str) -> None:
     Raises:
         Conflict: names them.
     """
-    prefix, reading = base_model_uri(bucket.name, name), []
-    for job in _in_progress(sagemaker):
-        described = call(sagemaker.describe_training_job, TrainingJobName=job)
-        channels = described.get("InputDataConfig", ())
-        if any(one["DataSource"]["S3DataSource"]["S3Uri"].startswith(prefix) for one in channels):
-            reading.append(job)
+    prefix = base_model_uri(bucket.name, name)
+    running = call(lambda: {"names": [*TrainingJobs(sagemaker).in_progress()]})["names"]
+    reading = [job for job in running if any(uri.startswith(prefix) for uri in _channels(sagemaker, job))]
     if reading:
         raise Conflict(
             f"{len(reading)} training jobs read {name}: {', '.join(reading[:5])}.",
@@ -76,28 +74,34 @@ def check_unused(sagemaker: Any, bucket: ModelsBucket, name: str) -> None:
         )
 
 
+def _channels(sagemaker: Any, job: str) -> list[str]:
+    described = call(sagemaker.describe_training_job, TrainingJobName=job)
+    return [one["DataSource"]["S3DataSource"]["S3Uri"] for one in described.get("InputDataConfig", ())]
+
+
 def remove(bucket: ModelsBucket, name: str) -> int:
     """Take a model away with all of its revisions; returns how many files they had.
 
-    What makes it a model goes first, so that a call that is cut off leaves no half of one; the same call goes on.
+    What makes it a model goes first, so that a call that is cut off leaves no half of one; the same call goes on. It
+    looks again until nothing is there: an `add` of the same model may have put something there meanwhile.
 
     Raises:
         NotFound: nothing of it is there.
     """
-    beside, folders = bucket.sizes(name, ""), bucket.folders(name)
-    if not beside and not folders:
-        raise _unknown(bucket, name)
     gone = 0
-    for folder, sizes in (("", beside), *((folder, bucket.sizes(name, folder)) for folder in folders)):
-        bucket.delete(name, folder, sorted(sizes, key=lambda file: file != MODEL_MARKER))
-        gone += len(sizes)
+    while lying := _lying(bucket, name):
+        for folder, files in lying.items():
+            bucket.delete(name, folder, sorted(files, key=lambda file: file != MODEL_MARKER))
+            gone += len(files)
+    if not gone:
+        raise _unknown(bucket, name)
     return gone
 
 
-def _in_progress(sagemaker: Any) -> Iterator[str]:
-    asked = {"NameContains": "ftjob-", "StatusEquals": "InProgress", "MaxResults": 100}
-    for page in pages(sagemaker, "list_training_jobs", **asked):
-        yield from (one["TrainingJobName"] for one in page["TrainingJobSummaries"])
+def _lying(bucket: ModelsBucket, name: str) -> dict[str, list[str]]:
+    """Every file of a model, by its folder: what lies beside the manifest in force first."""
+    found = {folder: [*bucket.sizes(name, folder)] for folder in ("", *bucket.folders(name))}
+    return {folder: files for folder, files in found.items() if files}
 
 
 def _unknown(bucket: ModelsBucket, name: str) -> NotFound:
