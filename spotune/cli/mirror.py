@@ -97,10 +97,12 @@ def remove(
     screen = Screen(machine=json)
     place = find_place(settings)
     check_unused(place.sagemaker, place.bucket, name)
-    if not yes and not _confirmed(screen, f"Delete {name} from {place.name}?"):
-        raise RequestRefused(
-            "Nothing was deleted.", code="not_confirmed", remedy="Give --yes to delete without a question."
-        )
+    if not yes:
+        if not _confirmed(screen, f"Delete {name} from {place.name}?"):
+            raise RequestRefused(
+                "Nothing was deleted.", code="not_confirmed", remedy="Give --yes to delete without a question."
+            )
+        check_unused(place.sagemaker, place.bucket, name)  # a job may have begun while the question stood
     gone = remove_model(place.bucket, name)
     screen.emit({"model": name, "removed": gone})
     screen.say(f"{name} is gone: {gone} objects.")

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from spotune.cli import main
 from spotune.local.deployment import client
 from spotune.local.state import StackState, environment
+from tests.local.double.conftest import channel, training_job
 from tests.mirror.hub import FakeHub, serving
 from tests.mirror.models import NAME, OPEN, sharded
 
@@ -142,6 +144,41 @@ def test_nothing_is_removed_without_a_word(say: Said, commit: str, account: Any)
     code, _, err = say("remove", NAME, "--json")
     assert (code, json.loads(err)["error"]["code"]) == (2, "not_confirmed")
     assert say("verify", NAME)[0] == 0
+
+
+def test_a_job_that_begins_while_the_question_stands_keeps_its_model(
+    say: Said, commit: str, account: Any, stack: StackState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sagemaker, door = client("sagemaker", stack.double_url), f"{stack.double_url}/_double/capacity"
+
+    class Slow(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+        def readline(self, *_: object) -> str:
+            model = channel("model", f"s3://{BUCKET}/base/{NAME}/{commit}/")
+            where = f"s3://{stack.artifacts_bucket}/asked/"
+            sagemaker.create_training_job(
+                **training_job(
+                    "ftjob-asked-1",
+                    InputDataConfig=[model],
+                    OutputDataConfig={"S3OutputPath": where},
+                    CheckpointConfig={"S3Uri": where},
+                )
+            )
+            return "y\n"
+
+    say("add", NAME)
+    before = keys(account)
+    httpx.post(door, json={"InstanceType": "ml.g5.xlarge", "available": False}, timeout=30).raise_for_status()
+    monkeypatch.setattr(sys, "stdin", Slow())
+    try:
+        code, _, err = say("remove", NAME)
+    finally:
+        sagemaker.stop_training_job(TrainingJobName="ftjob-asked-1")
+        httpx.post(door, json={"InstanceType": "ml.g5.xlarge", "available": True}, timeout=30).raise_for_status()
+    assert (code, "ftjob-asked-1" in err) == (2, True)
+    assert keys(account) == before
 
 
 def test_a_settings_file_of_what_is_not_deployed_is_told(say: Said, commit: str, tmp_path: Path) -> None:
