@@ -1,8 +1,4 @@
-<<<<<<< Updated upstream
 """One keeper adds a model while another removes it: whatever the order of their calls, no half of one is a model."""
-=======
-"""One keeper adds a model while another removes it: in whatever order their calls reach the bucket, no half is a model."""
->>>>>>> Stashed changes
 
 from __future__ import annotations
 
