@@ -6,6 +6,7 @@ after the first). The first item keeps the token as `writer`: a condition that f
 
 from __future__ import annotations
 
+import logging
 import secrets
 import uuid
 from collections.abc import Callable, Sequence
@@ -40,7 +41,12 @@ _BUSY = frozenset(
 )
 """Codes of errors, and of cancellation reasons, that another try may not meet."""
 
+_OURS = frozenset({"SerializationException", "TransactionCanceledException", "ValidationException"})
+"""Codes of requests that are wrong in themselves: a fault of the code, and no state of the table."""
+
 _FAILED = "ConditionalCheckFailed"
+
+logger = logging.getLogger(__name__)
 
 _RANDOM = secrets.SystemRandom()
 
@@ -54,16 +60,15 @@ def call(operation: Callable[..., dict[str, Any]], **arguments: object) -> dict[
 
     Raises:
         ConditionFailed: its condition did not hold.
-        Unavailable: DynamoDB does not answer, or is too busy even for the client's retries.
+        Unavailable: DynamoDB does not answer, is too busy even for the client's retries, or lets nobody in: the table
+            is not there, or not for this role.
     """
     try:
         return operation(**arguments)
     except ClientError as error:
         if error.response["Error"]["Code"] == "ConditionalCheckFailedException":
             raise ConditionFailed from error
-        if _is_busy(error):
-            raise _unavailable(error) from error
-        raise
+        raise _translated(error) from error
     except (HTTPClientError, ConnectionError) as error:
         raise _unavailable(error) from error
 
@@ -88,7 +93,7 @@ class Transaction:
 
         Raises:
             VersionConflict, LimitReached, LedgerImbalance, LineFull: a condition failed; nothing was written.
-            Unavailable: the last try was busy or not answered; it may have been written.
+            Unavailable: the last try was busy or not answered, and may have been written; or the table lets nobody in.
         """
         request = [_in_table(write.item, self._table) for write in self._writes]
         give_up_at = monotonic() + PATIENCE_SECONDS
@@ -113,7 +118,7 @@ class Transaction:
         codes = [reason.get("Code", "None") for reason in reasons]
         if not reasons:
             if not _is_busy(error):
-                raise error
+                raise _translated(error) from error
             return False
         if codes[0] == _FAILED and _writer(reasons[0].get("Item")) == self._token:
             return True
@@ -151,6 +156,13 @@ def _is_busy(error: ClientError) -> bool:
     return error.response["Error"]["Code"] in _BUSY or status >= 500
 
 
+def _translated(error: ClientError) -> Exception:
+    """What a caller is told of an error that is no failed condition."""
+    if _is_busy(error):
+        return _unavailable(error)
+    return error if error.response["Error"]["Code"] in _OURS else _closed(error)
+
+
 def _pause(number_of_try: int) -> float:
     """Exponential backoff with full jitter, in seconds."""
     return _RANDOM.uniform(0, min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**number_of_try))
@@ -161,4 +173,14 @@ def _unavailable(error: Exception) -> Unavailable:
         f"the job table does not answer ({type(error).__name__}: {error}).",
         code="store_unavailable",
         remedy="Try again in a moment.",
+    )
+
+
+def _closed(error: ClientError) -> Unavailable:
+    """AWS's own words name roles and tables: they are for the log, and for no tenant."""
+    logger.error("the job table lets nobody in: %s", error)
+    return Unavailable(
+        f"the job table lets nobody in ({error.response['Error']['Code']}).",
+        code="store_closed",
+        remedy="Tell whoever runs this installation; the function's log says more.",
     )

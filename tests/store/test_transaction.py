@@ -13,6 +13,7 @@ from spotune.contracts.errors import Unavailable, VersionConflict
 from spotune.store.dynamo import DynamoStore
 from spotune.store.transaction import LONGEST_PAUSE_SECONDS, TRIES
 from tests.factories import NOW, job
+from tests.store.test_audit import record
 from tests.store.test_contract import LIMIT, decision, found, money
 
 
@@ -156,14 +157,34 @@ def test_a_table_that_hangs_is_not_waited_for_ten_times(make: Any, monkeypatch: 
     assert len(client.calls) == 1
 
 
-@pytest.mark.parametrize(
-    "fault", [refusal("ResourceNotFoundException"), refusal("AccessDeniedException"), cancelled("ValidationError")]
-)
-def test_what_will_not_pass_is_not_tried_again(make: Any, fault: ClientError) -> None:
+@pytest.mark.parametrize("fault", [refusal("ValidationException"), cancelled("ValidationError")])
+def test_what_is_wrong_in_itself_is_not_tried_again_and_not_taken_for_the_table(make: Any, fault: ClientError) -> None:
     store, client = make(fault)
     with pytest.raises(ClientError):
         store.create_job(decision(job()), limit=LIMIT)
     assert len(client.calls) == 1
+
+
+@pytest.mark.parametrize("code", ["ResourceNotFoundException", "AccessDeniedException", "ExpiredTokenException"])
+def test_a_table_that_lets_nobody_in_is_unavailable_at_once(make: Any, code: str) -> None:
+    store, client = make(refusal(code))
+    with pytest.raises(Unavailable) as refused:
+        store.create_job(decision(job()), limit=LIMIT)
+    assert (refused.value.code, len(client.calls)) == ("store_closed", 1)
+    assert "said so" not in str(refused.value), "AWS's words name roles and tables"
+
+
+def test_a_table_that_is_not_there_is_closed_to_every_kind_of_call(dynamodb: Any) -> None:
+    store = DynamoStore("no-such-table", dynamodb, sleep=lambda _: None)
+    for asked in (
+        lambda: store.create_job(decision(job()), limit=LIMIT),
+        lambda: store.find_job("ftjob-abc"),
+        lambda: store.list_jobs("acme", after=None, limit=1),
+        lambda: store.put_audit(record(1)),
+    ):
+        with pytest.raises(Unavailable) as refused:
+            asked()
+        assert refused.value.code == "store_closed"
 
 
 def test_two_changes_never_share_a_token(make: Any) -> None:
