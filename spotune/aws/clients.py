@@ -6,6 +6,7 @@ emulator, `AWS_ENDPOINT_URL_SAGEMAKER` to the double.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from functools import cache
@@ -36,32 +37,48 @@ _BUSY = frozenset(
 )
 
 _CONFIG = Config(
-    connect_timeout=3,
-    read_timeout=8,
+    connect_timeout=2,
+    read_timeout=5,
     retries={"mode": "standard", "total_max_attempts": 3},
     max_pool_connections=32,
 )
-"""A request through the API has 29 s: three tries of a service that hangs must end within them."""
+"""A caller of the API gets its answer within 29 s: three tries of a service that hangs, the pauses between them, and a
+hasty call after them end before."""
 
-_S3_CONFIG = _CONFIG.merge(Config(read_timeout=60, signature_version="s3v4"))
-"""A stream may pause longer than an answer may take. Presigned URLs need the fourth signature version."""
+_S3_CONFIG = _CONFIG.merge(Config(signature_version="s3v4"))
+"""Presigned URLs need the fourth signature version."""
+
+_S3_PATIENT_CONFIG = _S3_CONFIG.merge(Config(read_timeout=60))
+"""Where nobody waits for an answer: S3 is silent while it copies, and a stream may pause."""
+
+_HASTY_CONFIG = _CONFIG.merge(Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 1}))
+"""For what is worth no caller's time: one try, of two seconds at most."""
 
 _making = threading.Lock()
 
 
 @cache
-def client(service: str, region: str | None = None) -> Any:
+def client(service: str, region: str | None = None, *, hasty: bool = False) -> Any:
     """The client of a service, the same one each time; `client.cache_clear()` after the environment changed.
 
     Args:
         region: another one than the environment's.
+        hasty: it tries once, and waits for an answer no longer than two seconds.
     """
     import boto3  # here, since it costs a third of a second that not every process needs
 
     with _making:  # boto3's default session is not safe among threads
-        made = boto3.client(service, region_name=region, config=_S3_CONFIG if service == "s3" else _CONFIG)
+        made = boto3.client(service, region_name=region, config=_config(service, hasty=hasty))
     trace(made)
     return made
+
+
+def _config(service: str, *, hasty: bool) -> Config:
+    if hasty:
+        return _HASTY_CONFIG
+    if service != "s3":
+        return _CONFIG
+    return _S3_CONFIG if os.environ.get("SPOTUNE_ANSWERS_CALLERS") == "true" else _S3_PATIENT_CONFIG
 
 
 def call(operation: Callable[..., dict[str, Any]], **arguments: object) -> dict[str, Any]:

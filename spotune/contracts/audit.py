@@ -37,6 +37,11 @@ class AuditRecord(Contract):
     target: str | None = None
     """The id of what was made or changed, as the answer names it."""
 
+    @property
+    def begun(self) -> AuditRecord:
+        """As it was before its end was known."""
+        return self.with_(status=None, code=None, target=None)
+
 
 class AuditObject(Contract):
     """A line of the audit log, as the API shows it."""

@@ -45,6 +45,9 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "CapWarnings": Metric("Count", "Jobs that passed 50, 80 or 100 % of their cap."),
         "ForecastCostRatio": Metric("None", "Billed dollars over the forecast's middle, of a completed job."),
         "ForecastHoursRatio": Metric("None", "Hours on instances over the forecast's middle, of a completed job."),
+        "AuditEndsLost": Metric(
+            "Count", "Calls whose end is in a function's log alone, since the table did not take it."
+        ),
         "Jobs": Metric("Count", "Jobs in each state that is not terminal, at a pass.", by="state", total=False),
         "OldestQueuedSeconds": Metric(
             "Seconds", "Longest wait of a job in validating or queued, since its submission or its last work."

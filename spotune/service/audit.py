@@ -2,7 +2,8 @@
 
 So nothing is done that is not on record: where the first record cannot be written, the call is refused. A process that
 is killed between the two leaves a record without a status, which says that something may have been done. The end also
-goes to the function's log, which no role of ours can change.
+goes to the function's log, which no role of ours can change; where the table does not take it at once, it is there
+alone, and the call is answered: what is done is done.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from __future__ import annotations
 import logging
 import secrets
 
-from spotune.aws.base import AwsRefused
 from spotune.contracts.audit import OPERATOR, AuditRecord
 from spotune.contracts.base import MICRO
 from spotune.contracts.errors import Unavailable
 from spotune.contracts.identity import ApiKey
+from spotune.contracts.measures import Measurement
 from spotune.service.installation import Installation
 from spotune.service.keys import valid_tenant
 from spotune.store.page import Page
@@ -47,14 +48,15 @@ def begin_by_operator(here: Installation, tenant: str, action: str, *, request_i
 def end(
     here: Installation, record: AuditRecord, status: int, *, code: str | None = None, target: object = None
 ) -> None:
-    """Write down how it ended. What is done is done: where the store does not answer, the log alone has it."""
+    """Write down how it ended; where the store does not take that at once, the log alone has it."""
     named = None if target is None else _printable(str(target))
     ended = record.with_(status=status, code=code, target=named)
     logger.info("audit: %s", ended.action, extra={"audit": ended.model_dump(mode="json", exclude_none=True)})
     try:
-        here.store.put_audit(ended)
-    except (Unavailable, AwsRefused) as error:
-        logger.warning("the end of %s is in this log alone: %s", record.id, error)
+        here.store.end_audit(ended)
+    except Unavailable as error:
+        logger.error("the end of %s is in this log alone: %s", record.id, error)
+        here.metrics.send([Measurement("AuditEndsLost", 1)])
 
 
 def list_records(here: Installation, tenant: str, *, after: str | None, limit: int) -> Page[AuditRecord]:
@@ -82,7 +84,7 @@ def _begin(here: Installation, tenant: str, action: str, request_id: str, **who:
             **who,
         }
     )
-    here.store.put_audit(begun)
+    here.store.begin_audit(begun)
     return begun
 
 

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from spotune.aws.base import (
     DeliveryQueue,
@@ -259,7 +260,7 @@ def _from_environment() -> Installation:
     }
     return Installation(
         settings=settings,
-        store=DynamoStore(settings.table, client("dynamodb")),
+        store=DynamoStore(settings.table, client("dynamodb"), hasty=partial(client, "dynamodb", hasty=True)),
         objects=Objects(regions=regions),
         training_jobs=TrainingJobs(),
         queue=Queue(settings.queue_url),

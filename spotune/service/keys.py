@@ -8,7 +8,6 @@ import logging
 import re
 import secrets
 
-from spotune.aws.base import AwsRefused
 from spotune.contracts.api import KeyRequest
 from spotune.contracts.base import MicroUSD, Timestamp
 from spotune.contracts.errors import Conflict, NotAllowed, NotAuthenticated, NotFound, RequestRefused, Unavailable
@@ -153,7 +152,7 @@ def note_use(here: Installation, key: ApiKey) -> None:
     _noted[key.sha256] = now
     try:
         here.store.note_use(key, now)
-    except (Unavailable, AwsRefused) as error:
+    except Unavailable as error:
         logger.warning("the use of %s was not noted: %s", key.id, error)
 
 

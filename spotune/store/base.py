@@ -81,11 +81,20 @@ class NoticeStore(Protocol):
 class AuditStore(Protocol):
     """Who changed what, for a tenant's admins to read."""
 
-    def put_audit(self, record: AuditRecord) -> None:
-        """Keep a record, or write its end.
+    def begin_audit(self, record: AuditRecord) -> None:
+        """Keep a record that has no end yet. What is there already is never replaced.
 
         Raises:
-            Unavailable: the store does not answer; whether it was written is not known.
+            Unavailable: the store does not answer, and whether it was written is not known; or there is another record
+                of this id.
+        """
+
+    def end_audit(self, record: AuditRecord) -> None:
+        """Write the end of a record that was begun, once, and without waiting long: its call is done.
+
+        Raises:
+            Unavailable: the store does not answer at once, and whether it was written is not known; or the record is
+                not as it was begun.
         """
 
     def list_audit(self, tenant: str, *, after: str | None, limit: int) -> Page[AuditRecord]:

@@ -6,7 +6,7 @@ import threading
 
 from spotune.contracts.audit import AuditRecord
 from spotune.store.page import Page, page_of
-from spotune.store.records import decode, encode, unknown_cursor
+from spotune.store.records import another_audit, decode, encode, unknown_cursor
 
 
 class MemoryAudit:
@@ -17,9 +17,17 @@ class MemoryAudit:
         self._audit: dict[tuple[str, str], bytes] = {}
         self._auditing = threading.RLock()
 
-    def put_audit(self, record: AuditRecord) -> None:
+    def begin_audit(self, record: AuditRecord) -> None:
         """See `AuditStore`."""
         with self._auditing:
+            if self._audit.setdefault((record.tenant, record.id), encode(record)) != encode(record):
+                raise another_audit(record)
+
+    def end_audit(self, record: AuditRecord) -> None:
+        """See `AuditStore`."""
+        with self._auditing:
+            if self._audit.get((record.tenant, record.id)) != encode(record.begun):
+                raise another_audit(record)
             self._audit[record.tenant, record.id] = encode(record)
 
     def list_audit(self, tenant: str, *, after: str | None, limit: int) -> Page[AuditRecord]:

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from spotune.contracts.audit import AuditRecord
 from spotune.contracts.base import Contract, Timestamp
 from spotune.contracts.commands import OutboxEntry
 from spotune.contracts.errors import RequestRefused, TooLarge, Unavailable
@@ -154,6 +155,15 @@ def unknown_cursor(after: str) -> RequestRefused:
 def owned_by_another(record: FileRecord) -> ValueError:
     """What writing over another tenant's file gets; ids are made by the service, so no person meets it."""
     return ValueError(f"file {record.id} belongs to another tenant than {record.tenant}")
+
+
+def another_audit(record: AuditRecord) -> Unavailable:
+    """What stands in the audit log is not what this process began; ids are random, so asking again helps."""
+    return Unavailable(
+        f"the audit log has another record than {record.id} as it was begun.",
+        code="audit_record_differs",
+        remedy="Try again.",
+    )
 
 
 def _identity(job: JobRecord) -> tuple[str, str, Timestamp]:

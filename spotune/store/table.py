@@ -21,12 +21,21 @@ class DynamoTable:
     Args:
         table_name: a table with string keys `pk`, `sk` and the indexes of the template (all attributes projected).
         client: boto3's low-level DynamoDB client, with its own retries and timeouts.
+        hasty: gives a client that tries once and waits for no more than moments; `client` where it is None.
         sleep: waits so many seconds between tries of a transaction.
     """
 
-    def __init__(self, table_name: str, client: Any, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        table_name: str,
+        client: Any,
+        *,
+        hasty: Callable[[], Any] | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._table = table_name
         self._client = client
+        self._hasty = hasty or (lambda: client)
         self._sleep = sleep
 
     def _transact(self, writes: Sequence[Write], token: str) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import boto3
 import pytest
+from moto import mock_aws
 
 from handlers import keys
 from handlers.api import scope_of
-from spotune.contracts.errors import Unavailable
 from spotune.service.keys import id_of, issue_key
+from spotune.store.dynamo import DynamoStore
 from tests.handlers.test_every_route import NEEDS, NOBODYS, path_of
 from tests.handlers.test_jobs import JOBS, body_for
 from tests.in_process import Client, Context, World, http_event
@@ -91,17 +94,21 @@ def test_no_word_of_a_body_is_in_it(client: Client) -> None:
     assert "sk-spotune-" not in client.call("GET", LOG).raw
 
 
-def test_what_cannot_be_put_on_record_is_not_done(
-    world: World, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(_: object) -> None:
-        raise Unavailable("the store does not answer.", code="store_unavailable")
+@pytest.fixture
+def closed() -> Iterator[DynamoStore]:
+    """A store whose table is not there."""
+    with mock_aws():
+        yield DynamoStore("no-such-table", boto3.client("dynamodb", region_name="us-east-1"))
 
-    monkeypatch.setattr(world.store, "put_audit", refuse)
+
+def test_what_cannot_be_put_on_record_is_not_done(
+    world: World, client: Client, closed: DynamoStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world.store, "begin_audit", closed.begin_audit)
     refused = client.call("POST", "/v1/keys", {"name": "more"})
-    assert (refused.status, refused.error["code"]) == (503, "store_unavailable")
+    assert (refused.status, refused.error["code"]) == (503, "store_closed")
     assert [key.name for key, _ in world.store.list_keys("acme")] == ["test"]
-    assert keys.handler({"tenant": "acme", "name": "more"}, Context())["error"]["code"] == "store_unavailable"
+    assert keys.handler({"tenant": "acme", "name": "more"}, Context())["error"]["code"] == "store_closed"
     assert len(world.store.list_keys("acme")) == 1
 
 
@@ -123,19 +130,23 @@ def test_a_call_that_was_killed_on_the_way_is_on_record_without_an_end(
 
 
 def test_what_was_done_is_answered_even_where_its_end_cannot_be_written(
-    world: World, client: Client, monkeypatch: pytest.MonkeyPatch
+    world: World,
+    client: Client,
+    closed: DynamoStore,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    put, calls = world.store.put_audit, []
-
-    def first_alone(record: Any) -> None:
-        calls.append(record)
-        if len(calls) > 1:
-            raise Unavailable("the store does not answer.", code="store_unavailable")
-        put(record)
-
-    monkeypatch.setattr(world.store, "put_audit", first_alone)
-    assert client.call("POST", "/v1/keys", {"name": "more"}).status == 200
-    assert len(world.store.list_keys("acme")) == 2
+    monkeypatch.setattr(world.store, "end_audit", closed.end_audit)
+    made = client.call("POST", "/v1/keys", {"name": "more"})
+    assert (made.status, len(world.store.list_keys("acme"))) == (200, 2)
+    assert "key" in keys.handler({"tenant": "acme", "name": "third"}, Context())
+    assert [one.name for one in world.metrics.sent].count("AuditEndsLost") == 2
+    loud = [line.getMessage() for line in caplog.records if line.levelname == "ERROR"]
+    assert sum("is in this log alone" in message for message in loud) == 2
+    assert {(one["action"], one["status"]) for one in log(client)} == {
+        ("POST /v1/keys", None),
+        ("issue key third", None),
+    }
 
 
 def test_the_operator_s_keys_and_principals_are_in_the_tenant_s_log(world: World, client: Client) -> None:

@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from spotune.aws.base import AwsRefused
+from spotune.contracts.errors import Unavailable
 from spotune.contracts.identity import Scope
 from spotune.service.keys import issue_key
 from spotune.store.memory import MemoryStore
@@ -67,7 +67,7 @@ def test_a_use_that_cannot_be_noted_fails_no_request(
     made = client.call("POST", KEYS, {"name": "ci"}).body
 
     def refuse(*_: object) -> None:
-        raise AwsRefused("AccessDenied", "no")
+        raise Unavailable("the job table lets nobody in.", code="store_closed")
 
     monkeypatch.setattr(MemoryStore, "note_use", refuse)
     assert Client(made["key"]).call("GET", JOBS).status == 200
@@ -224,7 +224,7 @@ def test_no_log_and_no_answer_ever_holds_a_key_but_the_one_that_made_it(
         client.call("GET", KEYS),
     ]
     monkeypatch.setattr(MemoryStore, "list_jobs", broken)
-    monkeypatch.setattr(MemoryStore, "note_use", broken)
+    monkeypatch.setattr(MemoryStore, "note_use", closed)
     world.clock.now += 7200
     asked.append(canary.call("GET", JOBS))
     assert asked[-1].status == 500
@@ -241,4 +241,8 @@ def test_no_log_and_no_answer_ever_holds_a_key_but_the_one_that_made_it(
 
 
 def broken(*_: object, **__: object) -> None:
-    raise AwsRefused("AccessDenied", "no")
+    raise RuntimeError("no")
+
+
+def closed(*_: object, **__: object) -> None:
+    raise Unavailable("the job table lets nobody in.", code="store_closed")

@@ -7,11 +7,13 @@ from collections import Counter
 import pytest
 
 from spotune.contracts import layout
+from spotune.contracts.audit import AuditRecord
 from spotune.contracts.errors import Unavailable
 from spotune.contracts.job import JobRecord
 from spotune.contracts.measures import METRICS
 from spotune.contracts.request import JobRequest
 from spotune.contracts.training import Failure
+from spotune.service import audit
 from spotune.service.installation import install
 from spotune.service.observation import observe
 from spotune.service.reconcile import reconcile
@@ -119,4 +121,6 @@ def test_every_metric_of_the_table_is_sent_and_no_other(here: World) -> None:
     failure = Failure(code="out_of_memory", message="It does not fit.")
     trained(here, bad, status="Failed", secondary_status="Failed", failure=failure, exit_code=2, failure_reason="x")
     reconcile(here.here)
+    nobodys = AuditRecord(id="a", tenant="acme", at=1.0, actor="k", actor_name="k", action="POST /", request_id="r")
+    audit.end(here.here, nobodys, 200)
     assert set(names(here)) == set(METRICS)

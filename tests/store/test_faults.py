@@ -25,7 +25,7 @@ from spotune.store.dynamo import DynamoStore
 from tests.factories import NOW, job, model_version
 from tests.rules import arrival, rule, rule_request
 from tests.store.test_contract import MONTH, decision
-from tests.store.test_transaction import cancelled, refusal
+from tests.store.unreliable import cancelled, refusal
 
 LIMIT = 3_000
 JOBS = 6

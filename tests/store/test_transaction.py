@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from spotune.contracts.commands import CheckDataset
 from spotune.contracts.errors import Unavailable, VersionConflict
@@ -15,49 +14,7 @@ from spotune.store.transaction import LONGEST_PAUSE_SECONDS, TRIES
 from tests.factories import NOW, job
 from tests.store.test_audit import record
 from tests.store.test_contract import LIMIT, decision, found, money
-
-
-class Unreliable:
-    """The client, but for the next calls of one operation, each of which goes wrong as told.
-
-    An exception is raised instead of the call; `(True, exception)` after the call went through.
-    """
-
-    def __init__(self, client: Any, operation: str, *faults: Exception | tuple[bool, Exception] | None) -> None:
-        self._client = client
-        self._operation = operation
-        self.faults = deque(faults)
-        self.calls: list[dict[str, Any]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return self._call if name == self._operation else getattr(self._client, name)
-
-    def _call(self, **arguments: Any) -> Any:
-        self.calls.append(arguments)
-        fault = self.faults.popleft() if self.faults else None
-        if isinstance(fault, Exception):
-            raise fault
-        answer = getattr(self._client, self._operation)(**arguments)
-        if fault is not None:
-            raise fault[1]
-        return answer
-
-
-TIMEOUT = ReadTimeoutError(endpoint_url="http://table")
-
-
-def refusal(code: str, *reasons: str, status: int = 400) -> ClientError:
-    answer: dict[str, Any] = {
-        "Error": {"Code": code, "Message": "said so"},
-        "ResponseMetadata": {"HTTPStatusCode": status},
-    }
-    if reasons:
-        answer["CancellationReasons"] = [{"Code": reason} for reason in reasons]
-    return ClientError(answer, "TransactWriteItems")
-
-
-def cancelled(*reasons: str) -> ClientError:
-    return refusal("TransactionCanceledException", *reasons)
+from tests.store.unreliable import TIMEOUT, Unreliable, cancelled, refusal
 
 
 @pytest.fixture
@@ -180,7 +137,7 @@ def test_a_table_that_is_not_there_is_closed_to_every_kind_of_call(dynamodb: Any
         lambda: store.create_job(decision(job()), limit=LIMIT),
         lambda: store.find_job("ftjob-abc"),
         lambda: store.list_jobs("acme", after=None, limit=1),
-        lambda: store.put_audit(record(1)),
+        lambda: store.begin_audit(record(1)),
     ):
         with pytest.raises(Unavailable) as refused:
             asked()
