@@ -6,6 +6,7 @@ process; test_tutorial.py runs those against the embedded stack.
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -37,6 +38,10 @@ OFFLINE = frozenset({"plan", "estimate", "compare-methods", "catalog", "data"})
 """Commands of spotune's that need nothing but this machine."""
 PLAIN = frozenset({"cp", "head", "mkdir", "cat", "ls", "cd"})
 COMMANDS = typer.main.get_command(app)
+TOLD = re.compile(r"\bspotune (?!spotune )[a-z](?:(?!\bspotune )[^`\n])*")
+"""A command in a string of the code, up to the next one."""
+SEED = "spotune webhook"
+"""Of webhooks' secrets: no command."""
 
 
 def marked(*marks: str) -> list[Any]:
@@ -67,15 +72,39 @@ def test_every_command_line_fits_the_command_line(block: Block) -> None:
 def test_commands_and_options_that_a_text_names_are_there(page: Path) -> None:
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     for said in INLINE.findall(text):
-        command, path = COMMANDS, []
-        for word in said.split()[1:]:
-            if not hasattr(command, "commands") or not re.fullmatch(r"[a-z-]+", word.rstrip(",;")):
-                break
-            assert word in command.commands, f"{said}: no command {word!r}"
-            command = command.commands[word]
-            path.append(word)
-        options = {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
-        assert set(re.findall(r"--[a-z][a-z-]*", said)) <= options | {"--help", "--version"}, said
+        are_there(said)
+
+
+@pytest.mark.parametrize("room", ["spotune", "handlers", "training_container"])
+def test_commands_and_options_that_the_code_tells_a_person_are_there(room: str) -> None:
+    """Remedies, hints and examples, wherever they are written."""
+    told = [said for path in (ROOT / room).rglob("*.py") for text in texts(path) for said in TOLD.findall(text)]
+    assert told
+    for said in set(told) - {SEED}:
+        are_there(said)
+
+
+def are_there(said: str) -> None:
+    """Raise where the command line has no such command or option."""
+    command = COMMANDS
+    for word in (word.rstrip(",;.)") for word in said.split()[1:]):
+        if not hasattr(command, "commands") or not re.fullmatch(r"[a-z-]+", word):
+            break
+        assert word in command.commands, f"{said}: no command {word!r}"
+        command = command.commands[word]
+    options = {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
+    assert set(re.findall(r"--[a-z][a-z-]*", said)) <= options | {"--help", "--version"}, said
+
+
+def texts(path: Path) -> Iterator[str]:
+    """Every string of a module; what an f-string puts in stands as X."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(part.value if isinstance(part, ast.Constant) else " X " for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
+            yield node.value
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -90,7 +90,7 @@ def _region(settings: Settings, region: str) -> Iterator[Finding]:
         yield judge_stack(further, look(lambda: probe_installation.stack(region, further)), region)
     uri = settings.image
     seen = None if uri is None else look(lambda: probe_image.image(ImageName.of(uri), region))
-    yield judge_image(uri, region, seen, version("spotune"))
+    yield judge_image(uri, region, settings.region, seen, version("spotune"))
 
 
 def _network(settings: Settings) -> Iterator[Finding]:

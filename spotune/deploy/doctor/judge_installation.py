@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from spotune.deploy.doctor.findings import Finding, fail, not_seen, ok, warn
 from spotune.deploy.doctor.seen import Alarm, Answer, BaseModel, Image, Seen, Stack, Subscription, Unseen
+from spotune.deploy.settings import image_account
 
 _GOOD = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"})
 _STUCK = "UPDATE_ROLLBACK_FAILED"
@@ -18,6 +19,7 @@ _TAG = re.compile(r"(?P<version>.+)-(?P<accelerator>cuda|cpu)-[0-9a-f]{12}")
 _SEVERE = ("CRITICAL", "HIGH")
 _SHOWN = 5
 _DEPLOY = "`spotune deploy`"
+_BUILD_AND_PUSH = "`spotune image build`, then `spotune image push`"
 
 
 def judge_stack(name: str, seen: Seen[Stack | None], region: str = "") -> Finding:
@@ -60,13 +62,21 @@ def judge_answer(url: str, seen: Answer) -> Finding:
     return fail("API", f"{url} does not answer: {said}", "See the log group of ApiFunction, and the alarms below.")
 
 
-def judge_image(uri: str | None, region: str, seen: Seen[Image | None], version: str) -> Finding:
-    """Whether training jobs of a region find an image that runs there, and that `version` of Spotune has made."""
+def judge_image(uri: str | None, region: str, home: str, seen: Seen[Image | None], version: str) -> Finding:
+    """Whether training jobs of a region find an image that runs there, and that `version` of Spotune has made.
+
+    Args:
+        uri: the image that the settings name.
+        region: where it is looked for.
+        home: the installation's own region, into whose registry images are pushed.
+    """
     check = f"image in {region}"
     if uri is None:
-        return fail(check, "The settings name no training image.", "`spotune image build`, then `spotune image push`")
+        return fail(check, "The settings name no training image.", _BUILD_AND_PUSH)
     if seen is None or (isinstance(seen, Unseen) and seen.code in _NO_IMAGE):
-        return fail(check, f"ECR has no {uri} there.", f"`spotune image push --region {region}`")
+        return fail(
+            check, f"ECR has no {uri} there.", _BUILD_AND_PUSH if region == home else _copied(uri, region, home)
+        )
     if isinstance(seen, Unseen):
         return not_seen(check, seen, "ecr:DescribeImages, ecr:BatchGetImage and ecr:GetDownloadUrlForLayer")
     facts = {"digest": seen.digest, "bytes": seen.bytes, "architectures": seen.architectures, "scan": dict(seen.severe)}
@@ -77,10 +87,10 @@ def judge_image(uri: str | None, region: str, seen: Seen[Image | None], version:
     made = [match for match in map(_TAG.fullmatch, seen.tags) if match]
     if made and all(match["version"] != version for match in made):
         says = f"It was built by Spotune {made[0]['version']}, and {version} is here: it reads no other one's jobs."
-        return warn(check, says, "`spotune image build && spotune image push`, then " + _DEPLOY, **facts)
+        return warn(check, says, f"{_BUILD_AND_PUSH}, then {_DEPLOY}", **facts)
     if any(match["accelerator"] == "cpu" for match in made):
         says = "It was built for CPUs: on a GPU machine it would train on the processor, slowly and for the same price."
-        return warn(check, says, "`spotune image build && spotune image push`", **facts)
+        return warn(check, says, _BUILD_AND_PUSH, **facts)
     severe = {name: seen.severe[name] for name in _SEVERE if seen.severe.get(name)}
     if severe:
         found = ", ".join(f"{count} {name.lower()}" for name, count in severe.items())
@@ -89,6 +99,13 @@ def judge_image(uri: str | None, region: str, seen: Seen[Image | None], version:
         fixed = f"Name it by its digest in the settings: {uri.partition('@')[0]}@{seen.digest}"
         return warn(check, f"{says} Its tag may be moved to another image.", fixed, **facts)
     return ok(check, says, **facts)
+
+
+def _copied(uri: str, region: str, home: str) -> str:
+    """ECR copies by itself what is pushed once it was told to, and what was there before when it is asked."""
+    destination = f"region={region},registryId={image_account(uri)}"
+    command = f"aws ecr start-replication-backfill --region {home} --destination {destination}"
+    return f"Have ECR replicate it there (docs/regions.md); what was pushed before that: `{command}`"
 
 
 def judge_models(seen: Seen[Sequence[BaseModel]]) -> Finding:

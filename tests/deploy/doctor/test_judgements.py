@@ -109,7 +109,7 @@ def test_what_may_not_be_looked_at_is_unknown_and_names_the_permission() -> None
         judge_account.judge_budgets("111122223333", DENIED),
         *judge_quotas.judge_quotas("eu-west-1", ["ml.g5.xlarge"], DENIED, named=True, max_runtime_hours=1),
         judge_installation.judge_stack("spotune-prod", DENIED),
-        judge_installation.judge_image(URI, "eu-west-1", DENIED, "1.0"),
+        judge_installation.judge_image(URI, "eu-west-1", "eu-west-1", DENIED, "1.0"),
         judge_installation.judge_models(DENIED),
         *judge_installation.judge_alarms(DENIED),
         judge_installation.judge_address("", DENIED),
@@ -286,12 +286,22 @@ def test_an_api_that_does_not_answer_is_told_with_what_it_said() -> None:
 
 
 def test_no_image_and_one_that_ecr_does_not_have_stop_training() -> None:
-    assert judge_installation.judge_image(None, "eu-west-1", None, "1.0").status == "fail"
+    assert judge_installation.judge_image(None, "eu-west-1", "eu-west-1", None, "1.0").status == "fail"
     missing = Unseen("ImageNotFoundException: no such tag", "ImageNotFoundException")
     for seen in (missing, None):
-        finding = judge_installation.judge_image(URI, "eu-west-1", seen, "1.0")
+        finding = judge_installation.judge_image(URI, "eu-west-1", "eu-west-1", seen, "1.0")
         assert finding.status == "fail"
-        assert "spotune image push" in finding.remedy
+        assert finding.remedy == "`spotune image build`, then `spotune image push`"
+
+
+def test_an_image_that_a_further_region_lacks_is_copied_there_by_ecr() -> None:
+    """`spotune image push` sends to the home alone, and nothing that is there already."""
+    finding = judge_installation.judge_image(URI, "us-east-2", "eu-west-1", None, "1.0")
+    assert (finding.status, "us-east-2" in finding.check) == ("fail", True)
+    destination = "region=us-east-2,registryId=111122223333"
+    command = f"aws ecr start-replication-backfill --region eu-west-1 --destination {destination}"
+    assert f"`{command}`" in finding.remedy
+    assert "docs/regions.md" in finding.remedy
 
 
 @pytest.mark.parametrize(
@@ -312,12 +322,12 @@ def test_no_image_and_one_that_ecr_does_not_have_stop_training() -> None:
     ],
 )
 def test_an_image_is_judged_by_processor_version_scan_and_tag(image: Image, status: str, words: str) -> None:
-    finding = judge_installation.judge_image(URI, "eu-west-1", image, "1.0")
+    finding = judge_installation.judge_image(URI, "eu-west-1", "eu-west-1", image, "1.0")
     assert (finding.status, words in finding.says) == (status, True)
 
 
 def test_a_tag_that_may_move_is_replaced_by_its_digest() -> None:
-    finding = judge_installation.judge_image(URI, "eu-west-1", replace(IMAGE, mutable_tag=True), "1.0")
+    finding = judge_installation.judge_image(URI, "eu-west-1", "eu-west-1", replace(IMAGE, mutable_tag=True), "1.0")
     assert f"{URI}@{IMAGE.digest}" in finding.remedy
 
 
