@@ -112,7 +112,7 @@ def bundle_cache() -> Path:
 def _init(screen: Screen, path: Path, region: str) -> None:
     write_settings(path, region)
     screen.emit({"settings": str(path)})
-    screen.say(f"{path} is written. Look it through, build the image with `spotune image push`, then: spotune deploy")
+    screen.say(f"{path} is written. Look it through, then: spotune image build; spotune image push; spotune deploy")
 
 
 def _installation(screen: Screen, path: Path) -> Installation:

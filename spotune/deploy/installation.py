@@ -77,14 +77,14 @@ class Installation:
                 "The settings name no training image.",
                 code="image_missing",
                 param="image",
-                remedy="Build and push it with `spotune image push`, which writes it into the settings.",
+                remedy="`spotune image build` makes one; `spotune image push` sends it and names it in the settings.",
             )
         if (owner := image_account(image)) != self.account.id:
             raise RequestRefused(
                 f"The training image lies in the account {owner}; your credentials belong to {self.account.id}.",
                 code="image_of_another_account",
                 param="image",
-                remedy="Sign in to that account, or push the image to yours with `spotune image push`.",
+                remedy="Sign in to that account, or send one to yours: `spotune image build`, `spotune image push`.",
             )
 
     def _stack(self, name: str, region: str) -> Stack:

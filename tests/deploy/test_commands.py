@@ -53,7 +53,7 @@ def write(stage: str, **fields: object) -> None:
 
 def test_init_writes_the_settings_and_says_what_comes_next(line: Line) -> None:
     code, out, _ = line("deploy", "--init", "--region", "eu-central-1")
-    assert (code, "spotune image push" in out) == (0, True)
+    assert (code, "spotune image build; spotune image push; spotune deploy" in out) == (0, True)
     assert read_settings(Path("spotune-deploy.yaml")).region == "eu-central-1"
     code, _, err = line("deploy", "--init")
     assert (code, "exists already" in err) == (2, True)
