@@ -37,6 +37,10 @@ def deploy(
     region: Annotated[str | None, typer.Option(help="For --init; this machine's AWS region by default.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show what would change, and end.")] = False,
     new_key: Annotated[bool, typer.Option("--new-key", help="Make another admin key, and end.")] = False,
+    may_replace: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RESOURCE", help="Let a change go on that may put an empty one in place of this."),
+    ] = None,
     yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -59,7 +63,7 @@ def deploy(
         return
     if not yes:
         _ask(screen, installation, code)
-    made = deployment.deploy(installation, code, screen.note)
+    made = deployment.deploy(installation, code, screen.note, may_replace=may_replace or ())
     screen.emit(
         {"stage": installation.stage, "api_url": made.api_url, "api_key": made.key, "outputs": {**made.outputs}}
     )
@@ -153,11 +157,13 @@ def _show_plan(screen: Screen, steps: Sequence[Step]) -> None:
             screen.show(blocks.titled(f"{title}: new, {len(step.changes)} resources", _counts(step.changes)))
         else:
             screen.show(blocks.titled(f"{title}: {len(step.changes)} changes", _table(step.changes)))
-    lost = [change.name for step in steps for change in step.changes if change.loses_data]
-    if lost:
-        screen.say(
-            f"Refused when it is carried out: an empty one would stand in place of {', '.join(lost)}.", style="red"
-        )
+    lost = [change for step in steps for change in step.changes if change.loses_data]
+    for change in lost:
+        if change.replacement == "Conditional":
+            remedy = f"It shows only on the way; --may-replace {change.name} lets it go on."
+            screen.say(f"Refused: an empty one might stand in place of {change.name}. {remedy}", style="red")
+        else:
+            screen.say(f"Refused: an empty one would stand in place of {change.name}.", style="red")
 
 
 def _counts(changes: Sequence[Change]) -> RenderableType:

@@ -7,7 +7,7 @@ A deployment can be killed at any step and run again; each step looks for what i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,12 +60,13 @@ def plan(installation: Installation, bundle: Path) -> tuple[Step, ...]:
     return (*steps, _proposed(installation, installation.home, *_home(installation, drawer, bundle)))
 
 
-def deploy(installation: Installation, bundle: Path, tell: Tell) -> Deployed:
+def deploy(installation: Installation, bundle: Path, tell: Tell, *, may_replace: Collection[str] = ()) -> Deployed:
     """Bring the account to what the settings say.
 
     Args:
         bundle: the Lambda bundle, for the settings' Python and processor.
         tell: takes lines about what happens.
+        may_replace: names of resources that hold data and may be made anew where CloudFormation cannot tell before.
 
     Raises:
         RequestRefused: the settings cannot be deployed.
@@ -79,11 +80,11 @@ def deploy(installation: Installation, bundle: Path, tell: Tell) -> Deployed:
     for region in installation.settings.further_regions:
         stack, template, parameters = _further(installation, region)
         _take_over(installation, stack, templates.REGION, parameters, tell)
-        _bring_up(installation, stack, template, parameters, tell)
+        _bring_up(installation, stack, template, parameters, tell, may_replace)
     template, parameters = _home(installation, drawer, bundle)
     drawer.put(bundle, bundle.name)
     _take_over(installation, installation.home, templates.INSTALLATION, parameters, tell)
-    changed = _bring_up(installation, installation.home, template, parameters, tell)
+    changed = _bring_up(installation, installation.home, template, parameters, tell, may_replace)
     installation.home.protect(installation.settings.deletion_protection)
     kept.restore_secrets(installation, drawer, tell)
     destruction.release(installation)
@@ -115,7 +116,12 @@ def _take_over(installation: Installation, stack: Stack, path: Path, parameters:
 
 
 def _bring_up(
-    installation: Installation, stack: Stack, template: Mapping[str, str], parameters: Mapping[str, str], tell: Tell
+    installation: Installation,
+    stack: Stack,
+    template: Mapping[str, str],
+    parameters: Mapping[str, str],
+    tell: Tell,
+    may_replace: Collection[str] = (),
 ) -> bool:
     """Create or update one stack; False where nothing was to change."""
     stack.ready(tell)
@@ -123,19 +129,27 @@ def _bring_up(
     if proposal is None:
         tell(f"{stack.name}: nothing to change")
         return False
-    _refuse_loss(stack, proposal)
+    _refuse_loss(stack, proposal, may_replace)
     tell(f"{stack.name}: {'creating' if proposal.creates else 'changing'} {len(proposal.changes)} resources")
     stack.carry_out(proposal, tell)
     return True
 
 
-def _refuse_loss(stack: Stack, proposal: Proposal) -> None:
-    lost = [f"{change.name} ({change.type})" for change in proposal.changes if change.loses_data]
-    if not lost:
+def _refuse_loss(stack: Stack, proposal: Proposal, may_replace: Collection[str]) -> None:
+    lost = [change for change in proposal.changes if change.loses_data]
+    refused = [change for change in lost if change.replacement != "Conditional" or change.name not in may_replace]
+    if not refused:
         return
     stack.withdraw(proposal)
+    named = ", ".join(f"{change.name} ({change.type})" for change in refused)
+    if all(change.replacement == "Conditional" for change in refused):
+        raise Conflict(
+            f"The change of the stack {stack.name} may put an empty one in place of {named}: it shows only on the way.",
+            code="data_might_be_lost",
+            remedy="`spotune deploy --plan` shows what causes it. Where that is meant: --may-replace with its name.",
+        )
     raise Conflict(
-        f"The change of the stack {stack.name} would put an empty one in place of {', '.join(lost)}.",
+        f"The change of the stack {stack.name} would put an empty one in place of {named}.",
         code="data_would_be_lost",
         remedy="Deploy under another stage, and move what you need over. `spotune deploy --plan` shows what causes it.",
     )

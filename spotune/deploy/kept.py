@@ -13,7 +13,7 @@ from spotune.deploy import templates
 from spotune.deploy.account import Account, AwsSaysNo, call
 from spotune.deploy.drawer import Drawer
 from spotune.deploy.installation import Installation
-from spotune.deploy.stacks import DATA_TYPES, Stack, Tell
+from spotune.deploy.stacks import Stack, Tell
 
 NOTE = "kept"
 SECRET = "AWS::SecretsManager::Secret"  # noqa: S105 - a type's name
@@ -35,8 +35,12 @@ def held_by(stack: Stack) -> list[Kept]:
     """What a stack holds that nobody can make again."""
     if not stack.exists():
         return []
-    region = stack.client.meta.region_name
-    return [Kept(name, kind, id_, region, stack.name) for name, kind, id_ in stack.resources() if kind in DATA_TYPES]
+    region, template = stack.client.meta.region_name, stack.template()
+    return [
+        Kept(name, kind, id_, region, stack.name)
+        for name, kind, id_ in stack.resources()
+        if id_ and templates.keeps(template, name, "DeletionPolicy")
+    ]
 
 
 def noted(drawer: Drawer) -> list[Kept]:

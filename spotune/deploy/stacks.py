@@ -19,16 +19,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from spotune.contracts.errors import Conflict, RequestRefused, Unavailable
-from spotune.deploy import events
+from spotune.deploy import events, templates
 from spotune.deploy.account import AwsSaysNo, call, pages
+from spotune.deploy.templates import Policy
 
 Tell = Callable[[str], None]
 """Takes a line about what happens, for whoever waits."""
 
 CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"]
-DATA_TYPES = ("AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SecretsManager::Secret")
-"""What holds something that nobody can make again."""
-
 _EMPTY = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED")
 _NOTHING_CHANGED = ("didn't contain changes", "No updates are to be performed")
 
@@ -44,11 +42,13 @@ class Change:
     replacement: str = "False"
     """`True` where the resource would be made anew, `Conditional` where that shows only on the way."""
     properties: tuple[str, ...] = ()
+    holds_data: bool = False
+    """The deployed template has it kept where the stack gives it up."""
 
     @property
     def loses_data(self) -> bool:
-        """True where what the resource holds would not be there afterwards."""
-        return self.type in DATA_TYPES and (self.action == "Remove" or self.replacement == "True")
+        """True where what the resource holds would not be there afterwards, or where that shows only on the way."""
+        return self.holds_data and (self.action == "Remove" or self.replacement != "False")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,13 @@ class Stack:
         for page in pages(self.client, "list_stack_resources", StackName=self.name):
             for entry in page["StackResourceSummaries"]:
                 yield entry["LogicalResourceId"], entry["ResourceType"], entry.get("PhysicalResourceId", "")
+
+    def template(self) -> dict[str, Any]:
+        """The template that it was made of; an empty one where there is no stack."""
+        if not self.exists():
+            return {}
+        body = call(self.client.get_template, StackName=self.name, TemplateStage="Original")["TemplateBody"]
+        return body if isinstance(body, dict) else templates.parsed(body)
 
     def exists(self) -> bool:
         """True where it holds something, or may."""
@@ -192,7 +199,9 @@ class Stack:
             if any(words in reason for words in _NOTHING_CHANGED):
                 return None
             raise self._refused(reason)
-        return Proposal(name, tuple(map(_change, proposed["Changes"])), creates)
+        deployed = self.template()
+        changes = (_change(entry["ResourceChange"], deployed) for entry in proposed["Changes"])
+        return Proposal(name, tuple(changes), creates)
 
     def withdraw(self, proposal: Proposal) -> None:
         """Forget a change set, and the empty stack that it stood for, where nobody else has a use for it."""
@@ -331,13 +340,14 @@ def _at_work(status: str) -> bool:
     return status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS"
 
 
-def _change(entry: Mapping[str, Any]) -> Change:
-    change = entry["ResourceChange"]
+def _change(change: Mapping[str, Any], deployed: Mapping[str, Any]) -> Change:
     properties = {detail["Target"].get("Name") or detail["Target"]["Attribute"] for detail in change.get("Details", ())}
+    policy: Policy = "DeletionPolicy" if change["Action"] == "Remove" else "UpdateReplacePolicy"
     return Change(
         action=change["Action"],
         name=change["LogicalResourceId"],
         type=change["ResourceType"],
         replacement=change.get("Replacement") or "False",
         properties=tuple(sorted(properties)),
+        holds_data=templates.keeps(deployed, change["LogicalResourceId"], policy),
     )

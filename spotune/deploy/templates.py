@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Collection, Mapping, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -18,8 +18,7 @@ INSTALLATION = _FOLDER / "template.yaml"
 REGION = _FOLDER / "region.yaml"
 CODE = _FOLDER / "code.yaml"
 
-KEPT_TYPES = ("AWS::DynamoDB::Table", "AWS::S3::Bucket")
-"""What a new stack can take over from one that was deleted."""
+Policy = Literal["DeletionPolicy", "UpdateReplacePolicy"]
 
 _WORD = re.compile(r"\w+")
 
@@ -46,7 +45,17 @@ _Loader.add_multi_constructor("!", _long_form)
 
 def read(path: Path) -> dict[str, Any]:
     """A template as a document of plain values."""
-    return dict(yaml.load(path.read_text(), _Loader))  # noqa: S506 - a SafeLoader with short forms
+    return parsed(path.read_text())
+
+
+def parsed(text: str) -> dict[str, Any]:
+    """A template's text, YAML or JSON, as a document of plain values."""
+    return dict(yaml.load(text, _Loader))  # noqa: S506 - a SafeLoader with short forms
+
+
+def keeps(template: Mapping[str, Any], name: str, policy: Policy) -> bool:
+    """True where what this resource holds outlives it: nobody can make it again."""
+    return template.get("Resources", {}).get(name, {}).get(policy) in ("Retain", "RetainExceptOnCreate")
 
 
 def name_of(path: Path) -> str:

@@ -24,6 +24,8 @@ REGION, AWAY = "us-east-1", "eu-west-1"
 IMAGE = f"000000000000.dkr.ecr.{REGION}.amazonaws.com/spotune-training:1"
 EMULATOR = {"EventSource": "spotune.double"}
 """Emulators may not send as aws.*."""
+BUCKETS = ("AccessLogsBucket", "ArtifactsBucket", "DataBucket", "ModelsBucket")
+"""The emulator says of every property of a bucket that it may have it made anew; AWS says so of its name alone."""
 
 Make = Callable[..., Installation]
 

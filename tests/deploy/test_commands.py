@@ -13,7 +13,7 @@ import pytest
 
 from spotune.cli import main
 from spotune.cli.settings_file import read_settings
-from tests.deploy.conftest import IMAGE, REGION
+from tests.deploy.conftest import BUCKETS, IMAGE, REGION
 
 pytestmark = pytest.mark.embedded
 
@@ -89,7 +89,10 @@ def test_from_settings_to_an_answer_and_back_to_nothing(line: Line, aws_url: str
     assert row.split()[:3] == ["modify", "ApiLogs", "AWS::Logs::LogGroup"]
     assert "RetentionInDays" in row
 
-    code, out, _ = line("deploy", "--yes")
+    code, _, err = line("deploy", "--yes")
+    assert (code, "AccessLogsBucket" in err, "--may-replace" in err) == (2, True, True)
+    meant = [word for name in BUCKETS for word in ("--may-replace", name)]
+    code, out, _ = line("deploy", "--yes", *meant)
     assert (code, made["api_key"] in out, "--new-key" in out) == (0, False, True)
     code, out, _ = line("deploy", "--new-key", "--json")
     another = json.loads(out)["key"]

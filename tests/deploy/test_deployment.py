@@ -14,7 +14,7 @@ from spotune.deploy import deployment, keys, templates
 from spotune.deploy.account import Account
 from spotune.deploy.installation import Installation
 from spotune.deploy.stacks import Proposal
-from tests.deploy.conftest import AWAY, IMAGE, REGION, Make, ask, killed_after
+from tests.deploy.conftest import AWAY, BUCKETS, IMAGE, REGION, Make, ask, killed_after
 
 pytestmark = pytest.mark.embedded
 
@@ -115,7 +115,7 @@ def test_a_plan_shows_exactly_what_the_change_then_does(install: Make, aws: Aws,
     assert "Table" not in changed
     assert change_sets(aws, "spotune-planned") == []
     assert wanted.home.parameters()["MonthlyLimitUsd"] == "500"
-    deploy(wanted, code)
+    deployment.deploy(wanted, code, silent, may_replace=BUCKETS)
     assert wanted.home.parameters()["MonthlyLimitUsd"] == "9"
     assert [step.changes for step in deployment.plan(wanted, code)] == [(), ()]
 
@@ -163,6 +163,22 @@ def test_a_change_that_would_lose_data_is_refused_before_anything_happens(
     assert refusal.value.code == "data_would_be_lost"
     assert change_sets(aws, "spotune-careful") == []
     assert installation.home.outputs()["Table"] == made.outputs["Table"]
+
+
+def test_a_change_that_might_lose_data_is_refused_unless_it_is_meant(
+    install: Make, aws: Aws, code: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installation = install("doubtful")
+    deploy(installation, code)
+    # CloudFormation says of this property that it may have the table made anew, or not.
+    key = "- {AttributeName: sk, KeyType: RANGE}"
+    anew = edited(templates.INSTALLATION, tmp_path, key, key.replace("sk", "gsi1sk"))
+    monkeypatch.setattr(templates, "INSTALLATION", anew)
+    with pytest.raises(Conflict, match="--may-replace") as refusal:
+        deploy(installation, code)
+    assert refusal.value.code == "data_might_be_lost"
+    assert change_sets(aws, "spotune-doubtful") == []
+    assert deployment.deploy(installation, code, silent, may_replace=["Table"]).changed is True
 
 
 def test_a_first_deployment_that_fails_names_its_cause_and_the_next_one_starts_anew(

@@ -28,6 +28,7 @@ class Told:
     execution: list[str] = field(default_factory=lambda: ["EXECUTE_COMPLETE"])
     proposals: list[dict[str, Any]] = field(default_factory=list)
     events: list[list[dict[str, Any]]] = field(default_factory=lambda: [[]])
+    template: dict[str, Any] = field(default_factory=dict)
     refuses: dict[str, ClientError] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
 
@@ -36,6 +37,9 @@ class Told:
         if state is None:
             raise refusal("ValidationError", "Stack with id spotune-x does not exist")
         return {"Stacks": [{"StackStatus": state, "StackName": "spotune-x"}]}
+
+    def get_template(self, **_: object) -> dict[str, Any]:
+        return {"TemplateBody": self.template}
 
     def describe_stack_events(self, **_: object) -> dict[str, Any]:
         return {"StackEvents": self.events[0]}
@@ -181,6 +185,36 @@ def test_every_page_of_a_proposal_is_read() -> None:
     proposal = stack(Told(["UPDATE_COMPLETE"], proposals=[pages[0], *pages])).propose({"TemplateBody": "{}"}, {}, "x")
     assert proposal is not None
     assert [change.name for change in proposal.changes] == ["A", "B", "C"]
+
+
+KEPT = {"Type": "AWS::S3::Bucket", "DeletionPolicy": "Retain", "UpdateReplacePolicy": "Retain"}
+CODE = {"Type": "AWS::S3::Bucket", "DeletionPolicy": "Delete", "UpdateReplacePolicy": "Retain"}
+MADE = {"Type": "AWS::SecretsManager::Secret", "DeletionPolicy": "Delete", "UpdateReplacePolicy": "Delete"}
+
+
+@pytest.mark.parametrize(
+    ("resource", "action", "replacement", "lost"),
+    [
+        (KEPT, "Remove", None, True),
+        (KEPT, "Modify", "True", True),
+        (KEPT, "Modify", "Conditional", True),
+        (KEPT, "Modify", "False", False),
+        (CODE, "Remove", None, False),
+        (CODE, "Modify", "True", True),
+        (MADE, "Remove", None, False),
+        (MADE, "Modify", "True", False),
+    ],
+)
+def test_what_the_deployed_template_keeps_is_data(
+    resource: dict[str, Any], action: str, replacement: str | None, lost: bool
+) -> None:
+    entry = {"Action": action, "LogicalResourceId": "A", "ResourceType": resource["Type"]}
+    change = {"ResourceChange": entry | ({"Replacement": replacement} if replacement else {})}
+    told = Told(["UPDATE_COMPLETE"], proposals=[{"Status": "CREATE_COMPLETE", "Changes": [change]}])
+    told.template = {"Resources": {"A": resource, "Fn::ForEach::B": ["X", [], {}]}}
+    proposal = stack(told).propose({"TemplateBody": "{}"}, {}, "x")
+    assert proposal is not None
+    assert [change.loses_data for change in proposal.changes] == [lost]
 
 
 @pytest.mark.parametrize(
