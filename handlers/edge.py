@@ -1,8 +1,8 @@
 """The one way in where a web ACL guards the API: through CloudFront, which proves itself by a header with a secret.
 
-HTTP APIs take no web ACL of their own, and their own address stays open beside CloudFront's. What API Gateway itself
-verifies before the function runs, signatures below /iam/ and tokens below /jwt/, may go on coming directly: a signature
-is made for the very host that it is sent to.
+HTTP APIs take no web ACL of their own, and their own address stays open beside CloudFront's. Signed requests below
+/iam/ alone may go on coming directly: a signature is made for the very host that it is sent to, and API Gateway checks
+it before the function runs. Tokens below /jwt/ are for any host, and so they come through CloudFront.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from spotune.contracts.errors import NotAllowed
 from spotune.service.installation import Installation
 
 HEADER = "x-spotune-edge"
-VERIFIED = ("/iam/", "/jwt/")
+SIGNED = "/iam/"
 
 Event = dict[str, Any]
 
@@ -31,7 +31,7 @@ def behind_edge(here: Installation, event: Event) -> Event:
     headers = {name.lower(): value for name, value in event.get("headers", {}).items()}
     if hmac.compare_digest(headers.get(HEADER, "").encode(), here.edge.value()):
         return _from_viewer(event, headers.get("x-forwarded-for", ""))
-    if str(event.get("rawPath", "")).startswith(VERIFIED):
+    if str(event.get("rawPath", "")).startswith(SIGNED):
         return event
     raise NotAllowed(
         "This address is not the API's.",

@@ -30,7 +30,7 @@ def ask(client: Client, method: str = "GET", path: str = JOBS, **headers: str) -
 
 
 @pytest.mark.parametrize("headers", [{}, {"x_spotune_edge": ""}, {"x_spotune_edge": SECRET[:-1]}, {"x_edge": SECRET}])
-@pytest.mark.parametrize("path", [JOBS, "/openapi.json", "/v1/keys", "/iamx", "/nowhere"])
+@pytest.mark.parametrize("path", [JOBS, "/openapi.json", "/v1/keys", "/jwt/v1/keys", "/iamx", "/nowhere"])
 def test_whoever_comes_directly_is_refused_before_anything_else(
     world: World, client: Client, headers: dict[str, str], path: str
 ) -> None:
@@ -47,9 +47,9 @@ def test_whoever_comes_through_cloudfront_is_answered_and_on_record_with_their_o
     assert kept["address"] == "203.0.113.9", "not what the caller says of itself, nor CloudFront's"
 
 
-@pytest.mark.parametrize(("path", "code"), [("/iam/v1/keys", "identity_missing"), ("/jwt/v1/keys", "identity_missing")])
-def test_what_api_gateway_verifies_may_come_directly(client: Client, path: str, code: str) -> None:
-    assert ask(client, path=path).error["code"] == code
+def test_signed_requests_may_come_directly_and_tokens_come_through_cloudfront(client: Client) -> None:
+    assert ask(client, path="/iam/v1/keys").error["code"] == "identity_missing"
+    assert ask(client, path="/jwt/v1/keys", X_Spotune_Edge=SECRET).error["code"] == "identity_missing"
 
 
 def test_nobody_comes_in_while_the_secret_cannot_be_read(world: World, client: Client) -> None:
