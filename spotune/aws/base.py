@@ -305,6 +305,13 @@ class SecretSource(Protocol):
         """The secret; the same as long as the installation lives."""
 
 
+class RotatedSecretSource(Protocol):
+    """A secret that is changed now and then. Raises `Unavailable` and `AwsRefused`."""
+
+    def values(self) -> tuple[bytes, ...]:
+        """All that count: the current one first, and the one before it, as long as that is kept."""
+
+
 class WebhookSender(Protocol):
     """What posts to webhooks, and to nothing that is not public unless the installation opens it."""
 

@@ -150,6 +150,21 @@ class MemorySecret:
         return b"a secret of this process alone"
 
 
+class MemoryRotatedSecret:
+    """Fulfils `RotatedSecretSource`. `put` is a rotation."""
+
+    def __init__(self, value: bytes) -> None:
+        self._values: tuple[bytes, ...] = (value,)
+
+    def put(self, value: bytes) -> None:
+        """The value from here on; the one before it goes on counting."""
+        self._values = (value, self._values[0])
+
+    def values(self) -> tuple[bytes, ...]:
+        """See `RotatedSecretSource`."""
+        return self._values
+
+
 class MemoryWebhooks:
     """Fulfils `WebhookSender`. `posted` holds what was sent; `answers` the next statuses, or what to raise; then 200.
 

@@ -191,6 +191,11 @@ class Settings(Contract):
         pattern=r"^(|arn:aws:wafv2:us-east-1:\d{12}:global/webacl/.+)$",
         description="A web ACL of WAF (scope CLOUDFRONT) that the API stands behind, with CloudFront; empty for none.",
     )
+    edge_secret_version: Annotated[str, Parameter("EdgeSecretVersion")] = Field(
+        default="",
+        pattern=r"^([a-zA-Z0-9-]{32,64})?$",
+        description="After a rotation of CloudFront's secret the version that it is to send (docs/security.md).",
+    )
     deletion_protection: Annotated[bool, Parameter("DeletionProtection")] = Field(
         default=True, description="AWS refuses to delete the stack, and the table, which holds jobs and money."
     )

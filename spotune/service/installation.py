@@ -15,6 +15,7 @@ from spotune.aws.base import (
     MetricSink,
     NotificationTopic,
     ObjectStore,
+    RotatedSecretSource,
     SecretSource,
     TrainingJobService,
     WebhookSender,
@@ -175,7 +176,7 @@ class Installation:
     clock: Callable[[], Timestamp] = time.time
     further: tuple[Place, ...] = ()
     """Regions beside the home, where API, table, files and base models are."""
-    edge: SecretSource | None = None
+    edge: RotatedSecretSource | None = None
     """What CloudFront proves itself with, where a web ACL guards the API; None where callers come directly."""
 
     @property
@@ -304,8 +305,8 @@ def _outlets(environment: Mapping[str, str]) -> Outlets:
     )
 
 
-def _edge(environment: Mapping[str, str]) -> SecretSource | None:
-    from spotune.aws.secrets import Secret
+def _edge(environment: Mapping[str, str]) -> RotatedSecretSource | None:
+    from spotune.aws.secrets import RotatedSecret
 
     arn = environment.get("SPOTUNE_EDGE_SECRET_ARN", "")
-    return Secret(arn) if arn else None
+    return RotatedSecret(arn) if arn else None

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
 from spotune.aws.base import AwsRefused
 from spotune.aws.deliveries import LONGEST_PAUSE, Deliveries
-from spotune.aws.secrets import Secret
+from spotune.aws.secrets import FRESH, RotatedSecret, Secret
 from spotune.aws.topic import Topic
+from spotune.contracts.errors import Unavailable
 from tests.emulator import credentials, running_emulator
 
 
@@ -102,6 +105,50 @@ def test_a_topic_that_is_gone_refuses(emulator: str) -> None:
     sns = boto3.client("sns", **credentials(emulator))
     with pytest.raises(AwsRefused, match="NotFound"):
         Topic("arn:aws:sns:us-east-1:000000000000:gone", sns).publish("x", {"tenant": "acme", "type": "budget.warning"})
+
+
+def test_of_a_rotated_secret_the_current_value_counts_and_the_one_before(emulator: str) -> None:
+    secrets = boto3.client("secretsmanager", **credentials(emulator))
+    made = secrets.create_secret(Name="edge", SecretString="first")
+    times = count(0, FRESH)
+    secret = RotatedSecret(made["ARN"], secrets, clock=lambda: next(times))
+    assert secret.values() == (b"first",)
+    secrets.put_secret_value(SecretId=made["ARN"], SecretString="second")
+    assert secret.values() == (b"second", b"first")
+    secrets.put_secret_value(SecretId=made["ARN"], SecretString="third")
+    assert secret.values() == (b"third", b"second")
+    previous = next(
+        version
+        for version, stages in secrets.describe_secret(SecretId=made["ARN"])["VersionIdsToStages"].items()
+        if "AWSPREVIOUS" in stages
+    )
+    label = {"VersionStage": "AWSPREVIOUS", "RemoveFromVersionId": previous}
+    secrets.update_secret_version_stage(SecretId=made["ARN"], **label)
+    assert secret.values() == (b"third",)
+
+
+def test_a_rotated_secret_is_read_again_after_a_minute_and_outlives_an_outage() -> None:
+    class Secrets:
+        calls = 0
+
+        def get_secret_value(self, *, SecretId: str, VersionStage: str) -> dict[str, str]:  # noqa: N803
+            self.calls += 1
+            if not self.up:
+                raise EndpointConnectionError(endpoint_url="https://secretsmanager")
+            return {"SecretString": f"{VersionStage} of {SecretId}"}
+
+        up = True
+
+    secrets, now = Secrets(), [0.0]
+    secret = RotatedSecret("arn", secrets, clock=lambda: now[0])
+    read = (b"AWSCURRENT of arn", b"AWSPREVIOUS of arn")
+    assert secret.values() == secret.values() == read
+    now[0] = FRESH - 1
+    assert (secret.values(), secrets.calls) == (read, 2)
+    now[0], secrets.up = FRESH, False
+    assert (secret.values(), secrets.calls) == (read, 3)
+    with pytest.raises(Unavailable):
+        RotatedSecret("arn", secrets).values()
 
 
 def test_the_secret_is_read_once(emulator: str) -> None:

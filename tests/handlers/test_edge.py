@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from spotune.aws.memory import MemorySecret
+from spotune.aws.memory import MemoryRotatedSecret
 from spotune.contracts.errors import Unavailable
 from spotune.service.installation import install
 from tests.handlers.test_jobs import JOBS
 from tests.in_process import Answer, Client, World, answer_to, http_event
 
-SECRET = MemorySecret().value().decode()
+SECRET = "what CloudFront knows"
 
 
 @pytest.fixture(autouse=True)
 def guarded(world: World) -> None:
-    install(replace(world.here, edge=MemorySecret()))
+    install(replace(world.here, edge=MemoryRotatedSecret(SECRET.encode())))
 
 
 def ask(client: Client, method: str = "GET", path: str = JOBS, **headers: str) -> Answer:
@@ -52,9 +52,18 @@ def test_signed_requests_may_come_directly_and_tokens_come_through_cloudfront(cl
     assert ask(client, path="/jwt/v1/keys", X_Spotune_Edge=SECRET).error["code"] == "identity_missing"
 
 
+def test_a_rotation_refuses_nobody_and_ends_what_was_before_the_value_before(world: World, client: Client) -> None:
+    secret = MemoryRotatedSecret(SECRET.encode())
+    install(replace(world.here, edge=secret))
+    secret.put(b"the second")
+    assert [ask(client, x_spotune_edge=value).status for value in (SECRET, "the second")] == [200, 200]
+    secret.put(b"the third")
+    assert [ask(client, x_spotune_edge=value).status for value in (SECRET, "the second")] == [403, 200]
+
+
 def test_nobody_comes_in_while_the_secret_cannot_be_read(world: World, client: Client) -> None:
     class Silent:
-        def value(self) -> Any:
+        def values(self) -> Any:
             raise Unavailable("Secrets Manager does not answer.", code="aws_unavailable")
 
     install(replace(world.here, edge=Silent()))

@@ -8,6 +8,8 @@ from handlers.edge import HEADER
 from tests.infra.test_template import DOCUMENT, FUNCTIONS, RESOURCES, of_type, policy_of, shared_statements
 
 CONDITION = "HasWebAcl"
+REFERENCE = "{{resolve:secretsmanager:${EdgeSecret}:SecretString:::${EdgeSecretVersion}}}"
+"""CloudFormation reads a secret again where this text changes."""
 
 
 def test_every_route_is_throttled() -> None:
@@ -46,7 +48,7 @@ def test_cloudfront_proves_itself_by_the_secret_that_the_api_alone_can_read() ->
     (origin,) = edge["Origins"]
     (header,) = origin["OriginCustomHeaders"]
     assert header["HeaderName"] == HEADER
-    assert header["HeaderValue"] == {"Fn::Sub": "{{resolve:secretsmanager:${EdgeSecret}}}"}
+    assert header["HeaderValue"] == {"Fn::Sub": REFERENCE}
     assert origin["CustomOriginConfig"]["OriginProtocolPolicy"] == "https-only"
     assert edge["DefaultCacheBehavior"]["ViewerProtocolPolicy"] == "https-only"
     assert edge["WebACLId"] == {"Ref": "WebAclArn"}
