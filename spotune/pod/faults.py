@@ -2,25 +2,9 @@
 
 from __future__ import annotations
 
-from botocore.exceptions import ClientError, NoCredentialsError
-
 from spotune.contracts.faults import DISK_FULL, Fault
 from spotune.contracts.training import ExitCode
-from spotune.pod.objects import S3_ERRORS, StorageAway
-
-_DEFINITE = frozenset(
-    {
-        "AccessDenied",
-        "ExpiredToken",
-        "Forbidden",
-        "InvalidAccessKeyId",
-        "NoSuchBucket",
-        "NoSuchKey",
-        "SignatureDoesNotMatch",
-        "403",
-        "404",
-    }
-)
+from spotune.pod.objects import NO_CREDENTIALS, StorageAway, StorageRefused
 
 
 class PodFault(Fault):
@@ -60,20 +44,21 @@ def fault_of(error: Exception) -> PodFault:
     """What an exception means to a person. What waiting may mend is INTERNAL: the cluster starts another pod."""
     if isinstance(error, PodFault):
         return error
-    if isinstance(error, NoCredentialsError):
+    if isinstance(error, StorageRefused) and isinstance(error.__cause__, NO_CREDENTIALS):
         return PodFault(
             "storage_without_credentials",
             "The pod has no credentials for S3.",
+            evidence=str(error),
             remedy="Give it a service account that stands for a role, or a secret with keys. See docs/kubernetes.md.",
         )
-    if isinstance(error, ClientError) and error.response["Error"]["Code"] in _DEFINITE:
+    if isinstance(error, StorageRefused):
         return PodFault(
             "storage_refused",
             "S3 refuses what the pod has to read or write.",
             evidence=str(error),
             remedy="Let its role or keys read the inputs, and read and write the storage folder.",
         )
-    if isinstance(error, (StorageAway, *S3_ERRORS)):
+    if isinstance(error, StorageAway):
         return PodFault(
             "storage_away",
             "S3 does not answer.",

@@ -67,7 +67,7 @@ class Host:
 
         Raises:
             Stopped: the pod was asked to end before the trainer ran.
-            PodFault, ClientError, StorageAway, OSError: see `fault_of`.
+            PodFault, StorageRefused, StorageAway, OSError: see `fault_of`.
         """
         sync = CheckpointSync(
             self.objects, self.config.checkpoints_uri, self.root / "checkpoints", settle=self.pace.sync / 4

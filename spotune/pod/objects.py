@@ -11,21 +11,52 @@ from typing import Any, TypeVar
 
 from boto3.exceptions import Boto3Error
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+)
+from s3transfer.exceptions import S3DownloadFailedError, S3ValidationError
 
 from spotune.contracts.layout import split_uri
 
 PATIENT = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 2})
 """Of a client whose calls `patiently` repeats."""
 
-S3_ERRORS = (BotoCoreError, ClientError, Boto3Error)
-"""Whatever boto3 raises where S3 refuses or does not answer."""
+S3_ERRORS = (BotoCoreError, ClientError, Boto3Error, S3DownloadFailedError, S3ValidationError)
+"""Whatever boto3 raises where S3 refuses or does not answer, or an object changes while it comes."""
+
+NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError)
+"""A client looks for them once, when it is made."""
+
+_PASSING_STATUSES = frozenset({408, 409, 429})
+"""Of 4xx: a request that arrived too slowly, one that met another, one of too many."""
+_PASSING_CODES = frozenset(
+    {
+        "IDPCommunicationError",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    }
+)
+"""Of answers that may have status 400: AWS SDKs' reference guide, Retry behavior; STS, AssumeRoleWithWebIdentity."""
 
 Result = TypeVar("Result")
 
 
 class StorageAway(Exception):
-    """S3 did not answer for as long as we wait."""
+    """S3 did not answer, or not yet with what was asked for, as long as we wait. The last error is its cause."""
+
+
+class StorageRefused(Exception):
+    """S3 refuses, or cannot even be asked: waiting does not mend it. boto3's error is its cause."""
 
 
 @dataclass(frozen=True)
@@ -43,18 +74,27 @@ def patiently(action: Callable[[], Result], seconds: float, cancelled: threading
 
     Raises:
         StorageAway: for longer than `seconds`, or cancelled meanwhile.
-        ClientError: S3 refuses it; that does not change by waiting.
+        StorageRefused: see there.
     """
-    deadline, pause = time.monotonic() + seconds, 0.1
+    deadline, pause = None, 0.1
     while True:
         try:
             return action()
         except S3_ERRORS as error:
-            if isinstance(error, ClientError) and error.response["ResponseMetadata"]["HTTPStatusCode"] < 500:
-                raise
+            if not _passes(error):
+                raise StorageRefused(str(error)) from error
+            deadline = deadline or time.monotonic() + seconds  # an action that has run for long has its time, too
             if time.monotonic() >= deadline or cancelled.wait(pause):
                 raise StorageAway(str(error)) from error
             pause = min(2 * pause, 5.0)
+
+
+def _passes(error: Exception) -> bool:
+    """True where another try may fare better."""
+    if isinstance(error, ClientError):
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        return status >= 500 or status in _PASSING_STATUSES or error.response["Error"]["Code"] in _PASSING_CODES
+    return not isinstance(error, (*NO_CREDENTIALS, ParamValidationError))
 
 
 class Objects:

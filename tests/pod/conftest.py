@@ -7,9 +7,10 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import boto3
@@ -150,10 +151,18 @@ class Pods:
         }
         return PodConfig.model_validate({**values, **changes})
 
-    def start(self, script: str, *, host: int = 0, url: str | None = None, **changes: Any) -> Pod:
+    def start(
+        self,
+        script: str,
+        *,
+        host: int = 0,
+        url: str | None = None,
+        environment: Mapping[str, str] = MappingProxyType({}),
+        **changes: Any,
+    ) -> Pod:
         """With an empty disk of its own, as after every restart."""
-        environment = {**credentials(url or self.bucket.url), "JOB_COMPLETION_INDEX": str(host)}
-        made = Pod(self._folder / f"pod-{len(self._made)}", self.config(**changes), script, environment)
+        variables = {**credentials(url or self.bucket.url), "JOB_COMPLETION_INDEX": str(host), **environment}
+        made = Pod(self._folder / f"pod-{len(self._made)}", self.config(**changes), script, variables)
         self._made.append(made)
         return made
 

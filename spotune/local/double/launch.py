@@ -12,8 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from spotune.contracts.layout import split_uri
 from spotune.local.double import guardian
 from spotune.local.double.instances import Instances, free_port
@@ -23,7 +21,7 @@ from spotune.local.double.objects import CachedObjects
 from spotune.local.double.runner import Report
 from spotune.local.double.settings import Settings
 from spotune.pod.checkpoints import CheckpointSync
-from spotune.pod.objects import StorageAway, patiently, relative_key
+from spotune.pod.objects import S3_ERRORS, StorageAway, StorageRefused, patiently, relative_key
 
 POLL_SECONDS = 0.1
 MEASURE_SECONDS = 1.0
@@ -62,7 +60,7 @@ class Launch:
         except StorageAway as error:
             log.error("%s: S3 is away: %s", self._name, error)
             outcome = Broken()
-        except (ClientError, OSError, ValueError) as error:
+        except (StorageRefused, OSError, ValueError) as error:
             outcome = InputRefused(f"ClientError: Data download failed: {error}")
         if not self._killed.is_set():
             report(outcome)
@@ -94,7 +92,7 @@ class Launch:
             away(partial(self._upload_folder, "output/data", "output"))
             if with_model:
                 artifacts = away(partial(self._upload_folder, "model", "model"))
-        except (StorageAway, ClientError, OSError) as error:
+        except (StorageAway, StorageRefused, OSError) as error:
             log.error("%s: cannot upload: %s", self._name, error)
             report(Broken())
         else:
@@ -187,7 +185,7 @@ class Launch:
         for sync in self._syncs:
             try:
                 sync.push(final=final)
-            except (BotoCoreError, ClientError, OSError) as error:
+            except (*S3_ERRORS, OSError) as error:
                 log.warning("%s: checkpoints are not synced this time: %s", self._name, error)
 
     def _measure(self) -> None:
