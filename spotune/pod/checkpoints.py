@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
 from math import inf
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+from pydantic import ValidationError
 
 from spotune.contracts.layout import split_uri
-from spotune.contracts.training import MANIFEST_NAME
+from spotune.contracts.training import MANIFEST_NAME, Manifest
 from spotune.pod.objects import Objects
+from spotune.pod.resumable import best_of
 
 Signature = tuple[int, int]
 """Size and time of change; a file that has the same two has not changed."""
@@ -22,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class CheckpointSync:
-    """One folder and one prefix.
+    """One folder and one prefix. Names that begin with a dot are working places, and stay where they are.
 
     A file goes up once it has stood still for `settle` seconds, and again when it changes; one that never stands still
     goes up as it is after a few times that. A folder's manifest goes up only after all other files of its folder have,
@@ -38,26 +42,29 @@ class CheckpointSync:
         self._restless: dict[Path, float] = {}
 
     def restore(self, wanted: Callable[[str], bool] = lambda _: True) -> None:
-        """Download what lies below the prefix, as far as it is wanted by its name there."""
+        """Download what lies below the prefix, as far as it is wanted by its name there; begun again, what is left."""
         _, prefix = split_uri(self._uri)
         for source in self._objects.list(self._uri):
             name = source.key.removeprefix(prefix)
-            if not wanted(name):
-                continue
             target = self._folder / name
+            if target in self._uploaded or _is_working_place(name) or not wanted(name):
+                continue
             if not target.resolve().is_relative_to(self._folder.resolve()):
                 raise ValueError(f"the key {source.key!r} has no place in a folder")
             self._objects.download(source, target)
             self._uploaded[target] = _signature(target) or (0, 0)
 
     def push(self, *, final: bool = False) -> int:
-        """Upload what has changed; returns how many files. `final` takes also what changed this moment."""
+        """Upload what has changed, one checkpoint after the other; returns how many files.
+
+        Older ones come first, so that a newer one is never whole in S3 before an older one. `final` takes also what
+        changed this moment. It may be cut off anywhere, and begins with what a resume needs: the best, the newest.
+        """
         settled_at = inf if final else time.time() - self._settle
         open_folders: set[Path] = set()
         pushed = 0
-        found = {path: signature for path in self._folder.rglob("*") if (signature := _signature(path)) is not None}
-        # Manifests last, and older files first: a newer checkpoint is never whole in S3 before an older one.
-        for path in sorted(found, key=lambda path: (path.name == MANIFEST_NAME, found[path][1], path)):
+        found = self._found()
+        for path in self._in_order(found, final=final):
             signature = found[path]
             if self._uploaded.get(path) == signature:
                 continue
@@ -68,6 +75,41 @@ class CheckpointSync:
             else:
                 pushed += 1
         return pushed
+
+    def _found(self) -> dict[Path, Signature]:
+        return {
+            path: signature
+            for path in self._folder.rglob("*")
+            if not _is_working_place(path.relative_to(self._folder).as_posix())
+            and (signature := _signature(path)) is not None
+        }
+
+    def _in_order(self, found: dict[Path, Signature], *, final: bool) -> list[Path]:
+        """What lies beside the folders, then folder by folder, the manifest last in each."""
+        changed: dict[str, int] = {}
+        for path, (_, changed_at) in found.items():
+            changed[self._within(path)] = max(changed_at, changed.get(self._within(path), 0))
+        best = best_of(self._manifests(found)) if final else None
+
+        def place(path: Path) -> tuple[bool, bool, int, str, bool, int, Path]:
+            within = self._within(path)
+            turn = -changed[within] if final else changed[within]
+            return within != "", within != best, turn, within, path.name == MANIFEST_NAME, found[path][1], path
+
+        return sorted(found, key=place)
+
+    def _within(self, path: Path) -> str:
+        """The folder that a file belongs to; empty for one that lies beside them."""
+        folder, *inner = path.relative_to(self._folder).parts
+        return folder if inner else ""
+
+    def _manifests(self, found: dict[Path, Signature]) -> dict[str, Manifest]:
+        manifests = {}
+        for path in found:
+            if path.name == MANIFEST_NAME:
+                with contextlib.suppress(OSError, ValidationError):
+                    manifests[self._within(path)] = Manifest.model_validate_json(path.read_bytes())
+        return manifests
 
     def _is_young(self, path: Path) -> bool:
         """True while a changing file has not been waited for long enough."""
@@ -83,6 +125,11 @@ class CheckpointSync:
         self._uploaded[path] = signature
         self._restless.pop(path, None)
         return True
+
+
+def _is_working_place(name: str) -> bool:
+    """True for what is below a folder that is being written or replaced, and for a file that is."""
+    return any(part.startswith(".") for part in PurePosixPath(name).parts)
 
 
 def _signature(path: Path) -> Signature | None:

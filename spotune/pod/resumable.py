@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 
 from pydantic import ValidationError
 
 from spotune.contracts.checkpoint import CHECKPOINT_PREFIX
 from spotune.contracts.layout import split_uri
-from spotune.contracts.training import MANIFEST_NAME, Manifest
-from spotune.pod.objects import Objects
+from spotune.contracts.training import MANIFEST_NAME, Manifest, ManifestFile
+from spotune.pod.objects import Objects, StoredObject
 
 
 def resumable(objects: Objects, uri: str, keep: int) -> Callable[[str], bool]:
-    """Whether a name below the folder of checkpoints is needed: every file beside the checkpoints is, and of them the
-    newest, one more than `keep`, should one not verify, and the best."""
-    needed = needed_folders(_manifests(objects, uri), keep + 1)
+    """Whether a name below the folder of checkpoints is needed: every file beside the checkpoints is, and of those that
+    are whole the newest `keep` and the best, as the trainer keeps them."""
+    needed = needed_folders(_whole(objects, uri), keep)
 
     def wanted(name: str) -> bool:
         folder = name.partition("/")[0]
@@ -25,22 +26,34 @@ def resumable(objects: Objects, uri: str, keep: int) -> Callable[[str], bool]:
 
 
 def needed_folders(manifests: Mapping[str, Manifest], newest: int) -> frozenset[str]:
-    """The folders of the newest checkpoints and of the earliest one with the lowest held-out loss."""
+    """The folders of the newest checkpoints and of the best."""
     by_step = sorted(manifests, key=lambda name: manifests[name].step)
-    losses = {name: loss for name in by_step if (loss := manifests[name].eval_loss) is not None}
-    best = min(losses, key=lambda name: losses[name], default=None)
+    best = best_of(manifests)
     return frozenset(by_step[-newest:]) | ({best} if best is not None else frozenset())
 
 
-def _manifests(objects: Objects, uri: str) -> dict[str, Manifest]:
-    """Of the checkpoints that were finished, by folder. A damaged one is no checkpoint."""
+def best_of(manifests: Mapping[str, Manifest]) -> str | None:
+    """The folder with the lowest held-out loss, of equals the earliest; None where none was evaluated."""
+    losses = {name: (loss, one.step) for name, one in manifests.items() if (loss := one.eval_loss) is not None}
+    return min(losses, key=lambda name: losses[name], default=None)
+
+
+def _whole(objects: Objects, uri: str) -> dict[str, Manifest]:
+    """The manifests, by folder, of checkpoints whose files are all in S3, as long as those say: each host brings its
+    own, and may be lost before it has. A manifest that does not parse is none."""
     _, prefix = split_uri(uri)
+    there = {source.key.removeprefix(prefix): source for source in objects.list(f"{uri}{CHECKPOINT_PREFIX}")}
     found: dict[str, Manifest] = {}
-    for source in objects.list(f"{uri}{CHECKPOINT_PREFIX}"):
-        folder, _, name = source.key.removeprefix(prefix).partition("/")
-        if name == MANIFEST_NAME:
-            try:
-                found[folder] = Manifest.model_validate_json(objects.read(source))
-            except ValidationError:
-                continue
+    for name, source in there.items():
+        folder, _, file = name.partition("/")
+        if file != MANIFEST_NAME:
+            continue
+        with contextlib.suppress(ValidationError):
+            manifest = Manifest.model_validate_json(objects.read(source))
+            if all(_arrived(there.get(f"{folder}/{one.name}"), one) for one in manifest.files):
+                found[folder] = manifest
     return found
+
+
+def _arrived(source: StoredObject | None, expected: ManifestFile) -> bool:
+    return source is not None and source.size == expected.bytes

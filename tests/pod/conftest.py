@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -119,6 +121,7 @@ class Pod:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
+                start_new_session=True,
             )
 
     def line(self) -> str:
@@ -129,6 +132,12 @@ class Pod:
     def end(self) -> Ended:
         code = self.process.wait(60)
         return Ended(code, self._errors.read_text())
+
+    def kill(self) -> None:
+        """With all that it started, as a container ends."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
     def read(self, name: str) -> Any:
         return json.loads((self.root / name).read_text())
@@ -168,8 +177,7 @@ class Pods:
 
     def kill(self) -> None:
         for pod in self._made:
-            pod.process.kill()
-            pod.process.wait()
+            pod.kill()
 
 
 @pytest.fixture

@@ -18,20 +18,16 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, EndpointConnectionError
-from hypothesis import given
-from hypothesis import strategies as st
 
-from spotune.contracts.training import ExitCode, Manifest
+from spotune.contracts.training import ExitCode
 from spotune.pod.checkpoints import CheckpointSync
 from spotune.pod.faults import fault_of
 from spotune.pod.host import Host, sync_if_possible
 from spotune.pod.objects import PATIENT, Objects, StorageAway, StorageRefused, patiently
-from spotune.pod.resumable import needed_folders
 from spotune.pod.trainer import Trainer
 from tests import factories
 from tests.pod.conftest import Bucket, Pods
 from tests.pod.quick import QUICK
-from tests.polling import wait_for
 
 pytestmark = pytest.mark.embedded
 
@@ -42,17 +38,6 @@ PUBLISHES = """
     (root / "model/zoo").write_text("last by name")
 """
 NEVER = "raise SystemExit('the trainer was started')"
-
-
-def manifest(step: int, eval_loss: float | None = None) -> Manifest:
-    return Manifest(
-        job_id="run", config_sha256="", step=step, tokens_seen=0, created_at=0, eval_loss=eval_loss, files=()
-    )
-
-
-def checkpoint(bucket: Bucket, step: int, eval_loss: float | None = None) -> None:
-    bucket.put(f"checkpoints/checkpoint-{step}/weights", b"w")
-    bucket.put(f"checkpoints/checkpoint-{step}/manifest.json", manifest(step, eval_loss).model_dump_json().encode())
 
 
 def test_the_container_finds_what_sagemaker_would_lay_and_its_model_is_in_s3(bucket: Bucket, pods: Pods) -> None:
@@ -123,53 +108,6 @@ def test_sigterm_while_s3_is_silent_ends_the_pod_at_once_as_stopped(pods: Pods) 
         silent.accept()
         pod.process.terminate()
         assert pod.end().code == ExitCode.STOPPED
-
-
-COUNTS = """
-    saved = sorted(int(path.parent.name.split("-")[1]) for path in root.glob("checkpoints/checkpoint-*/manifest.json"))
-    print(json.dumps(saved))
-    if saved:
-        sys.exit(0)
-    folder = root / "checkpoints/checkpoint-1"
-    folder.mkdir()
-    (folder / "manifest.json").write_text(MANIFEST)
-    time.sleep(60)
-"""
-
-
-def test_a_killed_pod_s_checkpoints_are_found_by_the_one_that_takes_its_place(bucket: Bucket, pods: Pods) -> None:
-    script = COUNTS.replace("MANIFEST", repr(manifest(1).model_dump_json()))
-    first = pods.start(script)
-    assert first.line() == "[]"
-    wait_for(lambda: bucket.names("checkpoints/checkpoint-1/") or None, "the first checkpoint in S3", patience=30)
-    first.process.kill()
-    second = pods.start(script)
-    assert second.line() == "[1]"
-    assert second.end().code == ExitCode.PUBLISHED
-
-
-def test_of_many_checkpoints_the_newest_and_the_best_are_fetched(bucket: Bucket, pods: Pods) -> None:
-    for step in range(1, 9):
-        checkpoint(bucket, step, eval_loss=abs(step - 3.0))
-    bucket.put("checkpoints/checkpoint-9/weights", b"never finished")
-    bucket.put("checkpoints/checkpoint-10/manifest.json", b"{")
-    bucket.put("checkpoints/progress.json", b"{}")
-    pod = pods.start("print(json.dumps(sorted(path.name for path in root.glob('checkpoints/*'))))")
-    keep = factories.config().checkpoint.keep
-    newest = [f"checkpoint-{step}" for step in range(9 - keep - 1, 9)]
-    assert pod.line().replace('"', "'") == str(["checkpoint-3", *newest, "progress.json"])
-
-
-@given(st.dictionaries(st.integers(0, 50), st.none() | st.floats(0, 9), max_size=12), st.integers(1, 4))
-def test_what_is_needed_of_checkpoints_are_the_newest_and_the_best(
-    losses: dict[int, float | None], newest: int
-) -> None:
-    needed = needed_folders({f"checkpoint-{step}": manifest(step, loss) for step, loss in losses.items()}, newest)
-    steps = {int(name.removeprefix("checkpoint-")) for name in needed}
-    assert set(sorted(losses)[-newest:]) <= steps
-    scored = {step: loss for step, loss in losses.items() if loss is not None}
-    assert not scored or any(scored.get(step) == min(scored.values()) for step in steps)
-    assert len(steps) <= newest + 1
 
 
 def test_a_run_whose_model_is_there_is_not_done_again(bucket: Bucket, pods: Pods) -> None:

@@ -1,13 +1,12 @@
-"""The parts by themselves: capacity traces, the order of checkpoint uploads, the cache, files, disturbed events."""
+"""The parts by themselves: capacity traces, the cache, files, disturbed events."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
-import time
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
@@ -19,8 +18,7 @@ from spotune.local.double.clock import VirtualClock
 from spotune.local.double.events import Disturber, EventBridge
 from spotune.local.double.objects import CachedObjects
 from spotune.local.double.storage import replace_file
-from spotune.pod.checkpoints import CheckpointSync
-from spotune.pod.objects import Objects, StoredObject, relative_key
+from spotune.pod.objects import StoredObject, relative_key
 from tests.local.double.conftest import BUCKET, Site, until
 
 pytestmark = pytest.mark.embedded
@@ -51,69 +49,6 @@ def test_a_trace_file_has_steps_of_instances_and_intervals(tmp_path: Path) -> No
     path.write_text(json.dumps({"gap_seconds": 100, "capacity_runs": []}))
     with pytest.raises(ValueError, match="positive gap_seconds"):
         Trace.from_file(path)
-
-
-class RecordingS3:
-    """What CheckpointSync uploads, in order; `busy` files change while they go up."""
-
-    def __init__(self) -> None:
-        self.uploaded: list[str] = []
-        self.busy: set[str] = set()
-
-    def upload_fileobj(self, file: IO[bytes], bucket: str, key: str) -> None:
-        path = Path(file.name)
-        if path.name in self.busy:
-            path.write_text(path.read_text() + "more")
-        self.uploaded.append(key)
-
-
-def checkpoint(folder: Path, step: int) -> None:
-    (folder / f"checkpoint-{step}/deep").mkdir(parents=True)
-    for name in ("manifest.json", "weights", "deep/state"):
-        (folder / f"checkpoint-{step}" / name).write_text(name)
-
-
-def test_a_manifest_goes_up_after_all_other_files_of_its_folder(tmp_path: Path) -> None:
-    s3 = RecordingS3()
-    sync = CheckpointSync(Objects(s3), "s3://b/p", tmp_path / "c", settle=0)
-    checkpoint(tmp_path / "c", 1)
-    assert sync.push() == 3
-    assert s3.uploaded[-1] == "p/checkpoint-1/manifest.json"
-    assert sync.push() == 0
-
-
-def test_a_manifest_waits_while_a_file_of_its_folder_is_still_being_written(tmp_path: Path) -> None:
-    s3 = RecordingS3()
-    sync = CheckpointSync(Objects(s3), "s3://b/p", tmp_path / "c", settle=0)
-    checkpoint(tmp_path / "c", 1)
-    checkpoint(tmp_path / "c", 2)
-    s3.busy = {"state"}
-    sync.push()
-    assert not [key for key in s3.uploaded if key.endswith("manifest.json")]
-    s3.busy = set()
-    sync.push()
-    assert sorted(s3.uploaded[-2:]) == ["p/checkpoint-1/manifest.json", "p/checkpoint-2/manifest.json"]
-
-
-def test_a_file_that_changed_this_moment_waits_and_the_last_push_takes_it(tmp_path: Path) -> None:
-    s3 = RecordingS3()
-    sync = CheckpointSync(Objects(s3), "s3://b/p", tmp_path / "c", settle=3600)
-    checkpoint(tmp_path / "c", 1)
-    assert sync.push() == 0
-    assert sync.push(final=True) == 3
-
-
-def test_a_file_that_never_stands_still_goes_up_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [time.time()]
-    monkeypatch.setattr(time, "time", lambda: now[0])
-    sync = CheckpointSync(Objects(RecordingS3()), "s3://b/p", tmp_path, settle=10)
-    pushed = []
-    for _ in range(5):
-        (tmp_path / "progress.json").write_text(str(now[0]))
-        os.utime(tmp_path / "progress.json", (now[0], now[0]))
-        pushed.append(sync.push())
-        now[0] += 9
-    assert pushed == [0, 0, 0, 0, 1]
 
 
 def test_the_cache_keeps_below_its_limit_by_dropping_what_was_used_longest_ago(site: Site, tmp_path: Path) -> None:
