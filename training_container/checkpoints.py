@@ -65,6 +65,7 @@ class Checkpoints:
         self._world = world
         self._exchange = Exchange(world, f"checkpoints/{job_id}")
         self.skipped: tuple[str, ...] = ()
+        self._damaged: set[str] = set()
         folder.mkdir(parents=True, exist_ok=True)
         if world.first_on_host:
             self._clear_leftovers()
@@ -166,7 +167,7 @@ class Checkpoints:
             try:
                 found.append(_sound(Checkpoint(self._folder / name, manifest), wrong))
             except ValueError as error:
-                self.skipped += (f"{name}: {error}",)
+                self._skip(name, error)
         return sorted(found, key=lambda checkpoint: checkpoint.manifest.step)
 
     def _manifests(self) -> dict[str, Manifest]:
@@ -175,8 +176,12 @@ class Checkpoints:
             try:
                 found[folder.name] = _read_manifest(folder)
             except ValueError as error:
-                self.skipped += (f"{folder.name}: {error}",)
+                self._skip(folder.name, error)
         return found
+
+    def _skip(self, name: str, error: ValueError) -> None:
+        self.skipped += (f"{name}: {error}",)
+        self._damaged.add(name)
 
     def _write_manifest(self, folder: Path, state: RunState, files: list[ManifestFile]) -> Manifest:
         document = StateFile(identity=self._identity, base=self.base, state=state)
@@ -210,14 +215,18 @@ class Checkpoints:
     def _keep_track(self, saved: Checkpoint) -> None:
         others = [found for found in self._verified if found.manifest.step != saved.manifest.step]
         self._verified = sorted([*others, saved], key=lambda found: found.manifest.step)
+        self._damaged.discard(saved.folder.name)
 
     def _prune(self) -> None:
-        """Keep the newest ones and the best; on every host what the first rank keeps."""
+        """Keep the newest ones and the best; on every host what the first rank keeps. The disk has room for no more:
+        once there is a newer one, those that did not verify go, too."""
         kept = [*self._verified[-max(1, self._keep) :], *self._by_loss()[:1]]
-        dropped = self._exchange.from_first([found.folder.name for found in self._verified if found not in kept])
+        outlived = [found.folder.name for found in self._verified if found not in kept]
+        dropped = self._exchange.from_first([*outlived, *self._damaged])
         for name in dropped if self._world.first_on_host else ():
-            shutil.rmtree(self._folder / name, ignore_errors=not self._world.first)
+            shutil.rmtree(self._folder / name, ignore_errors=not self._world.first or name in self._damaged)
         self._verified = [found for found in self._verified if found in kept]
+        self._damaged.clear()
 
     def _lowest(self, eval_loss: float) -> bool:
         return all(eval_loss < loss_of(found) for found in self._by_loss())

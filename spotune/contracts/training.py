@@ -117,6 +117,11 @@ class CheckpointConfig(Contract):
     interval_seconds: Seconds
     keep: int = 2
 
+    @property
+    def at_most(self) -> int:
+        """Folders on the disk at any moment: the newest, the best, and the one that is being written."""
+        return self.keep + 2
+
 
 class LimitConfig(Contract):
     """Billed time is money: training ends early enough that the best weights are still published."""

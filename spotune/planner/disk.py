@@ -10,11 +10,11 @@ from spotune.planner.workload import WHOLE
 
 
 def disk_gb(config: TrainingConfig, parameters: int, file_bytes: int, champion_bytes: int = 0) -> int:
-    """For the 16-bit model, the files with their tokens, four checkpoints of what is trained and its moments (the
-    newest two, the best, and one that is being written), what is published whole, and the champion's files."""
+    """For the 16-bit model, the files with their tokens, the checkpoints of what is trained and its moments, what is
+    published whole, and the champion's files."""
     trained = parameters * _trained_share(config)
     published = 4 * (config.method in WHOLE) + 2 * config.outputs.merged + 6 * (config.outputs.gguf is not None)
-    needed = parameters * (2 + published) + trained * 4 * 12 + 4 * file_bytes + champion_bytes
+    needed = parameters * (2 + published) + trained * 12 * config.checkpoint.at_most + 4 * file_bytes + champion_bytes
     return math.ceil(needed / 10**9)
 
 

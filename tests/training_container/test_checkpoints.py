@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from spotune.contracts.checkpoint import Identity, RunState
-from spotune.contracts.training import Manifest, ManifestFile, TrainingConfig
+from spotune.contracts.training import CheckpointConfig, Manifest, ManifestFile, TrainingConfig
+from spotune.pod.resumable import needed_folders
 from tests.training_container.building import CONFIG
 from training_container.checkpoints import Checkpoints, verified_manifest
 from training_container.writing import write_file
@@ -135,6 +139,51 @@ def test_a_checkpoint_without_the_best_one_before_it_is_not_gone_on_from(tmp_pat
 def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
     saved(tmp_path, state(1, 3.0), state(2, 1.0), state(3, 2.0), state(4), state(5))
     assert names(tmp_path) == ["checkpoint-2", "checkpoint-4", "checkpoint-5"]
+
+
+@given(data=st.data(), keep=st.integers(1, 3))
+@settings(max_examples=30, deadline=None)
+def test_the_disk_never_holds_more_checkpoints_than_the_plan_counts(data: st.DataObject, keep: int) -> None:
+    """Over pods that each begin with what is fetched from S3, of which some does not verify."""
+    most = CheckpointConfig(interval_seconds=60, keep=keep).at_most
+    with TemporaryDirectory() as kept, TemporaryDirectory() as disk:
+        s3, folder, step = Path(kept), Path(disk) / "checkpoints", 0
+        for _ in range(data.draw(st.integers(1, 3))):
+            shutil.rmtree(folder, ignore_errors=True)
+            manifests = {path.name: manifest_of(path) for path in s3.iterdir()}
+            for name in sorted(needed_folders(manifests, keep)):
+                shutil.copytree(s3 / name, folder / name)
+                if data.draw(st.booleans()):
+                    (folder / name / "optimizer.pt").write_bytes(b"damaged")
+            counting = Counting(folder, IDENTITY, job_id="ftjob-1", keep=keep)
+            for loss in data.draw(st.lists(st.none() | st.floats(0, 9), max_size=5)):
+                step += 1
+                counting.save(state(step, loss), FILES)
+                shutil.copytree(folder / f"checkpoint-{step}", s3 / f"checkpoint-{step}")
+                assert counting.most <= most
+                assert len(names(folder)) < most
+
+
+class Counting(Checkpoints):
+    """Counts the folders when there are the most: with a new one that is all but in its place."""
+
+    most = 0
+
+    def _put_in_place(self, partial: Path, step: int) -> Path:
+        self.most = max(self.most, len(names(partial.parent)))
+        return super()._put_in_place(partial, step)
+
+
+def test_one_that_did_not_verify_goes_when_there_is_a_newer_one_and_not_when_it_is_made_again(tmp_path: Path) -> None:
+    saved(tmp_path, state(1), state(2), state(3))
+    for step in (2, 3):
+        (tmp_path / f"checkpoint-{step}" / "optimizer.pt").write_bytes(b"")
+    checkpoints = Checkpoints(tmp_path, IDENTITY, job_id="ftjob-1", keep=2)
+    assert len(checkpoints.skipped) == 2
+    assert names(tmp_path) == ["checkpoint-2", "checkpoint-3"]
+    checkpoints.save(state(2), FILES)
+    assert names(tmp_path) == ["checkpoint-2"]
+    assert verified_manifest(tmp_path / "checkpoint-2").step == 2
 
 
 def test_what_a_killed_save_left_behind_is_cleared_away(tmp_path: Path) -> None:
