@@ -112,7 +112,8 @@ def _grants(resources: Mapping[str, Any], role: str) -> Iterator[tuple[str, Stat
         yield from ((when, one) for one in _statements(resources[ref["Ref"]]))
     for body in resources.values():
         if body["Type"] == "AWS::IAM::Policy" and {"Ref": role} in body["Properties"]["Roles"]:
-            yield from ((_CONDITIONS[body["Condition"]], one) for one in _statements(body))
+            when = _CONDITIONS[body["Condition"]] if "Condition" in body else ""
+            yield from ((when, one) for one in _statements(body))
 
 
 def _statements(policy: Mapping[str, Any]) -> list[Statement]:

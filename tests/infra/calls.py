@@ -114,9 +114,15 @@ def _records() -> None:
         key = {"pk": {"S": f"{kind}#a"}, "sk": {"S": "a"}}
         add(f"get {kind}", "get_item", "GetItem", Key=key)
         add(f"put {kind}", "put_item", "PutItem", Item=key)
-    key = {"pk": {"S": "JOB#b"}, "sk": {"S": "b"}}
-    add("update JOB", "update_item", "UpdateItem", Key=key)
-    add("delete JOB", "delete_item", "DeleteItem", Key=key)
+        key = {"pk": {"S": f"{kind}#b"}, "sk": {"S": "b"}}
+        add(f"update {kind}", "update_item", "UpdateItem", Key=key)
+        add(f"delete {kind}", "delete_item", "DeleteItem", Key=key)
+    for kind, action in (("Delete", "DeleteItem"), ("Put", "PutItem")):
+        within = [_in_transaction(kind, "JOB"), _in_transaction(kind, "AUDIT")]
+        _add(
+            *(f"{kind.lower()} AUDIT behind JOB", "dynamodb", "transact_write_items", f"dynamodb:{action}"),
+            lambda here, within=within: {"TransactItems": [made(here.resources["Table"]) for made in within]},
+        )
     asked = {"KeyConditionExpression": "pk = :pk", "ExpressionAttributeValues": {":pk": {"S": "JOB#a"}}}
     add("query", "query", "Query", **asked)
     of_index = {"IndexName": "gsi1", **asked, "KeyConditionExpression": "gsi1pk = :pk"}
@@ -129,8 +135,13 @@ def _records() -> None:
         *("restore table", "dynamodb", "restore_table_to_point_in_time", "dynamodb:RestoreTableToPointInTime"),
         lambda here: {"SourceTableName": here.resources["Table"], "TargetTableName": "copy"},
     )
-    stranger = {"TableName": "strangers-table", "Key": key}
+    stranger = {"TableName": "strangers-table", "Key": {"pk": {"S": "JOB#b"}, "sk": {"S": "b"}}}
     _add("get of stranger's table", "dynamodb", "get_item", "dynamodb:GetItem", lambda _: stranger)
+
+
+def _in_transaction(kind: str, record: str) -> Callable[[str], Arguments]:
+    key = {"pk": {"S": f"{record}#c"}, "sk": {"S": "c"}}
+    return lambda table: {kind: {"TableName": table, "Item" if kind == "Put" else "Key": key}}
 
 
 def _queues() -> None:

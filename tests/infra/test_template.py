@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -205,11 +206,10 @@ def test_the_caps_of_a_training_job_hold_outside_our_code_too() -> None:
 
 
 def test_types_with_local_storage_alone_may_do_without_our_key() -> None:
-    from fnmatch import fnmatchcase
-
     from spotune.planner import has_local_storage, load_catalog
 
-    (denied,) = (s for s in statements("LaunchRole") if s["Effect"] == "Deny")
+    (denied,) = (s for s in statements("LaunchRole") if s["Sid"] == "VolumesWithoutOurKey")
+    assert denied["Effect"] == "Deny"
     patterns = denied["Condition"]["ForAnyValue:StringNotLike"]["sagemaker:InstanceTypes"]
     types = load_catalog().instances
     matching = {name for name in types if any(fnmatchcase(name, pattern) for pattern in patterns)}
@@ -292,6 +292,29 @@ def test_the_keys_function_writes_keys_and_reads_nothing() -> None:
     (grant,) = (s for s in statements("KeysRole") if s["Action"] == "dynamodb:PutItem")
     assert grant["Condition"]["ForAllValues:StringLike"] == {"dynamodb:LeadingKeys": ["AUDIT#*", "KEY#*"]}
     assert not actions("KeysRole", "s3")
+
+
+WRITES = {"dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:UpdateItem"}
+
+
+@pytest.mark.parametrize("role", sorted(role for role in ROLES if WRITES & actions(role, "dynamodb")))
+def test_audit_records_are_put_by_who_answers_callers_and_changed_by_nobody(role: str) -> None:
+    """Whoever may write to the table either names what, or is denied these."""
+    may_put = role in ("ApiRole", "KeysRole")
+    denied: set[str] = set()
+    for statement in statements(role):
+        condition = statement.get("Condition", {})
+        written = WRITES & set(listed(statement["Action"]))
+        if written and statement["Effect"] == "Allow" and condition:
+            leading = condition["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
+            assert condition["Null"] == {"dynamodb:LeadingKeys": "false"}
+            audits = [key for key in leading if fnmatchcase("AUDIT#acme", key)]
+            denied |= WRITES - (written if audits else set())
+        if written and statement["Effect"] == "Deny":
+            assert condition == {"ForAnyValue:StringLike": {"dynamodb:LeadingKeys": ["AUDIT#*"]}}
+            assert statement["Resource"] == {"Fn::GetAtt": "Table.Arn"}
+            denied |= written
+    assert WRITES - denied == ({"dynamodb:PutItem"} if may_put else set())
 
 
 def test_training_reaches_no_table_and_no_queue_and_writes_below_jobs_alone() -> None:
