@@ -84,20 +84,16 @@ class TrainingJobs:
 
     def in_progress(self) -> Iterator[str]:
         """See `TrainingJobService`."""
-        token: dict[str, str] = {}
-        while True:
-            answer = call(
-                self._sagemaker.list_training_jobs,
-                NameContains=NAME_PREFIX,
-                StatusEquals="InProgress",
-                MaxResults=100,
-                **token,
-            )
-            names = (one["TrainingJobName"] for one in answer["TrainingJobSummaries"])
-            yield from (name for name in names if name.startswith(NAME_PREFIX))
-            if not answer.get("NextToken"):
-                return
-            token = {"NextToken": answer["NextToken"]}
+        return self._listed("InProgress")
+
+    def live(self) -> Iterator[str]:
+        """Names of those that have not ended yet, those that are being stopped among them."""
+        seen = set()
+        for status in ("InProgress", "Stopping"):  # in this order: one that is stopped meanwhile is listed twice
+            for name in self._listed(status):
+                if name not in seen:
+                    seen.add(name)
+                    yield name
 
     def stage_of(self, name: str) -> str | None:
         """See `TrainingJobService`."""
@@ -117,6 +113,22 @@ class TrainingJobs:
         except AwsRefused as error:
             if error.code not in _NOT_THERE:
                 raise
+
+    def _listed(self, status: str) -> Iterator[str]:
+        token: dict[str, str] = {}
+        while True:
+            answer = call(
+                self._sagemaker.list_training_jobs,
+                NameContains=NAME_PREFIX,
+                StatusEquals=status,
+                MaxResults=100,
+                **token,
+            )
+            names = (one["TrainingJobName"] for one in answer["TrainingJobSummaries"])
+            yield from (name for name in names if name.startswith(NAME_PREFIX))
+            if not answer.get("NextToken"):
+                return
+            token = {"NextToken": answer["NextToken"]}
 
     @property
     def _sagemaker(self) -> Any:

@@ -323,3 +323,29 @@ class TestFailure:
         for failure, exit_code in (parse_failure(reason), parse_failure(f"AlgorithmError: {reason}")):
             assert failure is None or failure.code
             assert exit_code is None or exit_code >= 0
+
+
+def test_jobs_that_are_being_stopped_are_live_and_one_that_is_stopped_meanwhile_is_named_once() -> None:
+    sagemaker = boto3.client("sagemaker", region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
+    with Stubber(sagemaker) as stub:
+        for status, names, token in (
+            ("InProgress", ("ftjob-a-1", "my-ftjob-1"), "more"),
+            ("InProgress", ("ftjob-b-1",), None),
+            ("Stopping", ("ftjob-b-1", "ftjob-c-1"), None),
+        ):
+            asked = {"NameContains": "ftjob-", "StatusEquals": status, "MaxResults": 100}
+            moment = datetime(2026, 1, 1, tzinfo=UTC)
+            summaries = [
+                {
+                    "TrainingJobName": name,
+                    "TrainingJobArn": f"arn:aws:sagemaker:us-east-1:000000000000:training-job/{name}",
+                    "CreationTime": moment,
+                    "TrainingJobStatus": status,
+                }
+                for name in names
+            ]
+            answer = {"TrainingJobSummaries": summaries} | ({"NextToken": token} if token else {})
+            after = {"NextToken": "more"} if names == ("ftjob-b-1",) else {}
+            stub.add_response("list_training_jobs", answer, asked | after)
+        assert [*TrainingJobs(sagemaker).live()] == ["ftjob-a-1", "ftjob-b-1", "ftjob-c-1"]
+        stub.assert_no_pending_responses()
