@@ -28,6 +28,7 @@ Tell = Callable[[str], None]
 
 CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"]
 _EMPTY = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED")
+_OVERTAKEN = ("ChangeSetNotFound", "InvalidChangeSetStatus")
 _NOTHING_CHANGED = ("didn't contain changes", "No updates are to be performed")
 
 
@@ -269,7 +270,11 @@ class Stack:
                 remedy="Mend what it names, then run the command again.",
             )
 
-    def _overtaken(self, refused: AwsSaysNo) -> Conflict:
+    def _overtaken(self, refused: AwsSaysNo) -> Conflict | AwsSaysNo:
+        """That somebody else was quicker, where that is what it says."""
+        told = refused.aws_code.removesuffix("Exception") in _OVERTAKEN
+        if not told and not any(words in refused.reason for words in ("does not exist", "_IN_PROGRESS")):
+            return refused
         return Conflict(
             f"The stack {self.name} was changed meanwhile: {refused.reason}",
             code="stack_changed_meanwhile",

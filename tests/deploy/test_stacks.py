@@ -10,6 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from spotune.contracts.errors import Conflict, NotAuthenticated, RequestRefused, Unavailable
+from spotune.deploy.account import AwsSaysNo
 from spotune.deploy.events import first_failure
 from spotune.deploy.stacks import Proposal, Stack
 
@@ -164,11 +165,26 @@ def test_an_execution_whose_answer_was_lost_is_waited_for() -> None:
     stack(told).carry_out(PROPOSAL, silent)
 
 
-def test_a_change_set_that_is_gone_was_overtaken() -> None:
-    gone = refusal("ChangeSetNotFound", "ChangeSet [spotune-1] does not exist")
-    with pytest.raises(Conflict) as refused:
-        stack(Told(["UPDATE_COMPLETE"], refuses={"execute_change_set": gone})).carry_out(PROPOSAL, silent)
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("ChangeSetNotFound", "ChangeSet [spotune-1] does not exist"),
+        ("InvalidChangeSetStatus", "ChangeSet [spotune-1] cannot be executed in its execution status of [OBSOLETE]"),
+        ("ValidationError", "Stack [spotune-x] does not exist"),
+        ("ValidationError", "Stack:arn is in UPDATE_IN_PROGRESS state and can not be updated."),
+    ],
+)
+def test_a_change_that_somebody_else_was_quicker_with_says_so_and_waits_for_nothing(code: str, words: str) -> None:
+    told = Told(["UPDATE_COMPLETE"], refuses={"execute_change_set": refusal(code, words)})
+    with pytest.raises(Conflict, match="changed meanwhile") as refused:
+        stack(told).carry_out(PROPOSAL, silent)
     assert refused.value.code == "stack_changed_meanwhile"
+
+
+def test_any_other_refusal_of_a_change_is_told_as_it_is() -> None:
+    refuses = {"execute_change_set": refusal("InsufficientCapabilities", "Requires capabilities: [CAPABILITY_IAM]")}
+    with pytest.raises(AwsSaysNo, match="Requires capabilities"):
+        stack(Told(["UPDATE_COMPLETE"], refuses=refuses)).carry_out(PROPOSAL, silent)
 
 
 def test_a_proposal_whose_answer_was_lost_is_found_by_its_name() -> None:
