@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from spotune.contracts.errors import Conflict
@@ -110,9 +111,8 @@ def _home(installation: Installation, drawer: Drawer, bundle: Path) -> tuple[dic
 
 
 def _take_over(installation: Installation, stack: Stack, path: Path, parameters: Mapping[str, str], tell: Tell) -> None:
-    stack.ready(tell)
-    if not stack.exists():
-        kept.take_over(installation, stack, path, parameters, tell)
+    _make_ready(installation, stack, tell)
+    kept.take_over(installation, stack, path, parameters, tell)
 
 
 def _bring_up(
@@ -124,7 +124,7 @@ def _bring_up(
     may_replace: Collection[str] = (),
 ) -> bool:
     """Create or update one stack; False where nothing was to change."""
-    stack.ready(tell)
+    _make_ready(installation, stack, tell)
     proposal = stack.propose(template, parameters, installation.stage)
     if proposal is None:
         tell(f"{stack.name}: nothing to change")
@@ -133,6 +133,10 @@ def _bring_up(
     tell(f"{stack.name}: {'creating' if proposal.creates else 'changing'} {len(proposal.changes)} resources")
     stack.carry_out(proposal, tell)
     return True
+
+
+def _make_ready(installation: Installation, stack: Stack, tell: Tell) -> None:
+    stack.ready(tell, partial(kept.note_before_deletion, installation))
 
 
 def _refuse_loss(stack: Stack, proposal: Proposal, may_replace: Collection[str]) -> None:

@@ -64,7 +64,7 @@ def destroy(installation: Installation, tell: Tell, *, delete_data: bool, stop_j
     stacks = [installation.home, *(installation.further(region) for region in regions[1:])]
     things = {thing.id: thing for thing in noted}
     things |= {thing.id: thing for stack in stacks for thing in kept.held_by(stack)}
-    kept.leave_note(drawer, things.values())
+    things = {thing.id: thing for thing in kept.note(drawer, things.values())}
     if installation.home.exists():
         installation.home.protect(False)
     for stack in stacks:

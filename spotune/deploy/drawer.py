@@ -49,10 +49,6 @@ class Drawer:
         """Leave a note, in place of an earlier one of this name."""
         call(self.client.put_object, Bucket=self.bucket, Key=_key(name), Body=json.dumps(value).encode())
 
-    def throw_away(self, name: str) -> None:
-        """Delete a note; nothing where there is none."""
-        call(self.client.delete_object, Bucket=self.bucket, Key=_key(name))
-
     def _digest(self, key: str) -> str | None:
         try:
             shown = call(self.client.head_object, Bucket=self.bucket, Key=key, ChecksumMode="ENABLED")

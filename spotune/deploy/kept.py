@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from spotune.contracts.errors import Conflict
 from spotune.deploy import templates
 from spotune.deploy.account import Account, AwsSaysNo, call
 from spotune.deploy.drawer import Drawer
@@ -17,6 +19,8 @@ from spotune.deploy.stacks import Stack, Tell
 
 NOTE = "kept"
 SECRET = "AWS::SecretsManager::Secret"  # noqa: S105 - a type's name
+_PLACE = f"notes/{NOTE}.json in the code bucket"
+_NOT_THERE = ("ResourceNotFoundException", "NoSuchBucket", "404")
 _IDENTIFIERS = {"AWS::DynamoDB::Table": "TableName", "AWS::S3::Bucket": "BucketName"}
 
 
@@ -48,9 +52,18 @@ def noted(drawer: Drawer) -> list[Kept]:
     return [Kept(**entry) for entry in drawer.note(NOTE) or ()]
 
 
-def leave_note(drawer: Drawer, things: Iterable[Kept]) -> None:
-    """Note what is about to lose its stack."""
-    drawer.leave_note(NOTE, [asdict(thing) for thing in things])
+def note(drawer: Drawer, things: Iterable[Kept]) -> tuple[Kept, ...]:
+    """Note what is about to lose its stack, beside what was noted before; all of it."""
+    together = {(thing.region, thing.id): thing for thing in (*noted(drawer), *things)}
+    _leave_note(drawer, together.values())
+    return tuple(together.values())
+
+
+def note_before_deletion(installation: Installation, stack: Stack) -> None:
+    """Note what a stack holds that failed and is about to be deleted: the next one of its name takes it over."""
+    things, drawer = held_by(stack), installation.drawer
+    if things and drawer is not None:
+        note(drawer, things)
 
 
 def take_over(installation: Installation, stack: Stack, path: Path, parameters: Mapping[str, str], tell: Tell) -> None:
@@ -58,18 +71,24 @@ def take_over(installation: Installation, stack: Stack, path: Path, parameters: 
 
     Args:
         path: of the stack's template.
+
+    Raises:
+        Conflict: the stack is there without it, two things were kept for one name, or AWS does not say whether it is
+            there yet. Nothing was made, and the note is as it was.
     """
-    template, region, drawer = templates.read(path), stack.client.meta.region_name, installation.drawer
-    ours = [
-        thing
-        for thing in (noted(drawer) if drawer else ())
-        if (thing.stack, thing.region) == (stack.name, region)
-        and thing.type in _IDENTIFIERS
-        and thing.name in template["Resources"]
-        and _is_there(installation.account, thing)
-    ]
+    template = templates.read(path)
+    ours = _awaiting(installation, stack, template)
     if not ours:
         return
+    twice = len({thing.name for thing in ours}) < len(ours)
+    if twice or stack.exists():
+        named = ", ".join(f"{thing.id} ({thing.name})" for thing in ours)
+        reason = "two were kept for one name" if twice else "that stack is there without it"
+        raise Conflict(
+            f"{named} was kept from an earlier stack {stack.name} and cannot be taken over: {reason}.",
+            code="kept_data_displaced",
+            remedy=f"Move what you need over, and take what is not to be taken over out of {_PLACE}.",
+        )
     tell(f"{stack.name}: taking over {', '.join(thing.id for thing in ours)}")
     imports = [
         {
@@ -83,37 +102,86 @@ def take_over(installation: Installation, stack: Stack, path: Path, parameters: 
     stack.carry_out(stack.propose_import(body, parameters, imports), tell)
 
 
+def _awaiting(installation: Installation, stack: Stack, template: Mapping[str, Any]) -> list[Kept]:
+    """What was noted of a stack of this name, can be imported, is not the present one's, and is there yet."""
+    drawer = installation.drawer
+    found = [
+        thing
+        for thing in (noted(drawer) if drawer else ())
+        if (thing.stack, thing.region) == _place(stack)
+        and thing.type in _IDENTIFIERS
+        and thing.name in template["Resources"]
+    ]
+    held = {id_ for _, _, id_ in stack.resources()} if found and stack.exists() else set()
+    return [thing for thing in found if thing.id not in held and _is_there(installation.account, thing)]
+
+
 def _is_there(account: Account, thing: Kept) -> bool:
-    """False where somebody has deleted it by hand."""
+    """False where somebody has deleted it. Whatever else AWS answers, it may be there: nothing empty takes its place.
+
+    Raises:
+        Conflict: AWS does not say.
+    """
     try:
         if thing.type == "AWS::DynamoDB::Table":
-            call(account.client("dynamodb", thing.region).describe_table, TableName=thing.id)
-        else:
-            call(account.client("s3", thing.region).head_bucket, Bucket=thing.id)
-    except AwsSaysNo:
-        return False
+            shown = call(account.client("dynamodb", thing.region).describe_table, TableName=thing.id)
+            return bool(shown["Table"]["TableStatus"] != "DELETING")
+        call(account.client("s3", thing.region).head_bucket, Bucket=thing.id)
+    except AwsSaysNo as refused:
+        if refused.aws_code in _NOT_THERE:
+            return False
+        raise _unclear(thing, refused) from refused
     return True
 
 
 def restore_secrets(installation: Installation, drawer: Drawer, tell: Tell) -> None:
-    """Give the stack's secrets the values that kept ones have, and let those go. The end of what was kept."""
+    """Give the stack's secrets the values that kept ones have, and let those go. The end of what was kept.
+
+    Raises:
+        Conflict: a kept secret cannot be read; it stays noted, and the next deployment tries again.
+    """
     things = noted(drawer)
     if not things:
         return
-    present = {name: id_ for name, kind, id_ in installation.home.resources() if kind == SECRET}
-    client = installation.account.client("secretsmanager")
+    stacks = [installation.home, *map(installation.further, installation.settings.further_regions)]
+    present = {(*_place(stack), name): id_ for stack in stacks if stack.exists() for name, _, id_ in stack.resources()}
     for thing in things:
-        if thing.type == SECRET and thing.name in present and present[thing.name] != thing.id:
-            try:
-                value = call(client.get_secret_value, SecretId=thing.id)["SecretString"]
-            except AwsSaysNo:
-                tell(f"{thing.id} is gone: {thing.name} has a new value")
-                continue
-            call(client.put_secret_value, SecretId=present[thing.name], SecretString=value)
-            call(client.delete_secret, SecretId=thing.id, RecoveryWindowInDays=30)
-    regions = installation.settings.further_regions
-    left = [thing for thing in things if thing.stack != installation.home.name and thing.region not in regions]
-    if left:
-        leave_note(drawer, left)
-    else:
-        drawer.throw_away(NOTE)
+        now = present.get(_key(thing))
+        if thing.type == SECRET and now is not None and now != thing.id:
+            _move_value(installation, thing, now, tell)
+    # What could be taken over was: another one in its place means that it is gone.
+    _leave_note(drawer, [thing for thing in things if _key(thing) not in present])
+
+
+def _move_value(installation: Installation, thing: Kept, present: str, tell: Tell) -> None:
+    client = installation.account.client("secretsmanager")
+    try:
+        value = call(client.get_secret_value, SecretId=thing.id)["SecretString"]
+    except AwsSaysNo as refused:
+        if refused.aws_code not in _NOT_THERE and "marked for deletion" not in refused.reason:
+            raise _unclear(thing, refused) from refused
+        tell(f"{thing.id} is gone: {thing.name} keeps the value that it has")
+        return
+    call(client.put_secret_value, SecretId=present, SecretString=value)
+    call(client.delete_secret, SecretId=thing.id, RecoveryWindowInDays=30)
+
+
+def _place(stack: Stack) -> tuple[str, str]:
+    return stack.name, stack.client.meta.region_name
+
+
+def _key(thing: Kept) -> tuple[str, str, str]:
+    return thing.stack, thing.region, thing.name
+
+
+def _unclear(thing: Kept, refused: AwsSaysNo) -> Conflict:
+    return Conflict(
+        f"{thing.id} ({thing.name}) was kept from an earlier stack, and cannot be looked at: AWS answers "
+        f"{refused.aws_code}, {refused.reason}",
+        code="kept_data_unclear",
+        remedy=f"Mend that, then deploy again. If it is not to be taken over, take it out of {_PLACE}.",
+    )
+
+
+def _leave_note(drawer: Drawer, things: Iterable[Kept]) -> None:
+    drawer.leave_note(NOTE, [asdict(thing) for thing in things])

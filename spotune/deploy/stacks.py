@@ -6,7 +6,7 @@ earlier command, a failure or another person left it in:
     (none), REVIEW_IN_PROGRESS      nothing is there; the change set creates
     *_COMPLETE                      the change set updates
     *_IN_PROGRESS                   somebody is at work, or we were killed: wait for its end, then look again
-    ROLLBACK_COMPLETE and the like  the first deployment failed and holds nothing: delete it, then create
+    ROLLBACK_COMPLETE and the like  it takes nothing but its deletion: delete it, then create
     UPDATE_ROLLBACK_FAILED          continue the rollback, then update
 """
 
@@ -27,7 +27,9 @@ Tell = Callable[[str], None]
 """Takes a line about what happens, for whoever waits."""
 
 CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"]
-_EMPTY = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED")
+_SPENT = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED")
+"""No change set can be proposed for a stack in these. It may hold data all the same."""
+
 _OVERTAKEN = ("ChangeSetNotFound", "InvalidChangeSetStatus")
 _NOTHING_CHANGED = ("didn't contain changes", "No updates are to be performed")
 
@@ -124,15 +126,19 @@ class Stack:
             tell(f"somebody is at work in {self.name}: waiting for the end")
         return self._wait(tell)
 
-    def ready(self, tell: Tell) -> None:
+    def ready(self, tell: Tell, before_deletion: Callable[[Stack], object] = lambda _: None) -> None:
         """Bring it into a state from which it can be changed.
+
+        Args:
+            before_deletion: called where it has to be deleted first, while it still says what it holds.
 
         Raises:
             Conflict: its last change cannot be rolled back, or it cannot be deleted.
         """
         status = self.rest(tell)
-        if status in _EMPTY:
+        if status in _SPENT:
             tell(f"{self.name} is in {status}: what is left of it is deleted first")
+            before_deletion(self)
             self.delete(tell)
         elif status == "UPDATE_ROLLBACK_FAILED":
             tell(f"{self.name} is in {status}: its rollback goes on first")

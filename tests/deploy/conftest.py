@@ -11,6 +11,7 @@ from typing import Any
 import boto3
 import httpx
 import pytest
+from botocore.awsrequest import AWSResponse
 
 from spotune.deploy import bundle
 from spotune.deploy.account import Account
@@ -26,6 +27,16 @@ EMULATOR = {"EventSource": "spotune.double"}
 """Emulators may not send as aws.*."""
 BUCKETS = ("AccessLogsBucket", "ArtifactsBucket", "DataBucket", "ModelsBucket")
 """The emulator says of every property of a bucket that it may have it made anew; AWS says so of its name alone."""
+BAD = """
+Resources:
+  Bad:
+    Type: AWS::IAM::Policy
+    Properties:
+      PolicyName: bad
+      Roles: [nobody]
+      PolicyDocument: {Version: "2012-10-17", Statement: []}
+"""
+"""Put in place of the word Resources, it has the deployment of a template fail."""
 
 Make = Callable[..., Installation]
 
@@ -82,17 +93,31 @@ def killed_after(operation: str, *, number: int = 1) -> Iterator[None]:
         if next(seen) == number:
             raise Killed(operation)
 
+    with listening(f"after-call.*.{operation}", strike), pytest.raises(Killed):
+        yield
+
+
+@contextlib.contextmanager
+def answering(operation: str, code: str) -> Iterator[None]:
+    """In this context AWS answers every call of this operation with this error."""
+    error = {"Error": {"Code": code, "Message": "so told"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+    with listening(f"before-call.*.{operation}", lambda **_: (AWSResponse("", 403, {}, None), error)):
+        yield
+
+
+@contextlib.contextmanager
+def listening(event: str, listener: Callable[..., object]) -> Iterator[None]:
+    """In this context every client of ours has this listener for botocore's event."""
     made = boto3.Session.client
 
     def client(self: boto3.Session, *arguments: Any, **named: Any) -> Any:
         client = made(self, *arguments, **named)
-        client.meta.events.register(f"after-call.*.{operation}", strike)
+        client.meta.events.register(event, listener)
         return client
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(boto3.Session, "client", client)
-        with pytest.raises(Killed):
-            yield
+        yield
 
 
 def ask(aws_url: str, outputs: Mapping[str, str], key: str) -> int:

@@ -14,20 +14,11 @@ from spotune.deploy import deployment, keys, templates
 from spotune.deploy.account import Account
 from spotune.deploy.installation import Installation
 from spotune.deploy.stacks import Proposal
-from tests.deploy.conftest import AWAY, BUCKETS, IMAGE, REGION, Make, ask, killed_after
+from tests.deploy.conftest import AWAY, BAD, BUCKETS, IMAGE, REGION, Make, ask, killed_after
 
 pytestmark = pytest.mark.embedded
 
 Aws = Callable[..., Any]
-BAD = """
-Resources:
-  Bad:
-    Type: AWS::IAM::Policy
-    Properties:
-      PolicyName: bad
-      Roles: [nobody]
-      PolicyDocument: {Version: "2012-10-17", Statement: []}
-"""
 CAUSE = r"Bad \(AWS::IAM::Policy\): .*nobody"
 
 

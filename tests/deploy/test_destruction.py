@@ -12,9 +12,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from spotune.contracts.errors import Conflict, NotFound
-from spotune.deploy import deployment, destruction, kept, keys
+from spotune.deploy import deployment, destruction, kept, keys, templates
 from spotune.deploy.installation import Installation
-from tests.deploy.conftest import AWAY, REGION, Make, ask, killed_after
+from spotune.deploy.stacks import CAPABILITIES
+from tests.deploy.conftest import AWAY, BAD, REGION, Make, answering, ask, killed_after
 from tests.local.double.conftest import training_job
 
 pytestmark = pytest.mark.embedded
@@ -42,6 +43,12 @@ def held(aws: Aws, stage: str) -> set[str]:
     found += aws("dynamodb").list_tables()["TableNames"]
     found += [one["Name"] for one in aws("secretsmanager").list_secrets()["SecretList"]]
     return {name for name in found if name.startswith(named)}
+
+
+def noted(installation: Installation) -> list[kept.Kept]:
+    drawer = installation.drawer
+    assert drawer is not None
+    return kept.noted(drawer)
 
 
 @pytest.fixture
@@ -101,6 +108,71 @@ def test_what_was_deleted_by_hand_meanwhile_is_made_anew(install: Make, aws: Aws
     again = deploy(installation, code)
     same = {name: again.outputs[name] == first.outputs[name] for name in ("Table", "DataBucket", "ModelsBucket")}
     assert same == {"Table": True, "DataBucket": True, "ModelsBucket": False}
+    assert noted(installation) == []
+
+
+@pytest.mark.parametrize(("operation", "code_of_refusal"), [("HeadBucket", "403"), ("DescribeTable", "LimitExceeded")])
+def test_what_aws_does_not_say_is_gone_is_never_put_aside(
+    install: Make, aws: Aws, code: Path, operation: str, code_of_refusal: str
+) -> None:
+    installation = install(f"veiled-{operation.lower()[:4]}")
+    first = deploy(installation, code)
+    left = destroy(installation)
+    with answering(operation, code_of_refusal), pytest.raises(Conflict, match=code_of_refusal) as refusal:
+        deploy(installation, code)
+    assert refusal.value.code == "kept_data_unclear"
+    assert (installation.home.status(), noted(installation)) == (None, [*left])
+    again = deploy(installation, code)
+    assert {again.outputs[name] == first.outputs[name] for name in ("Table", "DataBucket", "ModelsBucket")} == {True}
+    assert noted(installation) == []
+
+
+def test_what_a_stack_that_failed_holds_is_taken_over_by_the_next(
+    install: Make, aws: Aws, code: Path, tmp_path: Path
+) -> None:
+    installation = install("stranded")
+    deployment._bring_up(installation, installation.code, *deployment._code(installation), silent)
+    drawer = installation.drawer
+    assert drawer is not None
+    drawer.put(code, code.name)
+    (_, parameters), bad = deployment._home(installation, drawer, code), tmp_path / "bad.yaml"
+    late = BAD.replace("    Properties:", "    DependsOn: [DataBucket, Table]\n    Properties:")
+    bad.write_text(templates.INSTALLATION.read_text().replace("\nResources:\n", late, 1))
+    aws("cloudformation").create_stack(
+        StackName="spotune-stranded",
+        TemplateURL=drawer.url(drawer.put(bad, bad.name)),
+        Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+        Capabilities=CAPABILITIES,
+        OnFailure="DO_NOTHING",
+    )
+    assert installation.home.rest(silent) == "CREATE_FAILED"
+    bucket = next(id_ for name, _, id_ in installation.home.resources() if name == "DataBucket")
+    aws("s3").put_object(Bucket=bucket, Key="team/rows.jsonl", Body=b"theirs")
+
+    made = deploy(installation, code)
+
+    assert made.outputs["DataBucket"] == bucket
+    assert aws("s3").get_object(Bucket=bucket, Key="team/rows.jsonl")["Body"].read() == b"theirs"
+    assert noted(installation) == []
+
+
+def test_kept_data_whose_place_is_taken_stops_the_deployment_and_stays_noted(
+    install: Make, aws: Aws, code: Path
+) -> None:
+    installation = install("displaced")
+    deploy(installation, code)
+    drawer = installation.drawer
+    assert drawer is not None
+    aws("s3").create_bucket(Bucket="spotune-displaced-old")
+    old = kept.Kept("DataBucket", "AWS::S3::Bucket", "spotune-displaced-old", REGION, "spotune-displaced")
+    kept.note(drawer, [old])
+    with pytest.raises(Conflict, match="spotune-displaced-old") as refusal:
+        deploy(installation, code)
+    assert refusal.value.code == "kept_data_displaced"
+    assert noted(installation) == [old]
+    aws("s3").delete_bucket(Bucket="spotune-displaced-old")
+    deploy(installation, code)
+    assert noted(installation) == []
 
 
 def test_nobody_deletes_the_stack_by_mistake_unless_the_settings_say_so(install: Make, aws: Aws, code: Path) -> None:
@@ -121,14 +193,21 @@ def test_a_kept_secret_gives_its_value_to_the_new_one(install: Make, aws: Aws, c
     assert drawer is not None
     things = kept.noted(drawer)
     old = secrets.create_secret(Name="spotune-secretive-old", SecretString="what webhooks are signed with")["ARN"]
-    kept.leave_note(drawer, [thing if thing.type != kept.SECRET else _renamed(thing, old) for thing in things])
+    kept._leave_note(drawer, [thing if thing.type != kept.SECRET else _renamed(thing, old) for thing in things])
+    with (
+        answering("GetSecretValue", "DecryptionFailure"),
+        pytest.raises(Conflict, match="DecryptionFailure") as refusal,
+    ):
+        deploy(installation, code)
+    assert refusal.value.code == "kept_data_unclear"
+    assert old in [thing.id for thing in noted(installation)]
     with killed_after("PutSecretValue"):
         deploy(installation, code)
     deploy(installation, code)
     new = next(id_ for _, kind, id_ in installation.home.resources() if kind == kept.SECRET)
     assert secrets.get_secret_value(SecretId=new)["SecretString"] == "what webhooks are signed with"
     assert secrets.describe_secret(SecretId=old)["DeletedDate"] is not None
-    assert kept.noted(drawer) == []
+    assert noted(installation) == []
 
 
 def _renamed(thing: kept.Kept, id_: str) -> kept.Kept:
