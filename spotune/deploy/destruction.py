@@ -1,8 +1,9 @@
 """`spotune destroy`: the stacks go, data stays unless it is to go, too.
 
-    no new attempts -> running jobs stopped, or a refusal -> a note of what holds data -> stacks -> data -> code bucket
+    no new attempts -> live jobs stopped, or a refusal -> a note of what holds data -> stacks -> data -> code bucket
 
-Killed at any step, the same command goes on: what is gone is passed over, and the note still names the rest.
+Killed at any step, the same command goes on: what is gone is passed over, and the note still names the rest. A
+deployment that begins meanwhile takes the data over, and none of it is deleted any more.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from spotune.deploy import kept
 from spotune.deploy.account import Account, AwsSaysNo, call, pages
 from spotune.deploy.installation import Installation
 from spotune.deploy.kept import Kept
-from spotune.deploy.stacks import Tell
+from spotune.deploy.stacks import Stack, Tell
 
 SECRET_DAYS = 7
 """A deleted secret can be restored for so long; AWS takes no less."""
@@ -56,36 +57,36 @@ def destroy(installation: Installation, tell: Tell, *, delete_data: bool, stop_j
             code="not_deployed",
             remedy="Check stage and region in the settings.",
         )
-    noted = kept.noted(drawer)
     installation.home.rest(tell)
-    regions = _regions(installation, noted)
-    if installation.home.exists():
-        _end_jobs(installation, regions, tell, stop=stop_jobs)
+    regions = _regions(installation, kept.noted(drawer))
+    _end_jobs(installation, regions, tell, stop=stop_jobs)
     stacks = [installation.home, *(installation.further(region) for region in regions[1:])]
-    things = {thing.id: thing for thing in noted}
-    things |= {thing.id: thing for stack in stacks for thing in kept.held_by(stack)}
-    things = {thing.id: thing for thing in kept.note(drawer, things.values())}
+    things = kept.note(drawer, [thing for stack in stacks for thing in kept.held_by(stack)])
     if installation.home.exists():
         installation.home.protect(False)
-    for stack in stacks:
-        tell(f"{stack.name} in {stack.client.meta.region_name}: deleting")
-        stack.delete(tell)
+    _delete_stacks(stacks[:1], tell)
+    # With the home's role gone nothing starts any more. What came through before is seen by this look.
+    _end_jobs(installation, regions, tell, stop=stop_jobs)
+    _delete_stacks(stacks[1:], tell)
+    things = kept.note(drawer, things)  # again: a deployment that ended meanwhile held it for taken over
     if not delete_data:
-        return tuple(things.values())
-    for thing in things.values():
+        return things
+    for thing in things:
+        _require_gone(stacks)
         tell(f"{thing.id}: deleting")
         _delete(installation.account, thing, installation.pause)
+    _require_gone(stacks)
     _empty_bucket(drawer.client, drawer.bucket)
     installation.code.delete(tell)
     return ()
 
 
 def running_jobs(installation: Installation, regions: list[str]) -> list[RunningJob]:
-    """Training jobs of this installation that are in progress, in all its regions."""
+    """Training jobs of this installation that have not ended, in all its regions."""
 
     def found() -> dict[str, list[RunningJob]]:
         services = {region: _service(installation, region) for region in regions}
-        running = ((region, name) for region, service in services.items() for name in service.in_progress())
+        running = ((region, name) for region, service in services.items() for name in service.live())
         ours = [(region, name) for region, name in running if services[region].stage_of(name) == installation.stage]
         return {"jobs": [RunningJob(name, region) for region, name in ours]}
 
@@ -107,8 +108,8 @@ def _end_jobs(installation: Installation, regions: list[str], tell: Tell, *, sto
     Raises:
         Conflict: some run, and are not to be stopped; attempts start as before.
     """
-    _hold(installation)
     try:
+        _hold(installation, tell)
         running = running_jobs(installation, regions)
         if running and not stop:
             raise Conflict(
@@ -128,21 +129,60 @@ def _end_jobs(installation: Installation, regions: list[str], tell: Tell, *, sto
 
 def release(installation: Installation) -> None:
     """Let attempts start again that a destruction has held back. One that was killed has left it so."""
+    _switch(installation, on=True)
+
+
+def _hold(installation: Installation, tell: Tell) -> None:
+    """Have Lambda take no more commands off the queue, and wait until those that it has taken are done."""
+    _switch(installation, on=False)
+    parts = _launching(installation)
+    if not {"LaunchFunction", "LaunchQueue"} <= parts.keys():
+        return
+    function = call(
+        installation.account.client("lambda").get_function_configuration, FunctionName=parts["LaunchFunction"]
+    )
+    # A command that failed stays in flight for longer than any can run.
+    until = time.monotonic() + function["Timeout"]
+    if taken := _taken(installation, parts["LaunchQueue"]):
+        tell(f"{taken} commands may run: waiting for their end, {function['Timeout']} s at most")
+    while time.monotonic() < until and _taken(installation, parts["LaunchQueue"]):
+        time.sleep(installation.pause)
+
+
+def _switch(installation: Installation, *, on: bool) -> None:
+    """Have Lambda take commands off the launch queue, or no longer."""
+    source = _launching(installation).get("LaunchFunctionCommands")
+    if source is None:
+        return
     client = installation.account.client("lambda")
-    for function in _launchers(installation):
-        if call(client.get_function_concurrency, FunctionName=function).get("ReservedConcurrentExecutions") == 0:
-            call(client.delete_function_concurrency, FunctionName=function)
+
+    def done() -> bool:
+        state = call(client.get_event_source_mapping, UUID=source)["State"]
+        if state in (("Enabled", "Enabling") if on else ("Disabled",)):
+            return True
+        try:
+            call(client.update_event_source_mapping, UUID=source, Enabled=on)
+        except AwsSaysNo as refused:
+            if refused.aws_code != "ResourceInUseException":  # else it still carries out an earlier word
+                raise
+        return False
+
+    _await(done, installation.pause)
 
 
-def _hold(installation: Installation) -> None:
-    client = installation.account.client("lambda")
-    for function in _launchers(installation):
-        call(client.put_function_concurrency, FunctionName=function, ReservedConcurrentExecutions=0)
+def _taken(installation: Installation, queue: str) -> int:
+    """Commands that were taken off the queue and are not done."""
+    attribute = "ApproximateNumberOfMessagesNotVisible"
+    client = installation.account.client("sqs")
+    return int(call(client.get_queue_attributes, QueueUrl=queue, AttributeNames=[attribute])["Attributes"][attribute])
 
 
-def _launchers(installation: Installation) -> list[str]:
-    """The function that starts attempts; none in a stack that never came so far."""
-    return [id_ for name, _, id_ in installation.home.resources() if name == "LaunchFunction" and id_]
+def _launching(installation: Installation) -> dict[str, str]:
+    """What starts attempts, by its names in the template; less or nothing in a stack that never came so far."""
+    if not installation.home.exists():
+        return {}
+    wanted = ("LaunchFunction", "LaunchFunctionCommands", "LaunchQueue")
+    return {name: id_ for name, _, id_ in installation.home.resources() if name in wanted and id_}
 
 
 def _service(installation: Installation, region: str) -> TrainingJobs:
@@ -155,6 +195,21 @@ def _stop(installation: Installation, job: RunningJob) -> None:
         return {}
 
     call(stop)
+
+
+def _delete_stacks(stacks: Iterable[Stack], tell: Tell) -> None:
+    for stack in stacks:
+        tell(f"{stack.name} in {stack.client.meta.region_name}: deleting")
+        stack.delete(tell)
+
+
+def _require_gone(stacks: Iterable[Stack]) -> None:
+    if back := [stack.name for stack in stacks if stack.status() is not None]:
+        raise Conflict(
+            f"{', '.join(back)} is there again: somebody deploys it. What is left of its data stays.",
+            code="deployed_meanwhile",
+            remedy="Agree on which it is to be, then run the command again.",
+        )
 
 
 def _await(done: Callable[[], bool], pause: float) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,13 +11,14 @@ from typing import Any
 
 import httpx
 import pytest
+from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ClientError
 
 from spotune.contracts.errors import Conflict, NotFound
 from spotune.deploy import deployment, destruction, kept, keys, templates
 from spotune.deploy.installation import Installation
 from spotune.deploy.stacks import CAPABILITIES
-from tests.deploy.conftest import AWAY, BAD, REGION, Make, answering, ask, killed_after
+from tests.deploy.conftest import AWAY, BAD, REGION, Make, answering, ask, killed_after, listening
 from tests.local.double.conftest import training_job
 
 pytestmark = pytest.mark.embedded
@@ -268,12 +271,20 @@ def test_running_jobs_hold_it_back_and_go_on(
     made = deploy(installation, code)
     waiting_job("ftjob-of-running-1", "running")
     waiting_job("ftjob-of-another-1", "another")
-    with pytest.raises(Conflict, match="ftjob-of-running-1") as refusal:
+    source, looks = destruction._launching(installation)["LaunchFunctionCommands"], []
+
+    def state() -> str:
+        return str(aws("lambda").get_event_source_mapping(UUID=source)["State"])
+
+    def look(**_: object) -> None:
+        looks.append(state())
+
+    with listening("after-call.sagemaker.ListTrainingJobs", look), pytest.raises(Conflict) as refusal:
         destroy(installation)
+    assert set(looks) == {"Disabled"}
+    assert state() == "Enabled"
     assert refusal.value.details["jobs"] == ["ftjob-of-running-1"]
     assert installation.home.status() == "CREATE_COMPLETE"
-    launch = next(id_ for name, _, id_ in installation.home.resources() if name == "LaunchFunction")
-    assert "ReservedConcurrentExecutions" not in aws("lambda").get_function_concurrency(FunctionName=launch)
     assert ask(aws_url, made.outputs, made.key or "") == 200
 
 
@@ -293,16 +304,118 @@ def test_told_so_it_stops_its_own_jobs_and_nobody_elses(
     assert installation.home.status() is None
 
 
+def test_a_job_that_is_being_stopped_holds_it_back_as_well(
+    install: Make, aws: Aws, code: Path, waiting_job: Callable[[str, str], None]
+) -> None:
+    installation = install("ending")
+    deploy(installation, code)
+    waiting_job("ftjob-of-ending-1", "ending")
+
+    def listed(params: dict[str, Any], **_: object) -> tuple[AWSResponse, dict[str, Any]]:
+        stopping = json.loads(params["body"])["StatusEquals"] == "Stopping"
+        names = [{"TrainingJobName": "ftjob-of-ending-1"}] if stopping else []
+        return AWSResponse("", 200, {}, None), {"TrainingJobSummaries": names}
+
+    with listening("before-call.sagemaker.ListTrainingJobs", listed), pytest.raises(Conflict) as refusal:
+        destroy(installation)
+    assert refusal.value.details["jobs"] == ["ftjob-of-ending-1"]
+    assert installation.home.status() == "CREATE_COMPLETE"
+
+
+def test_a_command_that_runs_is_waited_for_and_what_it_starts_is_seen(
+    install: Make, aws: Aws, code: Path, waiting_job: Callable[[str, str], None]
+) -> None:
+    installation, sqs = install("inflight"), aws("sqs")
+    deploy(installation, code)
+    parts = destruction._launching(installation)
+    aws("lambda").update_event_source_mapping(UUID=parts["LaunchFunctionCommands"], Enabled=False)
+    sqs.send_message(QueueUrl=parts["LaunchQueue"], MessageBody="{}")
+    (command,) = sqs.receive_message(QueueUrl=parts["LaunchQueue"], WaitTimeSeconds=5)["Messages"]
+    told: list[str] = []
+    looks = itertools.count(1)
+
+    def start(**_: object) -> None:
+        if next(looks) == 3:  # of the queue; the command ends while it is waited for
+            waiting_job("ftjob-of-inflight-1", "inflight")
+            sqs.delete_message(QueueUrl=parts["LaunchQueue"], ReceiptHandle=command["ReceiptHandle"])
+
+    with listening("after-call.sqs.GetQueueAttributes", start), pytest.raises(Conflict) as refusal:
+        destruction.destroy(installation, told.append, delete_data=False, stop_jobs=False)
+    assert refusal.value.details["jobs"] == ["ftjob-of-inflight-1"]
+    assert told == ["1 commands may run: waiting for their end, 900 s at most"]
+
+
+def test_a_job_that_came_through_all_the_same_is_found_though_the_stack_is_gone(
+    install: Make, aws: Aws, code: Path, waiting_job: Callable[[str, str], None]
+) -> None:
+    installation = install("late")
+    deploy(installation, code)
+
+    def start(**_: object) -> None:
+        waiting_job("ftjob-of-late-1", "late")
+
+    with listening("after-call.cloudformation.DeleteStack", start), pytest.raises(Conflict) as refusal:
+        destroy(installation, delete_data=True)
+    assert refusal.value.code == "jobs_running"
+    assert installation.home.status() is None
+    with pytest.raises(Conflict, match="ftjob-of-late-1"):
+        destroy(installation, delete_data=True)
+    assert held(aws, "late")
+    destroy(installation, delete_data=True, stop_jobs=True)
+    assert aws("sagemaker").describe_training_job(TrainingJobName="ftjob-of-late-1")["TrainingJobStatus"] == "Stopped"
+    assert held(aws, "late") == set()
+
+
+def test_what_is_deployed_again_meanwhile_keeps_its_data(install: Make, aws: Aws, code: Path) -> None:
+    installation, cloudformation = install("contested"), aws("cloudformation")
+    deploy(installation, code)
+    before = held(aws, "contested")
+    body = json.dumps({"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}})
+
+    def tell(line: str) -> None:
+        if line.endswith(": deleting") and installation.home.status() is None:
+            cloudformation.create_stack(StackName="spotune-contested", TemplateBody=body)
+
+    with pytest.raises(Conflict) as refusal:
+        destruction.destroy(installation, tell, delete_data=True, stop_jobs=False)
+    assert refusal.value.code == "deployed_meanwhile"
+    assert len(before - held(aws, "contested")) == 1  # what was being deleted at that moment
+    assert noted(installation) != []
+    destroy(installation, delete_data=True)
+    assert held(aws, "contested") == set()
+
+
+def test_a_note_that_somebody_gives_up_meanwhile_is_left_again(install: Make, aws: Aws, code: Path) -> None:
+    installation = install("doubly")
+    deploy(installation, code)
+    drawer = installation.drawer
+    assert drawer is not None
+
+    def give_up(**_: object) -> None:
+        drawer.leave_note(kept.NOTE, [])
+
+    with listening("after-call.cloudformation.DeleteStack", give_up):
+        left = destroy(installation)
+    assert left
+    assert noted(installation) == [*left]
+
+
 def test_one_that_was_cut_off_holds_attempts_back_until_the_next_deployment(
     install: Make, aws: Aws, code: Path
 ) -> None:
     installation = install("held")
     deploy(installation, code)
-    launch = next(id_ for name, _, id_ in installation.home.resources() if name == "LaunchFunction")
-    destruction._hold(installation)
-    assert aws("lambda").get_function_concurrency(FunctionName=launch)["ReservedConcurrentExecutions"] == 0
+    source = destruction._launching(installation)["LaunchFunctionCommands"]
+
+    def state() -> str:
+        return str(aws("lambda").get_event_source_mapping(UUID=source)["State"])
+
+    with killed_after("ListTrainingJobs"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(destruction, "release", silent)  # what is killed mends nothing
+        destroy(installation)
+    assert state() == "Disabled"
     deploy(installation, code)
-    assert "ReservedConcurrentExecutions" not in aws("lambda").get_function_concurrency(FunctionName=launch)
+    assert state() == "Enabled"
 
 
 def test_there_is_no_key_of_what_is_not_deployed(install: Make) -> None:
