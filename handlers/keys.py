@@ -13,13 +13,13 @@ from spotune.contracts.identity import EVERY_SCOPE, KeyOrder
 from spotune.contracts.refusal import refusal
 from spotune.service import audit
 from spotune.service.installation import Installation, installation
-from spotune.service.keys import id_of, issue_key
+from spotune.service.keys import id_of, issue_key, keep_key
 from spotune.service.principals import map_principal
 
 
 @invocation("keys")
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """Lambda's entry point: a `KeyOrder` in; `{"key"}` out, `{"id", "tenant", "principal"}`, or the error object."""
+    """Lambda's entry point: a `KeyOrder` in; out comes what was made, or the error object."""
     try:
         return _audited(KeyOrder.model_validate(event), str(getattr(context, "aws_request_id", "")))
     except ValidationError as error:
@@ -39,13 +39,17 @@ def _audited(order: KeyOrder, request_id: str) -> dict[str, Any]:
         audit.end(here, record, error.status, code=error.code)
         raise
     audit.end(here, record, HTTPStatus.OK, target=made["id"])
-    return {"key": made["key"]} if order.principal is None else made
+    return made
 
 
 def _made(here: Installation, order: KeyOrder) -> dict[str, Any]:
     limits = (order.requests_per_minute, order.monthly_limit)
     if order.principal is None:
         scopes = EVERY_SCOPE if order.scopes is None else order.scopes
+        for unseen in order.instead_of:
+            keep_key(here, unseen, order.tenant, order.name, revoked=True)
+        if order.sha256 is not None:
+            return {"id": keep_key(here, order.sha256, order.tenant, order.name, scopes, *limits).id}
         clear = issue_key(here, order.tenant, order.name, scopes, *limits)
         return {"id": id_of(clear), "key": clear}
     if order.scopes is None:

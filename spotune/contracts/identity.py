@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -13,10 +15,13 @@ Scope = Literal["read", "submit", "admin"]
 
 EVERY_SCOPE: tuple[Scope, ...] = ("read", "submit", "admin")
 
+KEY_PREFIX = "sk-spotune-"
+"""What a key in clear begins with."""
 
 MOST_REQUESTS_PER_MINUTE = 60_000
 """That a key can be given: what one item of the store can count, 1,000 a second."""
 
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 RequestsPerMinute = Annotated[int, Field(ge=1, le=MOST_REQUESTS_PER_MINUTE)]
 
 
@@ -39,7 +44,7 @@ class ApiKey(Contract):
     @property
     def id(self) -> str:
         """By which a person names it; it opens nothing."""
-        return f"key-{self.sha256[:20]}"
+        return key_id(self.sha256)
 
     def allows(self, scope: Scope) -> bool:
         """True where the key may do this."""
@@ -68,6 +73,25 @@ class KeyOrder(MonthlyLimit):
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1)] | None = None
     """None for all of them; a principal's have to be named."""
     requests_per_minute: RequestsPerMinute | None = None
+    sha256: Sha256 | None = None
+    """Of a key in clear that whoever asks has made: asked again, it is the same key. None: the function makes one."""
+    instead_of: tuple[Sha256, ...] = ()
+    """Of keys that nobody has seen: they are revoked, whether or not they came to be."""
+
+
+def clear_key() -> str:
+    """A new key in clear, which nobody can guess."""
+    return KEY_PREFIX + secrets.token_urlsafe(32)
+
+
+def key_id(sha256: str) -> str:
+    """What a person calls a key by; it opens nothing."""
+    return f"key-{sha256[:20]}"
+
+
+def key_hash(clear: str) -> str:
+    """What is kept of a key: its SHA-256, in hexadecimal digits."""
+    return hashlib.sha256(clear.encode()).hexdigest()
 
 
 class TenantLedger(Contract):

@@ -7,27 +7,34 @@ import time
 from collections.abc import Mapping
 
 from spotune.contracts.errors import NotFound, Unavailable
+from spotune.contracts.identity import clear_key, key_hash, key_id
 from spotune.deploy.account import Account, AwsSaysNo, call
 from spotune.deploy.drawer import Drawer
 from spotune.deploy.installation import Installation
 
 FIRST_KEY = "first-key"
-"""The note that says that it was made, and when."""
+"""The note that says which it is, or which ones nobody has seen."""
 
 _TRIES = 5
 """A role that was made a moment ago may not be known everywhere yet."""
 
 
 def first_key(installation: Installation, drawer: Drawer, outputs: Mapping[str, str]) -> str | None:
-    """The installation's first admin key; None where it was made before.
+    """The installation's first admin key; None where it was shown before.
 
-    The note is left before anybody sees the key: killed in between, the next deployment says how to have another made.
+    It is noted before it is made: a command that is killed in between leaves one that nobody has seen, and the next
+    one has it revoked for its own. Killed once it is noted as shown, one can only have another made.
     """
-    if drawer.note(FIRST_KEY) is not None:
+    noted, tenant = drawer.note(FIRST_KEY), installation.settings.first_tenant
+    if noted is not None and not noted.get("unseen"):
         return None
-    key = issue(installation.account, outputs, installation.settings.first_tenant, "first", installation.pause)
-    drawer.leave_note(FIRST_KEY, {"tenant": installation.settings.first_tenant, "made_at": int(time.time())})
-    return key
+    unseen = noted["unseen"] if noted is not None and noted["tenant"] == tenant else []
+    clear = clear_key()
+    drawer.leave_note(FIRST_KEY, {"tenant": tenant, "unseen": [*unseen, key_hash(clear)]})
+    order = {"tenant": tenant, "name": "first", "instead_of": unseen}
+    _keep(installation.account, outputs, clear, order, installation.pause)
+    drawer.leave_note(FIRST_KEY, {"tenant": tenant, "id": key_id(key_hash(clear))})
+    return clear
 
 
 def new_key(installation: Installation) -> str:
@@ -47,23 +54,14 @@ def new_key(installation: Installation) -> str:
 
 
 def issue(account: Account, outputs: Mapping[str, str], tenant: str, name: str, pause: float = 0) -> str:
-    """An admin key, made by the deployed keys function, which whoever may invoke it may have made.
+    """An admin key, kept by the deployed keys function, which whoever may invoke it may have made.
 
     Raises:
         Unavailable: the function failed, a few times over.
     """
-    order = json.dumps({"tenant": tenant, "name": name})
-    for left in reversed(range(_TRIES)):
-        body = _invoke(account, outputs["KeysFunction"], order)
-        if "key" in body:
-            return str(body["key"])
-        if left:
-            time.sleep(pause)
-    raise Unavailable(
-        f"The function that makes API keys failed: {json.dumps(body)[:500]}",
-        code="key_not_issued",
-        remedy="See the logs of the keys function; then have a key made with `spotune deploy --new-key`.",
-    )
+    clear = clear_key()
+    _keep(account, outputs, clear, {"tenant": tenant, "name": name}, pause)
+    return clear
 
 
 def refresh_market(account: Account, outputs: Mapping[str, str]) -> None:
@@ -73,6 +71,22 @@ def refresh_market(account: Account, outputs: Mapping[str, str]) -> None:
         FunctionName=outputs["RefreshMarketFunction"],
         InvocationType="Event",
         Payload="{}",
+    )
+
+
+def _keep(account: Account, outputs: Mapping[str, str], clear: str, order: Mapping[str, object], pause: float) -> None:
+    """Have a key's hash kept. However often it is asked, by us or by retries of a lost answer, it is one key."""
+    payload = json.dumps({**order, "sha256": key_hash(clear)})
+    for left in reversed(range(_TRIES)):
+        body = _invoke(account, outputs["KeysFunction"], payload)
+        if "id" in body:
+            return
+        if left:
+            time.sleep(pause)
+    raise Unavailable(
+        f"The function that makes API keys failed: {json.dumps(body)[:500]}",
+        code="key_not_issued",
+        remedy="See the logs of the keys function; then have a key made with `spotune deploy --new-key`.",
     )
 
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import logging
 import re
-import secrets
 
 from spotune.contracts.api import KeyRequest
 from spotune.contracts.base import MicroUSD, Timestamp
 from spotune.contracts.errors import Conflict, NotAllowed, NotAuthenticated, NotFound, RequestRefused, Unavailable
-from spotune.contracts.identity import EVERY_SCOPE, ApiKey, Scope
+from spotune.contracts.identity import EVERY_SCOPE, KEY_PREFIX, ApiKey, Scope, clear_key, key_hash, key_id
 from spotune.service import rate
 from spotune.service.installation import Installation
 
-PREFIX = "sk-spotune-"
 NOTE_EVERY = 3600.0
 """Seconds between two notes of a key's use by one process."""
 MOST_OPEN_KEYS = 100
@@ -24,7 +21,7 @@ MOST_KEYS = 1000
 """That a tenant may have with those that were revoked; the store forgets such a key 90 days later."""
 LONGEST_NAME = 64
 _TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
-_KEY = re.compile(PREFIX + r"[A-Za-z0-9_-]{20,100}")
+_KEY = re.compile(KEY_PREFIX + r"[A-Za-z0-9_-]{20,100}")
 
 logger = logging.getLogger(__name__)
 _noted: dict[str, Timestamp] = {}
@@ -44,7 +41,42 @@ def issue_key(
         RequestRefused: the tenant's name could not be part of an S3 key, the key's name says nothing, or it has a
             monthly limit and could make further keys.
     """
-    return _make_key(here, tenant, name, scopes, requests_per_minute, monthly_limit)[1]
+    clear = clear_key()
+    keep_key(here, key_hash(clear), tenant, name, scopes, requests_per_minute, monthly_limit)
+    return clear
+
+
+def keep_key(
+    here: Installation,
+    sha256: str,
+    tenant: str,
+    name: str,
+    scopes: tuple[Scope, ...] = EVERY_SCOPE,
+    requests_per_minute: int | None = None,
+    monthly_limit: MicroUSD | None = None,
+    *,
+    revoked: bool = False,
+) -> ApiKey:
+    """Keep a key that was made elsewhere, by its hash, in place of what was known of it. A second time it is the same.
+
+    Args:
+        revoked: it opens nothing, whether or not it was kept before.
+
+    Raises:
+        RequestRefused: as `issue_key`.
+    """
+    key = ApiKey(
+        sha256=sha256,
+        tenant=valid_tenant(tenant),
+        name=clean_name(name),
+        created_at=here.clock(),
+        scopes=scopes,
+        revoked_at=here.clock() if revoked else None,
+        requests_per_minute=requests_per_minute,
+        monthly_limit=binding(monthly_limit, scopes),
+    )
+    here.store.put_key(key)
+    return key
 
 
 def make_key(here: Installation, maker: ApiKey, request: KeyRequest) -> tuple[ApiKey, str]:
@@ -64,12 +96,14 @@ def make_key(here: Installation, maker: ApiKey, request: KeyRequest) -> tuple[Ap
         )
     _require_place(here, maker.tenant)
     allowed = asked or maker.requests_per_minute
-    return _make_key(here, maker.tenant, request.name, request.scopes, allowed, request.monthly_limit)
+    clear = clear_key()
+    key = keep_key(here, key_hash(clear), maker.tenant, request.name, request.scopes, allowed, request.monthly_limit)
+    return key, clear
 
 
 def id_of(clear: str) -> str:
     """The id of a key in clear."""
-    return f"key-{_hash(clear)[:20]}"
+    return key_id(key_hash(clear))
 
 
 def list_keys(here: Installation, tenant: str) -> tuple[tuple[ApiKey, Timestamp | None], ...]:
@@ -190,28 +224,6 @@ def clean_name(name: str) -> str:
     return cleaned
 
 
-def _make_key(
-    here: Installation,
-    tenant: str,
-    name: str,
-    scopes: tuple[Scope, ...],
-    requests_per_minute: int | None,
-    monthly_limit: MicroUSD | None,
-) -> tuple[ApiKey, str]:
-    clear = PREFIX + secrets.token_urlsafe(32)
-    key = ApiKey(
-        sha256=_hash(clear),
-        tenant=valid_tenant(tenant),
-        name=clean_name(name),
-        created_at=here.clock(),
-        scopes=scopes,
-        requests_per_minute=requests_per_minute,
-        monthly_limit=binding(monthly_limit, scopes),
-    )
-    here.store.put_key(key)
-    return key, clear
-
-
 def binding(monthly_limit: MicroUSD | None, scopes: tuple[Scope, ...]) -> MicroUSD | None:
     """The limit, where it binds who has these scopes.
 
@@ -245,10 +257,6 @@ def _find(here: Installation, clear: str) -> ApiKey | None:
     """What is spelt unlike any key of ours is not looked up: no header is too long, too strange or a principal's."""
     if not _KEY.fullmatch(clear):
         return None
-    sha256 = _hash(clear)
+    sha256 = key_hash(clear)
     found = here.store.find_key(sha256)
     return found if found is not None and hmac.compare_digest(found.sha256, sha256) and not found.principal else None
-
-
-def _hash(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()

@@ -122,5 +122,10 @@ def listening(event: str, listener: Callable[..., object]) -> Iterator[None]:
 
 def ask(aws_url: str, outputs: Mapping[str, str], key: str) -> int:
     """Status of a request to a deployed API."""
-    url = f"{aws_url}/_aws/execute-api/{outputs['ApiId']}/$default/v1/files"
-    return httpx.get(url, headers={"Authorization": f"Bearer {key}"}, timeout=60, trust_env=False).status_code
+    return asked(aws_url, outputs, key, "files").status_code
+
+
+def asked(aws_url: str, outputs: Mapping[str, str], key: str, path: str) -> httpx.Response:
+    """A deployed API's answer to a request for a list."""
+    url = f"{aws_url}/_aws/execute-api/{outputs['ApiId']}/$default/v1/{path}"
+    return httpx.get(url, headers={"Authorization": f"Bearer {key}"}, timeout=60, trust_env=False)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from spotune.contracts.errors import Conflict, NotAuthenticated, RequestRefused, Unavailable
+from spotune.contracts.identity import key_hash, key_id
 from spotune.deploy import deployment, keys, templates
 from spotune.deploy.account import Account
 from spotune.deploy.installation import Installation
 from spotune.deploy.stacks import Proposal
-from tests.deploy.conftest import AWAY, BAD, BUCKETS, IMAGE, REGION, Make, ask, killed_after
+from tests.deploy.conftest import AWAY, BAD, BUCKETS, IMAGE, REGION, Make, ask, asked, killed_after, listening
 
 pytestmark = pytest.mark.embedded
 
@@ -220,13 +222,45 @@ def test_a_deployment_that_is_killed_anywhere_is_completed_by_the_next(install: 
     assert installation.home.status() == "CREATE_COMPLETE"
 
 
-def test_a_key_that_nobody_saw_is_not_made_twice_but_can_be_made_anew(install: Make, aws_url: str, code: Path) -> None:
+def test_a_first_key_that_nobody_saw_opens_nothing_once_there_is_another(
+    install: Make, aws_url: str, code: Path
+) -> None:
     installation = install("unseen")
-    with killed_after("PutObject", number=3):  # template, bundle, the note of the key
+    for operation, number in (("PutObject", 3), ("Invoke", 1), ("Invoke", 1)):  # its note, then itself
+        with killed_after(operation, number=number):
+            deploy(installation, code)
+    made = deploy(installation, code)
+    assert made.key is not None
+    listed = asked(aws_url, made.outputs, made.key, "keys").json()["data"]
+    assert [key["id"] for key in listed if key["revoked_at"] is None] == [key_id(key_hash(made.key))]
+    assert len(listed) == 4
+    assert deploy(installation, code).key is None
+
+
+def test_a_key_that_was_shown_to_nobody_can_be_made_anew(install: Make, aws_url: str, code: Path) -> None:
+    installation = install("unshown")
+    with killed_after("PutObject", number=4):  # template, bundle, two notes of the key
         deploy(installation, code)
     made = deploy(installation, code)
     assert made.key is None
     assert ask(aws_url, made.outputs, keys.new_key(installation)) == 200
+
+
+def test_a_key_whose_answer_was_lost_is_one_key(install: Make, aws_url: str, code: Path) -> None:
+    installation = install("stutter")
+    first = deploy(installation, code).key
+    assert first is not None
+    lost = iter([b"null"])
+
+    def lose(parsed: dict[str, Any], **_: object) -> None:
+        for answer in lost:
+            parsed["Payload"] = BytesIO(answer)
+
+    with listening("after-call.lambda.Invoke", lose):
+        key = keys.new_key(installation)
+    outputs = installation.home.outputs()
+    listed = asked(aws_url, outputs, key, "keys").json()["data"]
+    assert sorted(one["id"] for one in listed) == sorted(key_id(key_hash(one)) for one in (first, key))
 
 
 def test_a_stack_that_somebody_else_changed_meanwhile_is_looked_at_anew(install: Make, code: Path) -> None:
