@@ -214,10 +214,17 @@ def _examined() -> Iterator[str]:
     for name, check in checks.items():
         check(machine)
         yield f"{name} {version(name)}: works on {machine.name}"
+    yield f"flash-attention{_flash(machine)}"
+
+
+def _flash(machine: Machine) -> str:
     try:
-        yield f"flash-attention {version(FLASH)}: {flash_problem(machine) or 'works'}"
+        installed = version(FLASH)
     except PackageNotFoundError:
-        yield "flash-attention: not installed; torch's own kernels are used"
+        return ": not installed; torch's own kernels are used"
+    if machine.device.type != "cuda":
+        return f" {installed}: has kernels for GPUs alone; torch's own are used"
+    return f" {installed}: {flash_problem(machine) or 'works'}"
 
 
 def _words() -> str:

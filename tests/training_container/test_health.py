@@ -190,3 +190,17 @@ def test_the_look_can_be_taken_alone(capsys: pytest.CaptureFixture[str], monkeyp
     monkeypatch.setenv(ACCELERATOR, "cuda")
     assert health.main() == ExitCode.USER_ERROR
     assert "image_without_cuda" in capsys.readouterr().out
+
+
+def test_the_look_claims_nothing_of_a_flash_attention_that_it_does_not_try(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """On a CPU it is not even imported."""
+    (tmp_path / "flash_attn.py").write_text("raise ImportError('undefined symbol: _ZN3c105Error')")
+    (tmp_path / "flash_attn-2.9.dist-info").mkdir()
+    (tmp_path / "flash_attn-2.9.dist-info" / "METADATA").write_text("Name: flash_attn\nVersion: 2.9\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert health.main() == 0
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "flash-attention 2.9: has kernels for GPUs alone; torch's own are used"
+    )
