@@ -70,8 +70,9 @@ def _handler(registry: LocalRegistry) -> type[BaseHTTPRequestHandler]:
             self._answer(202, {"Location": f"/v2/{REPOSITORY}/blobs/uploads/{name}"})
 
         def do_PATCH(self) -> None:
-            self._take(self.path.rpartition("/")[2])
-            self._answer(202, {"Location": self.path})
+            name = self.path.rpartition("/")[2]
+            self._take(name)
+            self._answer(202, {"Location": self.path, "Range": f"0-{uploads[name][1] - 1}"})
 
         def do_PUT(self) -> None:
             asked = urlsplit(self.path)

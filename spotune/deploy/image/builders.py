@@ -4,6 +4,7 @@ how buildah isolates and where it stores are its own variables (BUILDAH_ISOLATIO
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -25,6 +26,10 @@ PLATFORM = "linux/amd64"
 """Of every instance type in the catalog."""
 
 _STDERR = 2
+_USER = "AWS"
+"""To whom ECR gives its passwords."""
+_DAEMON = "{{.Endpoints.docker.Host}}"
+"""Of `docker context inspect`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,8 @@ class Builder:
         return self._try(*kind, reference).returncode == 0
 
     def push(self, reference: str, target: str, registry: str, password: str, *, secure: bool = True) -> None:
-        """Send an image to a registry. The password is in a file of its own, which is gone afterwards.
+        """Send an image to a registry. The password is in a file of its own, which is gone afterwards: a `login` would
+        leave it in the machine's keychain, where docker finds one.
 
         Args:
             reference: its name on this machine.
@@ -110,25 +116,19 @@ class Builder:
         """
         plain = [] if secure or self.name == "docker" else ["--tls-verify=false"]
         with tempfile.TemporaryDirectory(prefix="spotune-") as folder:
-            signed_in = {"REGISTRY_AUTH_FILE": f"{folder}/auth.json", "DOCKER_CONFIG": folder}
-            words = ["login", *plain, "--username", "AWS", "--password-stdin", registry]
-            self._loud(words, "push_failed", signed_in, typed=password)
+            signed_in = _sign_in(Path(folder), registry, password)
+            words = [*plain, "--format", "v2s2", reference, f"docker://{target}"]
             if self.name == "docker":
                 self._run("tag", reference, target)
-                self._loud(["push", target], "push_failed", signed_in)
-            else:
-                self._loud(
-                    ["push", *plain, "--format", "v2s2", reference, f"docker://{target}"], "push_failed", signed_in
-                )
+                words = [target]
+                # Which daemon is meant stands in the folder of settings that DOCKER_CONFIG takes the place of.
+                signed_in["DOCKER_HOST"] = self._run("context", "inspect", "--format", _DAEMON).strip()
+            run_loudly([self.executable, "push", *words], "push_failed", signed_in)
 
     def works(self) -> bool:
-        """True where it can build: docker needs its daemon."""
-        return self.name != "docker" or self._try("version", "--format", "{{.Server.Version}}").returncode == 0
-
-    def _loud(
-        self, words: Sequence[str], code: str, environment: Mapping[str, str], *, typed: str | None = None
-    ) -> None:
-        run_loudly([self.executable, *words], code, environment, typed=typed)
+        """True where it can build: docker needs its daemon, and buildx to mount a file into a build."""
+        needed = (("version", "--format", "{{.Server.Version}}"), ("buildx", "version"))
+        return self.name != "docker" or all(self._try(*words).returncode == 0 for words in needed)
 
     def _json(self, *words: str) -> Any:
         return json.loads(self._run(*words))
@@ -162,7 +162,7 @@ def find_builder(name: BuilderName | None = None) -> Builder:
         f"There is no {wanted} here that can build.",
         code="builder_missing",
         param="builder",
-        remedy="Install docker (its daemon has to run), podman or buildah, or build where there is one.",
+        remedy="Install docker with buildx (its daemon has to run), podman or buildah, or build where there is one.",
     )
 
 
@@ -191,21 +191,27 @@ def build(builder: Builder, spec: ImageSpec) -> str:
     return reference
 
 
-def run_loudly(command: Sequence[str], code: str, environment: Mapping[str, str], *, typed: str | None = None) -> None:
+def run_loudly(command: Sequence[str], code: str, environment: Mapping[str, str]) -> None:
     """Run a builder, its words on stderr: stdout is the command's own.
 
     Raises:
         SpotuneError: it did not end well.
     """
-    run = subprocess.run(
-        command, env={**os.environ, **environment}, input=typed, stdout=_STDERR, stderr=_STDERR, text=True, check=False
-    )
+    run = subprocess.run(command, env={**os.environ, **environment}, stdout=_STDERR, stderr=_STDERR, check=False)
     if run.returncode != 0:
         raise SpotuneError(
             f"{Path(command[0]).name} {command[1]} ended with exit code {run.returncode}.",
             code=code,
             remedy="Its last lines above say why. The same command again goes on from the layers that are done.",
         )
+
+
+def _sign_in(folder: Path, registry: str, password: str) -> dict[str, str]:
+    """Variables by which a builder knows the password, from a file in docker's format, which all of them read."""
+    path = folder / "config.json"
+    token = base64.b64encode(f"{_USER}:{password}".encode()).decode()
+    path.write_text(json.dumps({"auths": {registry: {"auth": token}}}))
+    return {"REGISTRY_AUTH_FILE": str(path), "DOCKER_CONFIG": str(folder)}
 
 
 def _of_manifest(history: Sequence[Mapping[str, Any]], layers: Sequence[Mapping[str, Any]]) -> list[Layer]:
