@@ -15,7 +15,7 @@ from pathlib import Path
 from spotune.contracts.errors import Conflict
 from spotune.deploy import destruction, kept, keys, templates
 from spotune.deploy.drawer import Drawer
-from spotune.deploy.installation import Installation
+from spotune.deploy.installation import REGIONS, Installation
 from spotune.deploy.stacks import Change, Proposal, Stack, Tell
 
 
@@ -75,17 +75,18 @@ def deploy(installation: Installation, bundle: Path, tell: Tell, *, may_replace:
         Unavailable: CloudFormation failed and rolled back; the message holds its first reason.
     """
     installation.check_image()
-    _bring_up(installation, installation.code, *_code(installation), tell)
+    _bring_up(installation, installation.code, templates.CODE, *_code(installation), tell)
     drawer = installation.drawer
     assert drawer is not None, "the stack of code.yaml has its bucket as an output"
+    _note_regions(installation, drawer)
     for region in installation.settings.further_regions:
         stack, template, parameters = _further(installation, region)
-        _take_over(installation, stack, templates.REGION, parameters, tell)
-        _bring_up(installation, stack, template, parameters, tell, may_replace)
+        _bring_up(installation, stack, templates.REGION, template, parameters, tell, may_replace)
     template, parameters = _home(installation, drawer, bundle)
     drawer.put(bundle, bundle.name)
-    _take_over(installation, installation.home, templates.INSTALLATION, parameters, tell)
-    changed = _bring_up(installation, installation.home, template, parameters, tell, may_replace)
+    changed = _bring_up(
+        installation, installation.home, templates.INSTALLATION, template, parameters, tell, may_replace
+    )
     installation.home.protect(installation.settings.deletion_protection)
     kept.restore_secrets(installation, drawer, tell)
     destruction.release(installation)
@@ -93,6 +94,12 @@ def deploy(installation: Installation, bundle: Path, tell: Tell, *, may_replace:
     if changed:
         keys.refresh_market(installation.account, outputs)
     return Deployed(outputs["ApiUrl"], outputs, keys.first_key(installation, drawer, outputs), changed)
+
+
+def _note_regions(installation: Installation, drawer: Drawer) -> None:
+    noted = drawer.note(REGIONS) or []
+    if new := [region for region in installation.settings.further_regions if region not in noted]:
+        drawer.leave_note(REGIONS, [*noted, *new])
 
 
 def _code(installation: Installation) -> tuple[dict[str, str], dict[str, str]]:
@@ -110,21 +117,18 @@ def _home(installation: Installation, drawer: Drawer, bundle: Path) -> tuple[dic
     return {"TemplateURL": drawer.url(key)}, installation.home_parameters(drawer.bucket, bundle.name)
 
 
-def _take_over(installation: Installation, stack: Stack, path: Path, parameters: Mapping[str, str], tell: Tell) -> None:
-    _make_ready(installation, stack, tell)
-    kept.take_over(installation, stack, path, parameters, tell)
-
-
 def _bring_up(
     installation: Installation,
     stack: Stack,
+    path: Path,
     template: Mapping[str, str],
     parameters: Mapping[str, str],
     tell: Tell,
     may_replace: Collection[str] = (),
 ) -> bool:
-    """Create or update one stack; False where nothing was to change."""
-    _make_ready(installation, stack, tell)
+    """Create or update one stack, with the data that an earlier one has left; False where nothing was to change."""
+    stack.ready(tell, partial(kept.note_before_deletion, installation))
+    kept.take_over(installation, stack, path, parameters, tell)
     proposal = stack.propose(template, parameters, installation.stage)
     if proposal is None:
         tell(f"{stack.name}: nothing to change")
@@ -133,10 +137,6 @@ def _bring_up(
     tell(f"{stack.name}: {'creating' if proposal.creates else 'changing'} {len(proposal.changes)} resources")
     stack.carry_out(proposal, tell)
     return True
-
-
-def _make_ready(installation: Installation, stack: Stack, tell: Tell) -> None:
-    stack.ready(tell, partial(kept.note_before_deletion, installation))
 
 
 def _refuse_loss(stack: Stack, proposal: Proposal, may_replace: Collection[str]) -> None:

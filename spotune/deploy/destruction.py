@@ -17,7 +17,8 @@ from spotune.aws.training_jobs import TrainingJobs
 from spotune.contracts.errors import Conflict, NotFound, Unavailable
 from spotune.deploy import kept
 from spotune.deploy.account import Account, AwsSaysNo, call, pages
-from spotune.deploy.installation import Installation
+from spotune.deploy.drawer import Drawer
+from spotune.deploy.installation import REGIONS, Installation
 from spotune.deploy.kept import Kept
 from spotune.deploy.stacks import Stack, Tell
 
@@ -48,9 +49,15 @@ def destroy(installation: Installation, tell: Tell, *, delete_data: bool, stop_j
 
     Raises:
         NotFound: there is nothing of this name.
-        Conflict: training jobs run, or a stack cannot be deleted.
+        Conflict: training jobs run, a stack cannot be deleted, or somebody deploys meanwhile.
     """
     drawer = installation.drawer
+    if drawer is None and installation.home.exists():
+        raise Conflict(
+            f"The code bucket of {installation.stage} is gone, in which is noted what is kept.",
+            code="code_bucket_missing",
+            remedy="Have it made anew with `spotune deploy`, then run the command again.",
+        )
     if drawer is None:
         raise NotFound(
             f"There is no installation {installation.stage} in {installation.settings.region}.",
@@ -58,7 +65,7 @@ def destroy(installation: Installation, tell: Tell, *, delete_data: bool, stop_j
             remedy="Check stage and region in the settings.",
         )
     installation.home.rest(tell)
-    regions = _regions(installation, kept.noted(drawer))
+    regions = _regions(installation, drawer)
     _end_jobs(installation, regions, tell, stop=stop_jobs)
     stacks = [installation.home, *(installation.further(region) for region in regions[1:])]
     things = kept.note(drawer, [thing for stack in stacks for thing in kept.held_by(stack)])
@@ -94,12 +101,10 @@ def running_jobs(installation: Installation, regions: list[str]) -> list[Running
     return jobs
 
 
-def _regions(installation: Installation, noted: Iterable[Kept]) -> list[str]:
-    """The home first. Those that were deployed, those that hold data yet, and those that are named by now."""
-    deployed = [*installation.home.parameters().get("FurtherRegions", "").split(","), *(one.region for one in noted)]
-    return [
-        *dict.fromkeys([installation.settings.region, *filter(None, deployed), *installation.settings.further_regions])
-    ]
+def _regions(installation: Installation, drawer: Drawer) -> list[str]:
+    """The home first. Those that were ever deployed, those that hold data yet, and those that are named by now."""
+    deployed = [*(drawer.note(REGIONS) or ()), *(one.region for one in kept.noted(drawer))]
+    return [*dict.fromkeys([installation.settings.region, *deployed, *installation.settings.further_regions])]
 
 
 def _end_jobs(installation: Installation, regions: list[str], tell: Tell, *, stop: bool) -> None:

@@ -16,6 +16,9 @@ from spotune.deploy.drawer import Drawer
 from spotune.deploy.settings import Settings, image_account, parameters, region_parameters
 from spotune.deploy.stacks import Stack
 
+REGIONS = "regions"
+"""The note of the further regions that it was ever deployed in: jobs may run there that the settings name no more."""
+
 
 @dataclass(frozen=True)
 class Installation:

@@ -134,7 +134,7 @@ def test_what_a_stack_that_failed_holds_is_taken_over_by_the_next(
     install: Make, aws: Aws, code: Path, tmp_path: Path
 ) -> None:
     installation = install("stranded")
-    deployment._bring_up(installation, installation.code, *deployment._code(installation), silent)
+    deployment._bring_up(installation, installation.code, templates.CODE, *deployment._code(installation), silent)
     drawer = installation.drawer
     assert drawer is not None
     drawer.put(code, code.name)
@@ -416,6 +416,39 @@ def test_one_that_was_cut_off_holds_attempts_back_until_the_next_deployment(
     assert state() == "Disabled"
     deploy(installation, code)
     assert state() == "Enabled"
+
+
+def test_a_region_that_is_no_longer_named_is_looked_at_and_goes_as_well(install: Make, aws: Aws, code: Path) -> None:
+    deploy(install("moved", further_regions=(AWAY,)), code)
+    installation, looked = install("moved"), set()
+    deploy(installation, code)
+    assert installation.further(AWAY).status() == "CREATE_COMPLETE"
+
+    def look(model: Any, context: dict[str, Any], **_: object) -> None:
+        looked.add(context["client_region"])
+
+    with listening("before-call.sagemaker.ListTrainingJobs", look):
+        destroy(installation)
+    assert looked == {REGION, AWAY}
+    assert installation.further(AWAY).status() is None
+    assert {thing.region for thing in noted(installation)} == {REGION, AWAY}
+
+
+def test_without_its_notes_nothing_is_destroyed(install: Make, aws: Aws) -> None:
+    installation = install("noteless")
+    body = json.dumps({"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}})
+    aws("cloudformation").create_stack(StackName="spotune-noteless", TemplateBody=body)
+    with pytest.raises(Conflict, match="spotune deploy") as refusal:
+        destroy(installation)
+    assert refusal.value.code == "code_bucket_missing"
+    assert installation.home.rest(silent) == "CREATE_COMPLETE"
+
+
+def test_all_that_the_templates_keep_can_be_taken_over_and_deleted() -> None:
+    read = [templates.read(path) for path in (templates.INSTALLATION, templates.REGION)]
+    entries = [entry for template in read for entry in template["Resources"].values() if isinstance(entry, dict)]
+    kept_types = {entry["Type"] for entry in entries if entry.get("DeletionPolicy") == "Retain"}
+    assert kept_types == {*kept._IDENTIFIERS, kept.SECRET}
 
 
 def test_there_is_no_key_of_what_is_not_deployed(install: Make) -> None:
