@@ -47,9 +47,9 @@ class Found:
     """torch's own, where it cannot use CUDA."""
 
     @classmethod
-    def here(cls) -> Found:
-        """This machine's."""
-        return cls(os.environ.get(ACCELERATOR, ""), count_gpus(), read_driver(), torch.version.cuda, _words())
+    def here(cls, number: int = 0) -> Found:
+        """This machine's; `number` is the GPU that this process computes on."""
+        return cls(os.environ.get(ACCELERATOR, ""), count_gpus(), read_driver(), torch.version.cuda, _words(number))
 
     def fault(self) -> TrainingFault | None:
         """Why a run cannot begin here; None where it can."""
@@ -94,13 +94,15 @@ class Found:
         )
 
 
-def check_accelerator() -> None:
-    """Before a device is chosen: what the image was built for is there and starts.
+def check_accelerator(number: int = 0) -> None:
+    """Before a device is chosen: what the image was built for is there, and the host's GPU of this number starts.
+
+    No other GPU is touched: CUDA keeps memory for this process on each that is, and it is another rank's.
 
     Raises:
         TrainingFault: it is not, or does not.
     """
-    if fault := Found.here().fault():
+    if fault := Found.here(number).fault():
         raise fault
 
 
@@ -227,10 +229,10 @@ def _flash(machine: Machine) -> str:
     return f" {installed}: {flash_problem(machine) or 'works'}"
 
 
-def _words() -> str:
-    """Nothing where CUDA starts, else what torch says against it."""
+def _words(number: int) -> str:
+    """Nothing where CUDA starts on this GPU, else what torch says against it."""
     try:
-        torch.zeros(1, device="cuda")
+        torch.zeros(1, device=torch.device("cuda", number))
     except (AssertionError, RuntimeError) as error:  # a build without CUDA asserts
         return str(error) or type(error).__name__
     return ""

@@ -83,8 +83,8 @@ def _prepare(inputs: Inputs, stop: StopRequest, reporter: Reporter, trackers: Tr
     """Read and check everything but the model."""
     config = inputs.config
     check_outputs(inputs)
-    check_accelerator()
     place = World.from_environment()
+    check_accelerator(place.local_rank)
     machine = check_machine(find_machine(config.hardware, number=place.local_rank, halvings=place.halvings), config)
     world = World.join()
     tokenizer = load_tokenizer(inputs.model)

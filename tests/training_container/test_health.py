@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from spotune.contracts.training import ExitCode, HardwareConfig
 from tests.training_container.building import ROOT, failure_of
@@ -28,6 +29,8 @@ from training_container.health import (
     has_kernels,
 )
 from training_container.inputs import read_inputs
+from training_container.job import run
+from training_container.stop import StopRequest
 
 pytestmark = pytest.mark.torch
 
@@ -35,6 +38,22 @@ MACHINE = find_machine(HardwareConfig(precision="fp32", micro_batch_size=1, grad
 GPU = replace(MACHINE, device=torch.device("cuda", 0), name="NVIDIA A10G", precision="bf16")
 WORKS = Found("cuda", 1, "580.95.05", "13.0")
 Root = Callable[..., Path]
+
+
+class Cards(TorchFunctionMode):
+    """CUDA on a machine without it: notes which GPU is asked for, and refuses it."""
+
+    def __init__(self) -> None:
+        self.touched: list[torch.device] = []
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        device = torch.device((kwargs or {}).get("device") or "cpu")
+        if device.type == "cuda":
+            self.touched.append(device)
+            raise RuntimeError("CUDA error: all devices are busy")
+        return func(*args, **(kwargs or {}))
 
 
 def code(found: Found) -> tuple[str, ExitCode] | None:
@@ -182,6 +201,16 @@ def test_a_job_in_an_image_for_gpus_ends_at_once_where_there_is_none(root: Root)
     assert (run.returncode, failure.code) == (ExitCode.USER_ERROR, "image_without_cuda")
     assert "built without CUDA" in failure.message
     assert not list((folder / "checkpoints").glob("checkpoint-*"))
+
+
+def test_a_rank_looks_at_its_own_gpu_alone(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On GPU 0 the context of every other rank would take memory from the first."""
+    inputs = read_inputs(Folders(root()))
+    monkeypatch.setenv(ACCELERATOR, "cuda")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    with Cards() as cards, pytest.raises(TrainingFault):
+        run(inputs, StopRequest())
+    assert cards.touched == [torch.device("cuda", 3)]
 
 
 def test_the_look_can_be_taken_alone(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
