@@ -10,34 +10,33 @@ from typing import Any
 
 import torch
 
-from spotune.contracts.checkpoint import RunState
+from spotune.contracts.checkpoint import WRITES_APART, RunState, stretched
 from training_container.checkpoints import Checkpoints
 from training_container.progress import Clock
 
 WRITING_MARGIN = 1.25
 """The next checkpoint is expected to take at most this much longer to write than the last one did."""
-WRITES_APART = 3
-"""Checkpoints lie as far apart as so many writes take, at least: closer together, training would wait for the disk half
-of its time, which costs more than the work that is at stake."""
 
 
 class Saver:
     """Writes checkpoints so that never more than `interval` seconds of training are lost, and training seldom waits.
 
     One checkpoint is written at a time. It is begun so early that it is whole before the one before it is `interval`
-    old; where the disk was slower than expected, training waits for it. A disk that needs more than a third of
-    `interval` for one stretches it. Whatever the thread met is raised by the next call here.
+    old; where the disk was slower than expected, training waits for it. A disk that was slow twice running stretches
+    `interval`, and where even that is too short for it, one write follows the other and training does not wait.
+    Whatever the thread met is raised by the next call here.
     """
 
     def __init__(self, checkpoints: Checkpoints, clock: Clock, interval: float) -> None:
         self._checkpoints = checkpoints
         self._clock = clock
-        self._interval = interval
+        self._asked = interval
         self._memory = HostMemory()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint", initializer=_give_way)
         self._writing: Future[None] | None = None
         self._copied_at = self._whole_at = clock()
-        self._seconds = 0.0
+        self._writes: tuple[float, ...] = ()
+        self._slowest = 0.0
 
     def start(self) -> None:
         """Training begins, or goes on: from here on there is something to lose."""
@@ -45,8 +44,8 @@ class Saver:
 
     def due(self, step_seconds: float) -> bool:
         """True where a checkpoint has to begin before another step of this length."""
-        ahead = 2 * step_seconds + WRITING_MARGIN * self._seconds
-        return self._clock() - self._copied_at + ahead >= self._interval_here
+        ahead = 2 * step_seconds + WRITING_MARGIN * (self._writes[-1] if self._writes else 0.0)
+        return self._clock() - self._copied_at + ahead >= self.interval
 
     def save(self, state: RunState, files: Mapping[str, Any], *, beside: bool) -> None:
         """Keep a checkpoint of `state`; `files` are what is in it, by name, see `write_file`.
@@ -69,14 +68,15 @@ class Saver:
         self._copied_at = copied_at
 
     def keep_up(self, step_seconds: float) -> None:
-        """Before a step: wait where it would make more than `interval` to lose.
+        """Before a step: wait where it would make more to lose than `interval`, or than a slow disk makes inevitable.
 
         Raises:
             OSError: the disk is full.
         """
         if self._writing is None:
             return
-        if self._writing.done() or self._clock() - self._whole_at + step_seconds >= self._interval_here:
+        most = max(self.interval, WRITES_APART * self._usual)
+        if self._writing.done() or self._clock() - self._whole_at + step_seconds >= most:
             self.wait()
 
     def wait(self) -> None:
@@ -96,15 +96,32 @@ class Saver:
         self._thread.shutdown()
 
     @property
-    def _interval_here(self) -> float:
-        """As asked for, or as this disk allows."""
-        return max(self._interval, WRITES_APART * self._seconds)
+    def interval(self) -> float:
+        """Seconds between checkpoints: as asked for, or as this disk allows."""
+        return stretched(self._asked, self._usual)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """That checkpoints lay further apart than asked for, and why."""
+        longest = stretched(self._asked, self._slowest)
+        if longest <= self._asked:
+            return ()
+        return (
+            f"The disk took {self._slowest:.0f} s to write a checkpoint: they lay up to {longest:.0f} s apart instead"
+            f" of {self._asked:.0f} s, so that training did not wait for it.",
+        )
+
+    @property
+    def _usual(self) -> float:
+        """Seconds that this disk takes, as two writes agree: one that hung is none of its habits."""
+        return min(self._writes) if len(self._writes) == 2 else 0.0
 
     def _write(self, state: RunState, files: Mapping[str, Any], copied_at: float) -> None:
         self._memory.arrived()
         self._checkpoints.save(state, files)
         self._whole_at = copied_at
-        self._seconds = self._clock() - copied_at
+        self._writes = (*self._writes[-1:], self._clock() - copied_at)
+        self._slowest = max(self._slowest, self._usual)
 
 
 def _give_way() -> None:

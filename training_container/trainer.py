@@ -91,6 +91,7 @@ class Trainer:
         self._evaluate_at = evaluation_steps(self.order, config.evaluation.evaluations_per_epoch)
         self._saver = Saver(checkpoints, clock, config.checkpoint.interval_seconds)
         self._measured: tuple[int, Measurement] | None = None
+        self._interval = self._saver.interval
         self._saved = RunState()
         self._step_seconds = 0.0
         self._overflows = 0
@@ -212,6 +213,14 @@ class Trainer:
         )
         self._saver.save(state, self._files(), beside=beside)
         self._saved = self.state
+        self._tell_interval()
+
+    def _tell_interval(self) -> None:
+        """Log where the disk has stretched the interval between checkpoints, or allows it again as it was."""
+        interval = self._saver.interval
+        if interval != self._interval:
+            self._interval = interval
+            self._reporter.log(step=self.state.step, save_interval_seconds=round(interval, 1))
 
     def _files(self) -> dict[str, Any]:
         """What this rank keeps: the first one the weights, and each its own part of the optimizer's state."""
@@ -224,10 +233,11 @@ class Trainer:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What was otherwise than planned."""
-        planned = self._evaluator.lines
+        planned, slow = self._evaluator.lines, self._saver.warnings
         if self._micro_batch == planned:
-            return ()
-        return (f"Memory ended at the micro-batch of {planned} sequences; {self._micro_batch} were computed at once.",)
+            return slow
+        halved = f"Memory ended at the micro-batch of {planned} sequences; {self._micro_batch} were computed at once."
+        return (halved, *slow)
 
     def peak_memory(self) -> int:
         """Bytes at the highest point of all attempts."""

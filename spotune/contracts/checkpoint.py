@@ -28,6 +28,11 @@ RESUME_FIELDS = frozenset(
 )
 """Of the container's config, those that decide what is learnt. Machine, limits, intervals and evaluation may change."""
 
+WRITES_APART = 3
+"""Checkpoints are to lie as far apart as so many writes take: closer together, training would wait for the disk."""
+MOST_STRETCH = 2.5
+"""Of the interval asked for. Less than what a checkpoint that never arrives is known by (lifecycle/diagnosis.py)."""
+
 
 class RunState(Contract):
     """Where a run is. Together with weights and optimizer it is all that a resume needs: the order of the data and
@@ -109,6 +114,14 @@ class Resumption(Contract):
     def done(self) -> Fraction:
         """Share of the optimizer steps that need not be taken again, as far as that is known."""
         return min(self.step / self.total_steps, 1.0) if self.total_steps else 0.0
+
+
+def stretched(interval: float, write: float) -> float:
+    """Seconds between checkpoints where a disk takes `write` seconds for one: `interval`, or what the disk allows.
+
+    The container saves by it, and the planner knows by it what its choice comes to.
+    """
+    return min(max(interval, WRITES_APART * write), MOST_STRETCH * interval)
 
 
 def differences(written: Identity, wanted: Identity) -> tuple[str, ...]:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spotune.contracts.checkpoint import RESUME_FIELDS, Identity, Resumption, RunState, differences, newest_whole
+from spotune.contracts.checkpoint import (
+    MOST_STRETCH,
+    RESUME_FIELDS,
+    WRITES_APART,
+    Identity,
+    Resumption,
+    RunState,
+    differences,
+    newest_whole,
+    stretched,
+)
 from spotune.contracts.training import ChampionConfig, TrainingConfig
+from spotune.lifecycle.diagnosis import STALLED_INTERVALS
 from tests.factories import config
 
 DATA = "1" * 64
@@ -73,3 +85,31 @@ def test_a_champion_counts_where_training_goes_on_from_it_and_not_where_it_is_co
     assert identity(begun) != identity(None)
     assert identity(begun) != identity(begun.with_(name="ft:b"))
     assert identity(begun) == identity(begun.with_(replayed_rows=9)), "the rows themselves are the data"
+
+
+INTERVALS = st.floats(0, 3600)
+WRITES = st.floats(0, 1e5)
+
+
+@given(interval=INTERVALS, write=WRITES)
+def test_a_disk_shortens_no_interval_and_stretches_none_beyond_the_most(interval: float, write: float) -> None:
+    assert interval <= stretched(interval, write) <= MOST_STRETCH * interval
+
+
+@given(interval=INTERVALS, share=st.floats(0, 1))
+def test_a_disk_that_writes_within_a_third_of_the_interval_stretches_nothing(interval: float, share: float) -> None:
+    assert stretched(interval, share * interval / (WRITES_APART + 1e-9)) == interval
+
+
+@given(interval=st.floats(1, 3600), share=st.floats(1 / WRITES_APART, MOST_STRETCH / WRITES_APART))
+def test_a_slower_disk_has_checkpoints_as_far_apart_as_three_writes(interval: float, share: float) -> None:
+    assert stretched(interval, share * interval) == pytest.approx(3 * share * interval)
+
+
+@given(interval=INTERVALS, write=WRITES, slower=st.floats(1, 100))
+def test_a_slower_disk_never_has_a_shorter_interval(interval: float, write: float, slower: float) -> None:
+    assert stretched(interval, write) <= stretched(interval, slower * write)
+
+
+def test_an_interval_that_a_slow_disk_stretched_is_not_taken_for_a_checkpoint_that_never_arrives() -> None:
+    assert stretched(60, 1e6) < STALLED_INTERVALS * 60

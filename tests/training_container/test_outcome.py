@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,8 +15,10 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from spotune.contracts.checkpoint import RunState
 from spotune.contracts.training import METRIC_DEFINITIONS, ExitCode, Progress, TrainingConfig
 from tests.training_container.building import report_of, rows, write_rows
+from training_container.checkpoints import Checkpoints
 from training_container.corpus import collate, load_corpus, load_tokenizer
 from training_container.device import evaluating, find_machine, fitting
 from training_container.faults import TrainingFault
@@ -184,6 +187,22 @@ def test_checkpoints_are_written_by_time(root: Root, train: Train) -> None:
     folder = root("often", checkpoint={"interval_seconds": 20, "keep": 100}, optimization={"epochs": 3})
     train(folder, clock=Seconds())
     assert len(list((folder / "checkpoints").glob("checkpoint-*"))) > seldom
+
+
+def test_a_slow_disk_is_told_in_the_log_and_in_the_report(
+    root: Root, train: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock, save = Seconds(), Checkpoints.save
+
+    def slow(checkpoints: Checkpoints, state: RunState, files: Mapping[str, Any]) -> None:
+        clock.now += 100
+        save(checkpoints, state, files)
+
+    monkeypatch.setattr(Checkpoints, "save", slow)
+    folder = root(checkpoint={"interval_seconds": 20}, limits={"max_runtime_seconds": 1_000_000})
+    train(folder, clock=clock)
+    assert '"save_interval_seconds": 50.0}' in capsys.readouterr().out
+    assert any("up to 50 s apart instead of 20 s" in warning for warning in report_of(folder).warnings)
 
 
 def test_stdout_has_a_line_that_the_metric_definitions_match(

@@ -21,23 +21,6 @@ pytestmark = pytest.mark.torch
 INTERVAL = 100.0
 
 
-class Slow(Checkpoints):
-    """Checkpoints on a disk that writes when the test lets it, or fails."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, IDENTITY, job_id="ftjob-1", keep=9)
-        self.may_write = threading.Event()
-        self.begun = threading.Event()
-        self.fails = False
-
-    def save(self, state: RunState, files: Mapping[str, Any]) -> None:
-        self.begun.set()
-        self.may_write.wait()
-        if self.fails:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        super().save(state, files)
-
-
 class Clock:
     """Seconds that the test sets."""
 
@@ -47,17 +30,49 @@ class Clock:
         return self.now
 
 
+class Slow(Checkpoints):
+    """Checkpoints on a disk that writes when the test lets it, or fails."""
+
+    def __init__(self, folder: Path, clock: Clock) -> None:
+        super().__init__(folder, IDENTITY, job_id="ftjob-1", keep=9)
+        self.clock = clock
+        self.takes = 0.0
+        self.may_write = threading.Event()
+        self.begun = threading.Event()
+        self.fails = False
+
+    def save(self, state: RunState, files: Mapping[str, Any]) -> None:
+        self.begun.set()
+        self.may_write.wait()
+        if self.fails:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.clock.now += self.takes
+        super().save(state, files)
+
+
 class Desk:
     """A saver with its disk and clock."""
 
     def __init__(self, folder: Path) -> None:
-        self.disk = Slow(folder)
         self.clock = Clock()
+        self.disk = Slow(folder, self.clock)
         self.saver = Saver(self.disk, self.clock, INTERVAL)
         self.weights = {"weights.safetensors": {"w": torch.zeros(3)}, "optimizer.pt": {"state": [torch.zeros(3)]}}
 
     def save(self, step: int, *, beside: bool = True) -> None:
         self.saver.save(RunState(step=step), self.weights, beside=beside)
+
+    def write(self, *seconds: float) -> None:
+        """Checkpoints, one after the other, each of which the disk takes so long for."""
+        self.disk.may_write.set()
+        for self.disk.takes in seconds:
+            self.save(len(self.steps()) + 1, beside=False)
+        self.disk.takes = 0.0
+        self.saver.start()
+
+    def age(self, seconds: float) -> None:
+        """The newest checkpoint is so old."""
+        self.clock.now = self.saver._copied_at + seconds
 
     def steps(self) -> list[int]:
         return [found.manifest.step for found in self.disk._verified]
@@ -112,24 +127,50 @@ def test_a_checkpoint_begins_so_early_that_it_is_whole_within_the_interval(desk:
     assert not desk.saver.due(step_seconds=10)
     desk.clock.now = INTERVAL - 20
     assert desk.saver.due(step_seconds=10)
-    desk.saver._seconds = 16.0
-    desk.clock.now = INTERVAL - 40
+    desk.write(16.0)
+    desk.age(INTERVAL - 40)
     assert desk.saver.due(step_seconds=10)
     assert not desk.saver.due(step_seconds=9)
 
 
-def test_a_slow_disk_stretches_the_interval_so_that_training_does_not_wait_for_it(desk: Desk) -> None:
-    desk.disk.may_write.set()
-    desk.saver._seconds = 0.9 * INTERVAL
-    desk.clock.now = 1.2 * INTERVAL
+def test_a_disk_that_is_slow_twice_running_stretches_the_interval_and_says_so(desk: Desk) -> None:
+    desk.write(60.0, 50.0)
+    assert desk.saver.interval == 150
+    desk.age(80)
     assert not desk.saver.due(step_seconds=1)
-    desk.disk.may_write.clear()
-    desk.save(1)
-    desk.clock.now = 2.5 * INTERVAL
-    desk.saver.keep_up(step_seconds=1)
-    assert desk.steps() == []
-    desk.clock.now = 2.8 * INTERVAL
+    desk.age(150 - 2 - 1.25 * 50)
     assert desk.saver.due(step_seconds=1)
+    assert desk.saver.warnings == (
+        "The disk took 50 s to write a checkpoint: they lay up to 150 s apart instead of 100 s, so that training did"
+        " not wait for it.",
+    )
+
+
+@pytest.mark.parametrize("writes", [(600.0,), (5.0, 600.0), (5.0, 600.0, 5.0)])
+def test_a_write_that_hung_once_stretches_nothing(desk: Desk, writes: tuple[float, ...]) -> None:
+    desk.write(*writes)
+    assert desk.saver.interval == INTERVAL
+    assert desk.saver.warnings == ()
+
+
+def test_a_disk_that_has_recovered_gets_the_interval_that_was_asked_for_and_the_report_remembers(desk: Desk) -> None:
+    desk.write(50.0, 50.0, 5.0)
+    assert desk.saver.interval == INTERVAL
+    assert "up to 150 s apart" in desk.saver.warnings[0]
+
+
+def test_on_a_hopeless_disk_write_follows_write_and_training_waits_for_none(desk: Desk) -> None:
+    desk.write(600.0, 600.0)
+    assert desk.saver.interval == 2.5 * INTERVAL
+    assert desk.saver.due(step_seconds=1)
+    desk.disk.may_write.clear()
+    desk.save(3)
+    desk.age(600)
+    trains = threading.Thread(target=desk.saver.keep_up, args=(1,))
+    trains.start()
+    trains.join(10)
+    assert not trains.is_alive()
+    assert desk.steps() == [1, 2]
 
 
 @pytest.mark.parametrize("next_call", ["save", "keep_up", "wait"])
