@@ -26,14 +26,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import Figure, finish
-from spotune.planner.interruptions import save_interval
+from spotune.contracts.checkpoint import WRITES_APART, stretched
+from spotune.planner.interruptions import Save, save_interval
 from tests.training_container import kills
 from tests.training_container.building import make_root, save_model, write_rows
 from training_container.base_model import make_base_model
 from training_container.folders import Folders
 from training_container.inputs import read_inputs
 from training_container.job import run
-from training_container.saving import WRITES_APART, WRITING_MARGIN, Saver
+from training_container.saving import WRITING_MARGIN, Saver
 from training_container.stop import StopRequest
 
 STEPS = 14
@@ -57,7 +58,7 @@ OTHER_INTERVALS = (0.25, 0.35, 0.5, 0.7, 1.4, 2.0, 2.8, 4.0)
 REGRET_BAR = 1.2
 """What interruptions and checkpoints may cost beside starting up, over what they would at the best interval."""
 OFTEN = 12
-"""Interruptions an hour from which no formula is held to it: Young's takes a write to be short beside an interval."""
+"""Interruptions an hour from which no formula is held to it: Young's takes them to be far apart beside an interval."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ class Measured:
     """From a process's start to the end of its first step after a resume, less that step."""
 
     @property
-    def cost(self) -> float:
-        """Of one checkpoint: what the steps that it overlaps are longer by."""
-        return (self.overlapped - self.step) * max(1.0, self.write / self.overlapped)
+    def save(self) -> Save:
+        """One checkpoint, as the planner has it."""
+        return Save(self.write, (self.overlapped - self.step) * max(1.0, self.write / self.overlapped))
 
 
 @dataclass
@@ -115,7 +116,8 @@ def simulate(measured: Measured, per_hour: float, interval: float) -> Course:
     """Hours of steps, interrupted at exponential times; checkpoints begin as `Saver` begins them."""
     course, draw = Course(), random.Random(SEED)
     ahead = 2 * measured.step + WRITING_MARGIN * measured.write
-    interval = max(interval, WRITES_APART * measured.write)
+    interval = stretched(interval, measured.write)
+    most = max(interval, WRITES_APART * measured.write)
     while course.total < SIMULATED_HOURS * 3600:
         life = draw.expovariate(per_hour / 3600)
         now = min(life, measured.start)
@@ -128,7 +130,7 @@ def simulate(measured: Measured, per_hour: float, interval: float) -> Course:
                 whole, kept, writing = copied, copied_steps, None
             if writing is None and done and now - copied + ahead >= interval:
                 copied, copied_steps, writing = now, done, now + measured.write
-            if writing is not None and now - whole + measured.step >= interval:
+            if writing is not None and now - whole + measured.step >= most:
                 now = max(now, writing)
             now += measured.overlapped if writing is not None else measured.step
             done += now <= life
@@ -151,7 +153,7 @@ def _cost_figures(method: str, measured: Measured) -> list[Figure]:
 def _goodput_figures(method: str, measured: Measured) -> list[Figure]:
     figures = []
     for rate in RATES:
-        interval = save_interval(measured.cost, rate)
+        interval = save_interval(measured.save, rate)
         course = simulate(measured, rate, interval)
         least = min(simulate(measured, rate, interval * factor).lost for factor in OTHER_INTERVALS)
         name = f"{method}, {rate} interruptions an hour"

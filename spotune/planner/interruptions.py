@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
+from spotune.contracts.checkpoint import WRITES_APART, stretched
 from spotune.planner.span import Span
 
 BILLED_START_SECONDS = 482
@@ -20,9 +21,16 @@ FREE_START_SECONDS = 80
 DOWNLOAD_BYTES_PER_SECOND = 250e6
 """Of a base model beyond the fixed start."""
 
-SAVE_BYTES_PER_SECOND = 500e6
-SAVE_SECONDS = 2.0
+WRITE_BYTES_PER_SECOND = 500e6
+WRITE_SECONDS = 2.0
 """Fixed part of writing a checkpoint."""
+WAITED_SHARE = 0.05
+"""Of a write, what the steps beside it are longer by: 0.04 with LoRA and nothing with full fine-tuning where
+`make bench-resume` measured it, on a CPU."""
+KEPT_DAYS = 30
+"""The artifacts bucket keeps versions, and so keeps a checkpoint after a newer one has replaced it."""
+KEPT_PRICE = 0.023e6 / 1e9 / 30
+"""Micro-dollars a byte and day: S3 Standard, the first 50 TB a month in us-east-1."""
 
 QUEUE_SECONDS = Span(low=60, mid=600, high=3480)
 """Waiting for capacity at the start: 28 to 58 minutes were measured on-demand in 2026; the mid is a working guess."""
@@ -33,7 +41,8 @@ RESTART_SECONDS = 600
 ON_DEMAND_HAZARD = 0.0005
 """Failures of hardware and host, an instance-hour: a working guess."""
 
-MIN_SAVE_INTERVAL, MAX_SAVE_INTERVAL = 30, 1800
+MIN_PERIOD, MAX_PERIOD = 30, 1800
+"""Seconds from one checkpoint to the next."""
 
 PRIOR_INTERRUPTIONS = 2.0
 """What a prior weighs: as much as having seen this many interruptions.
@@ -74,13 +83,38 @@ def prior_hazard(rate: float) -> Hazard:
 
 
 @dataclass(frozen=True, slots=True)
+class Save:
+    """What one checkpoint takes, in seconds. It is written beside training, and costs less than it takes."""
+
+    write: float
+    """From its copy until it is whole. What is trained meanwhile is not in it."""
+    waited: float
+    """That training waits for it: what the steps beside it are longer by."""
+
+    @classmethod
+    def of(cls, size: float) -> Save:
+        """One of so many bytes, as a forecast has it."""
+        write = WRITE_SECONDS + size / WRITE_BYTES_PER_SECOND
+        return cls(write, WAITED_SHARE * write)
+
+    def period(self, interval: float) -> float:
+        """From one checkpoint to the next: each is whole before the one before it is an interval old, and one is
+        written at a time."""
+        return max(stretched(interval, self.write) - self.write, self.write)
+
+    def lost(self, interval: float, training: float) -> float:
+        """Training that an interruption takes back on average: half a period, and what was trained beside a write; of
+        a run that ends before it has saved, half of all."""
+        return min(self.period(interval) / 2 + self.write, training / 2)
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """A run without interruptions, in seconds. `start` is billed and is paid again by every restart."""
 
     start: float
     training: Span
-    save: float
-    """One checkpoint."""
+    save: Save
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +126,7 @@ class Course:
     interruptions: float
     """Expected number."""
     work_lost: float
-    """Expected hours of training that are done again: half a save interval an interruption."""
+    """Expected hours of training that are done again."""
 
     def on_time_probability(self, hours: float) -> float:
         """Probability that the wall time is at most this: lognormal on either side of the mid value.
@@ -115,28 +149,42 @@ class Course:
         return float(self.wall.mid * (tail / self.wall.mid) ** (abs(deviations) / _NORMAL_95))
 
 
-def save_interval(save_seconds: float, hazard: float) -> int:
-    """Seconds between checkpoints: sqrt(2 x save x mean time between interruptions), from 30 s to half an hour.
+def save_interval(save: Save, hazard: float, kept: float = 0.0) -> int:
+    """Seconds of training that an interruption takes back at most, where checkpoints cost least together with it.
 
-    Young (1974), as refined by Daly (2006). `hazard` is interruptions an hour.
+    From one checkpoint to the next sqrt(2 x cost x mean time between interruptions), from 30 s to half an hour: Young
+    (1974), as refined by Daly (2006). Their cost is a write for which training stands still; here it is what training
+    waits for, and what keeping the checkpoint costs. The write itself is lost once an interruption, however often one
+    is saved, so that it shifts the interval and does not stretch it.
+
+    Args:
+        hazard: interruptions an hour.
+        kept: seconds of the machines' price that storage takes for one checkpoint.
     """
-    best = math.sqrt(2 * save_seconds * 3600 / hazard)
-    return round(min(max(best, MIN_SAVE_INTERVAL), MAX_SAVE_INTERVAL))
+    best = math.sqrt(2 * (save.waited + kept) * 3600 / hazard)
+    period = min(max(best, MIN_PERIOD), MAX_PERIOD)
+    return round(max(period + save.write, WRITES_APART * save.write))
+
+
+def kept_seconds(size: float, price: float) -> float:
+    """Seconds of machines at `price` micro-dollars an hour that storage takes for one checkpoint of `size` bytes."""
+    return KEPT_DAYS * KEPT_PRICE * size / max(price, 1) * 3600
 
 
 def expected_course(work: Work, *, hazard: float, interval: int) -> Course:
     """Billed and wall time with a hazard per hour and a save interval in seconds.
 
-    Billed time B solves B = start + training x (1 + save / interval) + B x hazard x (start + interval / 2): each
-    interruption loses half an interval and pays the start again. The high end takes the interruptions' 95 % quantile.
-    Where restarts eat all progress, the times are infinite.
+    Billed time B solves B = start + training x (1 + waited / period) + B x hazard x (start + period / 2 + write): each
+    interruption loses half a period with a write, and pays the start again. The high end takes the interruptions' 95 %
+    quantile. Where restarts eat all progress, the times are infinite.
     """
-    loss = work.start + interval / 2
+    lost = work.save.lost(interval, work.training.mid)
+    loss = work.start + lost
     rate = hazard / 3600
     if rate * loss >= 1:
         never = Span(low=math.inf, mid=math.inf, high=math.inf)
         return Course(billed=never, wall=never, interruptions=math.inf, work_lost=math.inf)
-    saving = 1 + work.save / interval
+    saving = 1 + work.save.waited / work.save.period(interval)
     billed_mid, count = _settle(work.start + work.training.mid * saving, loss, rate)
     slow, slow_count = _settle(work.start * _START_HIGH + work.training.high * saving, loss, rate)
     billed_high = slow + (_poisson_95(slow_count) - slow_count) * loss
@@ -150,7 +198,7 @@ def expected_course(work: Work, *, hazard: float, interval: int) -> Course:
         billed=_hours(billed_low, billed_mid, billed_high),
         wall=_hours(billed_low + FREE_START_SECONDS + QUEUE_SECONDS.low, wall_mid, wall_mid + late),
         interruptions=count,
-        work_lost=count * interval / 2 / 3600,
+        work_lost=count * lost / 3600,
     )
 
 

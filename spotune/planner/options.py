@@ -16,11 +16,11 @@ from spotune.planner.interruptions import (
     BILLED_START_SECONDS,
     DOWNLOAD_BYTES_PER_SECOND,
     ON_DEMAND_HAZARD,
-    SAVE_BYTES_PER_SECOND,
-    SAVE_SECONDS,
     Course,
+    Save,
     Work,
     expected_course,
+    kept_seconds,
     save_interval,
 )
 from spotune.planner.layouts import Fit, Layouts, Machines, Timed
@@ -149,7 +149,8 @@ def list_options(
             price = spot if market == "spot" else quote.on_demand
             if price is not None:
                 hazard = machines.count * hazards[market]
-                interval = job.save_interval or save_interval(work.save, hazard)
+                kept = kept_seconds(_checkpoint_bytes(timed.fit.work), price * machines.count)
+                interval = job.save_interval or save_interval(work.save, hazard, kept)
                 course = expected_course(work, hazard=hazard, interval=interval)
                 yield Option(
                     machines=machines,
@@ -179,7 +180,6 @@ def _work(job: Job, timed: Timed, slower_start: float) -> Work:
     architecture = work.architecture
     other = job.evaluations.seconds(speed.forward, architecture) + job.publication_seconds
     downloaded = architecture.parameters * WEIGHT_BYTES + job.judged_bytes
-    held = TRAINED_BYTES + 2 * MOMENT_BYTES[work.optimizer]
     return Work(
         start=slower_start * (BILLED_START_SECONDS + downloaded / DOWNLOAD_BYTES_PER_SECOND),
         training=Span(
@@ -187,5 +187,10 @@ def _work(job: Job, timed: Timed, slower_start: float) -> Work:
             job.training_tokens / speed.training.mid,
             job.training_tokens / speed.training.low,
         ).plus(other),
-        save=SAVE_SECONDS + work.trainable_parameters * held / SAVE_BYTES_PER_SECOND,
+        save=Save.of(_checkpoint_bytes(work)),
     )
+
+
+def _checkpoint_bytes(work: Workload) -> float:
+    """What is trained, and the optimizer's two moments of it."""
+    return work.trainable_parameters * (TRAINED_BYTES + 2 * MOMENT_BYTES[work.optimizer])

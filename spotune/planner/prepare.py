@@ -198,7 +198,7 @@ def _resolved_by_search(
         reason = f"cheaper on {where}: larger micro-batches fit" if checkpointed else f"not needed on {where}"
         yield ResolvedSetting(name="gradient_checkpointing", value=str(checkpointed).lower(), reason=reason)
     if training.save_interval_seconds == "auto":
-        reason = f"{chosen.course.interruptions:.2f} interruptions expected (Young-Daly, within 2 to 30 minutes)"
+        reason = f"{chosen.course.interruptions:.2f} interruptions expected (Young-Daly, 30 s to half an hour apart)"
         yield ResolvedSetting(name="save_interval_seconds", value=str(chosen.save_interval), reason=reason)
     forward = chosen.speed.forward
     yield from resolved_by_gate(request, settings.volume, judged, forward=forward, architecture=architecture)

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from spotune.contracts.addresses import parse_networks
+from spotune.planner.interruptions import KEPT_DAYS
 from tests import pages
 
 TEMPLATE = Path(__file__).parents[2] / "infra" / "template.yaml"
@@ -433,6 +434,12 @@ def test_every_function_may_use_our_own_key_and_through_the_services_that_keep_t
     (grant,) = shared_statements("UseKeyPolicy")
     services = {one["Fn::Sub"].partition(".")[0] for one in grant["Condition"]["StringLike"]["kms:ViaService"]}
     assert services == {"dynamodb", "s3", "secretsmanager", "sns", "sqs"}
+
+
+def test_a_replaced_checkpoint_is_kept_as_long_as_the_planner_reckons() -> None:
+    rules = BUCKETS["ArtifactsBucket"]["LifecycleConfiguration"]["Rules"]
+    (kept,) = (rule for rule in rules if "NoncurrentVersionExpiration" in rule)
+    assert kept["NoncurrentVersionExpiration"]["NoncurrentDays"] == KEPT_DAYS
 
 
 def test_the_checkpoints_of_ended_jobs_are_forgotten_and_nothing_else_is() -> None:

@@ -2,9 +2,10 @@ import math
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from spotune.contracts.checkpoint import stretched
 from spotune.contracts.money import LONGEST_RUNTIME, longest_runtime, worst_case
 from spotune.planner import load_catalog
 from spotune.planner.interruptions import (
@@ -13,8 +14,10 @@ from spotune.planner.interruptions import (
     QUEUE_SECONDS,
     RESTART_SECONDS,
     Hazard,
+    Save,
     Work,
     expected_course,
+    kept_seconds,
     prior_hazard,
     save_interval,
 )
@@ -26,27 +29,63 @@ HAZARD = st.floats(0.0001, 0.5)
 SPOT_TYPE = "ml.g5.xlarge"
 
 
-def run(hours, *, save=5.0, start=float(BILLED_START_SECONDS)):
+SAVE = Save(write=5.0, waited=2.0)
+
+
+def run(hours, *, save=SAVE, start=float(BILLED_START_SECONDS)):
     seconds = hours * 3600
     return Work(start=start, training=Span(low=seconds * 0.7, mid=seconds, high=seconds * 1.5), save=save)
 
 
-def test_the_save_interval_is_young_and_dalys():
-    assert save_interval(10, 0.04) == round(math.sqrt(2 * 10 * 3600 / 0.04))
+def test_the_save_interval_is_young_and_dalys_of_what_training_waits_for_and_a_write():
+    assert save_interval(Save(write=20, waited=10), 0.04, kept=3) == round(math.sqrt(2 * 13 * 3600 / 0.04) + 20)
 
 
-def test_the_save_interval_is_from_half_a_minute_to_half_an_hour():
-    assert save_interval(0.1, 5) == 30
-    assert save_interval(1000, 0.001) == 1800
+def test_checkpoints_are_from_half_a_minute_to_half_an_hour_apart():
+    assert save_interval(Save(write=2, waited=0.1), 5) == 30 + 2
+    assert save_interval(Save(write=100, waited=100), 0.001) == 1800 + 100
+
+
+@given(write=st.floats(1, 5000), share=st.floats(0, 1), hazard=HAZARD, kept=st.floats(0, 500))
+def test_the_save_interval_is_one_that_a_disk_as_fast_as_forecast_keeps(write, share, hazard, kept):
+    interval = save_interval(Save(write, share * write), hazard, kept)
+    assert stretched(interval, write) == pytest.approx(interval, abs=2)
+
+
+@given(write=st.floats(0.1, 100), waited=st.floats(0.1, 30), hazard=st.floats(0.01, 1), factor=st.floats(0.2, 5))
+def test_no_other_interval_makes_a_run_shorter(write, waited, hazard, factor):
+    save = Save(write, waited)
+    chosen = save_interval(save, hazard)
+    assume(max(30, 2 * write) < save.period(chosen) - 1 and save.period(chosen) < 1799)
+    best, other = (
+        expected_course(run(20, save=save), hazard=hazard, interval=interval).billed.mid
+        for interval in (chosen, factor * chosen)
+    )
+    assert best <= other * 1.002
+
+
+def test_storage_that_costs_as_much_as_a_minute_of_the_machine_counts_as_a_minute():
+    a_gigabyte = 0.023  # dollars a month
+    assert kept_seconds(1e9, 60 * a_gigabyte * 1e6) == pytest.approx(60)
 
 
 def test_billed_time_is_the_one_worked_out_by_hand():
-    work = Work(start=600, training=Span(low=3600, mid=7200, high=7200), save=6)
+    work = Work(start=600, training=Span(low=3600, mid=7200, high=7200), save=Save(write=20, waited=5.8))
     course = expected_course(work, hazard=0.12, interval=600)
-    billed = (600 + 7200 * 1.01) / (1 - 0.12 / 3600 * (600 + 300))
+    billed = (600 + 7200 * 1.01) / (1 - 0.12 / 3600 * (600 + 580 / 2 + 20))
     assert course.billed.mid * 3600 == pytest.approx(billed)
     assert course.interruptions == pytest.approx(billed / 3600 * 0.12)
     assert course.billed.low * 3600 == pytest.approx(600 * 0.7 + 3600 * 1.01)
+
+
+def test_a_disk_too_slow_for_the_interval_has_write_follow_write():
+    save = Save(write=60, waited=3)
+    assert save.period(30) == 60
+    assert save.lost(30, training=3600) == 90
+
+
+def test_a_run_shorter_than_the_interval_has_no_more_to_lose_than_itself():
+    assert SAVE.lost(1800, training=120) == 60
 
 
 def test_a_run_that_restarts_eat_up_never_ends():
@@ -70,9 +109,9 @@ def test_wall_time_is_never_below_billed_time(hours, hazard):
     assert course.wall.high >= course.billed.high
 
 
-def test_each_interruption_takes_back_half_a_save_interval_on_average():
+def test_each_interruption_takes_back_half_a_period_and_a_write_on_average():
     course = expected_course(run(20), hazard=0.3, interval=600)
-    assert course.work_lost * 3600 == pytest.approx(course.interruptions * 300)
+    assert course.work_lost * 3600 == pytest.approx(course.interruptions * (595 / 2 + 5))
 
 
 @given(hours=HOURS, hazard=HAZARD)
@@ -104,7 +143,7 @@ def test_a_run_that_never_ends_is_never_on_time():
 @pytest.mark.parametrize("hours", [2, 24])
 @pytest.mark.parametrize("hazard", [0.0005, 0.12, 0.4])
 def test_the_probability_agrees_with_a_simulation_of_the_same_run(hours, hazard):
-    work, interval = run(hours), save_interval(5.0, hazard)
+    work, interval = run(hours), save_interval(SAVE, hazard)
     course = expected_course(work, hazard=hazard, interval=interval)
     dice = random.Random(7)
     walls = sorted(simulated_wall(dice, work, hazard, interval) for _ in range(2000))
@@ -115,11 +154,11 @@ def test_the_probability_agrees_with_a_simulation_of_the_same_run(hours, hazard)
 def simulated_wall(dice, work, hazard, interval):
     """Hours of one run: each interruption loses what was done since a save and pays the start again."""
     start = work.start * skewed(dice, 0.7, 1, 1.5)
-    left = skewed(dice, *work.training) * (1 + work.save / interval)
+    left = skewed(dice, *work.training) * (1 + work.save.waited / work.save.period(interval))
     waited = skewed(dice, *QUEUE_SECONDS) + FREE_START_SECONDS
     while (up := dice.expovariate(hazard / 3600)) < start + left:
         done = max(up - start, 0)
-        left -= done - min(done, dice.uniform(0, interval))
+        left -= done - min(done, work.save.write + dice.uniform(0, work.save.period(interval)))
         waited += up + FREE_START_SECONDS + RESTART_SECONDS
     return (waited + start + left) / 3600
 
