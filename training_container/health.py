@@ -18,7 +18,7 @@ import torch
 
 from spotune.contracts.training import ExitCode, HardwareConfig, TrainingConfig
 from training_container.device import Machine, find_machine
-from training_container.driver import count_gpus, is_too_old, read_driver
+from training_container.driver import count_gpus, cross, is_too_old, read_driver
 from training_container.faults import TrainingFault
 
 ACCELERATOR = "SPOTUNE_ACCELERATOR"
@@ -258,4 +258,5 @@ def _no_bitsandbytes(machine: Machine, evidence: str) -> TrainingFault:
 
 
 if __name__ == "__main__":
+    cross()  # as a run does, so that it sees what a run would see
     sys.exit(main())

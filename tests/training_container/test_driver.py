@@ -67,19 +67,37 @@ def test_an_image_without_such_libraries_is_left_alone(tmp_path: Path) -> None:
     assert bridge("550.163.01", {}, tmp_path / "none") is None
 
 
+def under_an_older_driver(compatibility: Path, then: str) -> str:
+    """A program that says which libraries it finds first, and then does this."""
+    return (
+        "import os, runpy, sys\nfrom pathlib import Path\nfrom training_container import driver\n"
+        "print(os.getpid(), *sys.argv[1:], os.environ.get('LD_LIBRARY_PATH', 'none'), flush=True)\n"
+        "before = driver.bridge\ndriver.read_driver = lambda: '550.163.01'\n"
+        f"driver.bridge = lambda told, environment: before(told, environment, Path({str(compatibility)!r}))\n"
+        f"{then}\n"
+    )
+
+
+WITHOUT_PATH = {name: value for name, value in os.environ.items() if name != "LD_LIBRARY_PATH"}
+
+
+@pytest.mark.torch
+def test_who_looks_at_the_machine_by_hand_sees_what_a_run_would_see(tmp_path: Path) -> None:
+    compatibility = libraries(tmp_path / "compat", "580.95.05")
+    program = under_an_older_driver(compatibility, "runpy.run_module('training_container.health', run_name='__main__')")
+    found = subprocess.run(
+        [sys.executable, "-c", program], env=WITHOUT_PATH, capture_output=True, text=True, check=False
+    )
+    begun = [line.split()[-1] for line in found.stdout.splitlines() if line.split()[0].isdecimal()]
+    assert begun == ["none", str(compatibility)], found.stderr
+    assert found.stdout.count("driver 550.163.01") == 1
+
+
 def test_the_process_begins_anew_once_under_its_own_number_with_its_arguments(tmp_path: Path) -> None:
     """What started it goes on hearing of it, and it of signals."""
     compatibility = libraries(tmp_path / "compat", "580.95.05")
-    program = (
-        "import os, sys\nfrom pathlib import Path\nfrom training_container import driver\n"
-        f"print(os.getpid(), *sys.argv[1:], os.environ.get('LD_LIBRARY_PATH', 'none'), flush=True)\n"
-        f"before = driver.bridge\ndriver.read_driver = lambda: '550.163.01'\n"
-        f"driver.bridge = lambda told, environment: before(told, environment, Path({str(compatibility)!r}))\n"
-        "driver.cross()\n"
-    )
-    command = [sys.executable, "-c", program, "train"]
-    environment = {name: value for name, value in os.environ.items() if name != "LD_LIBRARY_PATH"}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", under_an_older_driver(compatibility, "driver.cross()"), "train"]
+    process = subprocess.Popen(command, env=WITHOUT_PATH, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     out, told = process.communicate(timeout=60)
     number = process.pid
     assert out.splitlines() == [f"{number} train none", f"{number} train {compatibility}"]
