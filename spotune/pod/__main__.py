@@ -26,7 +26,7 @@ def main(folder: Path, command: Sequence[str] = CONTAINER, pace: Pace = PACE) ->
     trainer = Trainer(command)
     trainer.listen()
     try:
-        with trainer.fetching():
+        with trainer.at_once():
             import boto3  # slow to import
 
             host = Host(

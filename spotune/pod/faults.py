@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spotune.contracts.faults import DISK_FULL, Fault
-from spotune.contracts.training import ExitCode
+from spotune.contracts.training import REPORT_NAME, ExitCode
 from spotune.pod.objects import NO_CREDENTIALS, StorageAway, StorageRefused
 
 
@@ -30,8 +30,28 @@ def host_missing(name: str, seconds: float) -> PodFault:
     )
 
 
+def model_missing() -> PodFault:
+    """The trainer's exit code says that it has published, and its folder does not."""
+    return PodFault(
+        "model_missing",
+        f"The trainer ended well, but left no {REPORT_NAME}, with which every published model comes.",
+        remedy="It is done again from the last checkpoint. If it happens again, report it with the pod's log.",
+        exit_code=ExitCode.INTERNAL,
+    )
+
+
+def first_host_lost(name: str) -> PodFault:
+    """The first host had to begin anew, so that all do."""
+    return PodFault(
+        "first_host_lost",
+        f"The first host, {name}, ended before the model was uploaded; another pod has taken its place.",
+        remedy="It is done again from the last checkpoint. See the earlier pod's log for the reason.",
+        exit_code=ExitCode.INTERNAL,
+    )
+
+
 def not_published(seconds: float) -> PodFault:
-    """The first host has ended without the model, or has not ended."""
+    """The first host has ended without the model and nobody has taken its place, or it has not ended."""
     return PodFault(
         "not_published",
         f"The first host has not uploaded the model {seconds:.0f} s after this host's end.",

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -26,7 +27,7 @@ from spotune.contracts.layout import split_uri
 from spotune.contracts.pod import POD_CONFIG_NAME, PodConfig
 from spotune.contracts.training import CONFIG_NAME, REPORT_NAME, ExitCode, TrainingConfig
 from spotune.pod.checkpoints import CheckpointSync
-from spotune.pod.faults import channel_missing, host_missing, not_published
+from spotune.pod.faults import channel_missing, first_host_lost, host_missing, model_missing, not_published
 from spotune.pod.objects import S3_ERRORS, Objects, StoredObject, patiently, relative_key
 from spotune.pod.resumable import resumable
 from spotune.pod.trainer import Trainer
@@ -44,7 +45,7 @@ class Pace:
     host: float = 900.0
     """For the first host's address: nodes are not had at the same moment. The hosts themselves meet for as long."""
     publication: float = 1800.0
-    """For the first host's upload, by the others."""
+    """For the first host's upload, by the others, while nobody has taken its place."""
     poll: float = 2.0
 
 
@@ -66,13 +67,13 @@ class Host:
         """From the first folder to the last upload; returns the pod's exit code.
 
         Raises:
-            Stopped: the pod was asked to end before the trainer ran.
+            Stopped: the pod was asked to end before the trainer ran, or while it waited for the first host's upload.
             PodFault, StorageRefused, StorageAway, OSError: see `fault_of`.
         """
         sync = CheckpointSync(
             self.objects, self.config.checkpoints_uri, self.root / "checkpoints", settle=self.pace.sync / 4
         )
-        with trainer.fetching():
+        with trainer.at_once():
             if self._published():
                 print(f"The model is in {self.config.model_uri} already: nothing to do.", flush=True)
                 return ExitCode.PUBLISHED
@@ -83,11 +84,15 @@ class Host:
             self._patiently(partial(self._restore, sync))
             self._meet()
         code = trainer.run(self.pace.sync, partial(sync_if_possible, sync))
+        first_began = self._first_began()
         self._patiently(partial(sync.push, final=True))
-        if code == ExitCode.PUBLISHED:
+        if code != ExitCode.PUBLISHED:
+            self._upload_failure()
+        elif self._first:
             self._publish()
         else:
-            self._upload_failure()
+            with trainer.at_once():
+                self._await_model(first_began)
         return code
 
     @property
@@ -106,7 +111,8 @@ class Host:
         (self.root / "input/config/resourceconfig.json").write_text(json.dumps(hosts))
 
     def _say_what_runs(self) -> None:
-        """Into the folder of the results: whoever may not write there learns it now, not after the training."""
+        """Into the folder of the results: whoever may not write there learns it now, not after the training; and the
+        other hosts see that the first one begins."""
         if self._first:
             path = self.root / "input/config" / POD_CONFIG_NAME
             path.write_text(self.config.model_dump_json(indent=1))
@@ -145,15 +151,31 @@ class Host:
             raise host_missing(name, self.pace.host)
 
     def _publish(self) -> None:
-        """The first host's model folder, its report last. The others end well only when that is there: all are done
-        again, or none."""
-        if self._first:
-            files = [path for path in sorted((self.root / "model").rglob("*")) if path.is_file()]
-            for path in sorted(files, key=lambda path: path == self.root / "model" / REPORT_NAME):
-                relative = path.relative_to(self.root / "model").as_posix()
-                self._patiently(partial(self.objects.put, path, f"{self.config.model_uri}{relative}"))
-        elif not _until(self._published, self.pace.publication, self.pace.poll):
+        """The model folder, its report last: by it the other hosts and the next pod take the run for done."""
+        folder = self.root / "model"
+        report = folder / REPORT_NAME
+        if not report.is_file():
+            raise model_missing()
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path != report]
+        for path in (*files, report):
+            relative = path.relative_to(folder).as_posix()
+            self._patiently(partial(self.objects.put, path, f"{self.config.model_uri}{relative}"))
+
+    def _await_model(self, first_began: datetime | None) -> None:
+        """Of another host: all are done again, or none. Where the first one has begun anew, it waits for this one."""
+
+        def settled() -> bool:
+            return self._published() or self._first_began() != first_began
+
+        if not _until(settled, self.pace.publication, self.pace.poll):
             raise not_published(self.pace.publication)
+        if not self._published():
+            raise first_host_lost(self.config.hosts[0])
+
+    def _first_began(self) -> datetime | None:
+        """When the first host last said what runs; None where it has not."""
+        found = self._patiently(partial(self._find, f"{self.config.output_uri}{POD_CONFIG_NAME}"))
+        return found.modified if found is not None else None
 
     def _upload_failure(self) -> None:
         failure = self.root / "output" / "failure"

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -67,6 +68,7 @@ class StoredObject:
     key: str
     etag: str
     size: int
+    modified: datetime
 
 
 def patiently(action: Callable[[], Result], seconds: float, cancelled: threading.Event) -> Result:
@@ -109,7 +111,9 @@ class Objects:
         for answer in self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
             for entry in answer.get("Contents", []):
                 if not entry["Key"].endswith("/"):
-                    yield StoredObject(bucket, entry["Key"], entry["ETag"].strip('"'), entry["Size"])
+                    yield StoredObject(
+                        bucket, entry["Key"], entry["ETag"].strip('"'), entry["Size"], entry["LastModified"]
+                    )
 
     def download(self, source: StoredObject, target: Path) -> None:
         """Write one object to a file, which is there when it is whole; a large one in parts, several at a time."""

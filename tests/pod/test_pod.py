@@ -26,8 +26,9 @@ from spotune.pod.host import Host, sync_if_possible
 from spotune.pod.objects import PATIENT, Objects, StorageAway, StorageRefused, patiently
 from spotune.pod.trainer import Trainer
 from tests import factories
-from tests.pod.conftest import Bucket, Pods
+from tests.pod.conftest import Bucket, Pod, Pods
 from tests.pod.quick import QUICK
+from tests.polling import wait_for
 
 pytestmark = pytest.mark.embedded
 
@@ -98,8 +99,17 @@ def test_sigterm_reaches_the_trainer_and_its_last_checkpoint_is_in_s3(pods: Pods
 
 
 def test_sigterm_while_the_model_goes_up_does_not_cost_it(pods: Pods) -> None:
-    pod = pods.start("signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + "os.kill(os.getppid(), signal.SIGTERM)")
+    publishes = "(root / 'model/report.json').write_text('{}')\n"
+    pod = pods.start(f"signal.signal(signal.SIGTERM, signal.SIG_IGN)\n{publishes}os.kill(os.getppid(), signal.SIGTERM)")
     assert pod.end().code == ExitCode.PUBLISHED
+    assert pods.bucket.names("output/model/") == ["output/model/report.json"]
+
+
+@pytest.mark.parametrize("script", ["pass", "(root / 'model/weights').write_text('w')"])
+def test_a_trainer_that_says_it_has_published_and_left_no_report_is_tried_again(pods: Pods, script: str) -> None:
+    ended = pods.start(script).end()
+    assert (ended.code, ended.failure.code) == (ExitCode.INTERNAL, "model_missing")
+    assert not pods.bucket.names("output/model/")
 
 
 def test_sigterm_while_s3_is_silent_ends_the_pod_at_once_as_stopped(pods: Pods) -> None:
@@ -126,6 +136,32 @@ def test_another_host_ends_well_only_when_the_first_one_has_published(bucket: Bu
     bucket.put("output/model/report.json", b"{}")
     assert second.end().code == ExitCode.PUBLISHED
     assert not bucket.names("output/pod.json"), "which the first host writes"
+
+
+@pytest.fixture
+def second(bucket: Bucket, pods: Pods) -> Pod:
+    """The second host, whose trainer is done, while the first one publishes."""
+    bucket.put("output/pod.json", b"{}")
+    made = pods.start("(root / 'checkpoints/last').write_text('w')", host=1, hosts=("localhost", "two.run"))
+    wait_for(lambda: bucket.names("checkpoints/") or None, "its last checkpoint in S3", pause=0.02)
+    return made
+
+
+def test_another_host_that_is_asked_to_end_does_not_wait_for_the_model(second: Pod) -> None:
+    second.process.terminate()
+    assert second.end().code == ExitCode.STOPPED
+
+
+def test_another_host_begins_anew_with_the_first_one(bucket: Bucket, second: Pod) -> None:
+    """S3 tells a write's time to the second: the first host begins until it is seen."""
+
+    def begin() -> bool | None:
+        bucket.put("output/pod.json", b"{}")
+        return True if second.process.poll() is not None else None
+
+    wait_for(begin, "the second host's end")
+    ended = second.end()
+    assert (ended.code, ended.failure.code) == (ExitCode.INTERNAL, "first_host_lost")
 
 
 def test_a_host_does_not_start_the_trainer_before_the_first_one_has_an_address(pods: Pods) -> None:

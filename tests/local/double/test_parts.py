@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def test_a_download_that_breaks_off_leaves_nothing_in_the_cache(tmp_path: Path) 
 
     objects = CachedObjects(Broken(), tmp_path / "cache")
     with pytest.raises(EndpointConnectionError):
-        objects.fetch(StoredObject("b", "k", "e", 5_000_000), tmp_path / "target")
+        objects.fetch(StoredObject("b", "k", "e", 5_000_000, datetime.now(UTC)), tmp_path / "target")
     assert list((tmp_path / "cache").iterdir()) == []
 
 
