@@ -5,7 +5,8 @@
                                       /quarantine/<of URI and version>.json   why a file is not trained on
                                       /sweep.json                        how far the search for lost events has come
                                       /frozen/<of what it is made of>/validation.jsonl, keys, manifest.json
-                                      /<number>/training.jsonl, manifest.json, known   one retraining's dataset
+                                      /<number>-<of its champion>/training.jsonl, manifest.json, known
+                                                                        one retraining's dataset
 <artifacts bucket>/<tenant>/jobs/<job id>/config/<attempt>/training.json
                                          /checkpoints/...            synced by SageMaker, both ways
                                          /output/<attempt>/output/model/...      SageMaker adds the last three
@@ -67,9 +68,14 @@ def frozen_uri(rule_folder: str, digest: str) -> str:
     return f"{rule_folder}frozen/{digest}/"
 
 
-def retraining_uri(rule_folder: str, number: int) -> str:
-    """The folder of one retraining's dataset."""
-    return f"{rule_folder}{number}/"
+def retraining_uri(rule_folder: str, number: int, known_uri: str | None) -> str:
+    """The folder of one retraining's dataset: another one where it is chosen anew against another champion.
+
+    Args:
+        known_uri: the key file of what the champion was trained on; None where nothing is known of it.
+    """
+    against = "" if known_uri is None else "-" + hashlib.sha256(known_uri.encode()).hexdigest()[:12]
+    return f"{rule_folder}{number}{against}/"
 
 
 def manifest_uri(folder: str) -> str:

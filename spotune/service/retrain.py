@@ -31,10 +31,11 @@ from spotune.service import retraining_datasets as datasets
 from spotune.service.identifiers import job_id
 from spotune.service.installation import Installation
 from spotune.service.notifications import tell_of_refusal
+from spotune.service.retraining_datasets import Champion
 from spotune.service.retraining_ends import MOST_TRIES, contention, end, finish, tries
 from spotune.service.rule_checks import cap_of
 from spotune.service.settling import Gone, settle
-from spotune.service.submit import plan, submit
+from spotune.service.submit import ByRule, ChampionChanged, plan, submit
 
 Made = TypeVar("Made")
 
@@ -156,31 +157,52 @@ def _begin(here: Installation, rule: RuleRecord, cause: Cause, cap: MicroUSD, no
 
 
 def _advance(here: Installation, rule: RuleRecord, retraining: Retraining) -> None:
+    """As far as its job, whose data was chosen against the very champion that it is compared with."""
     frozen = rule.frozen or _with_frozen(here, retraining)
-    if retraining.manifest_uri is None:
-        make = partial(datasets.make_dataset, here, rule, retraining, frozen)
-        uri, rows = _of_what_is_there(here, retraining, make)
-        retraining = _moved(here, retraining, lambda one: course.prepared(one, uri, rows, here.clock()))
-    if retraining.state != "preparing" or retraining.manifest_uri is None:
-        return
-    manifest = datasets.read_manifest(here, retraining.manifest_uri)
-    request = job_request(retraining.request, manifest.uri, frozen.uri)
-    if retraining.request.dry_run:
-        finish(here, retraining, Ending("planned", _planned(here, retraining, request)))
-        return
-    name = _name_of(retraining)
-    job = submit(here, retraining.tenant, request, name, key=_key_of(here, rule), retraining=name)
-    _moved(here, retraining, lambda one: course.submitted(one, job.id, here.clock()))
+    for _ in range(MOST_TRIES):
+        if _is_submitted(here, retraining):
+            return
+        champion = datasets.champion_of_rule(here, rule)
+        retraining = _prepared(here, rule, retraining, frozen, champion)
+        if retraining.state != "preparing" or retraining.manifest_uri is None:
+            return
+        manifest = datasets.read_manifest(here, retraining.manifest_uri)
+        request = job_request(retraining.request, manifest.uri, frozen.uri)
+        if retraining.request.dry_run:
+            finish(here, retraining, Ending("planned", _planned(here, retraining, request)))
+            return
+        by_rule = ByRule(_name_of(retraining), champion.name)
+        try:
+            submit(here, retraining.tenant, request, by_rule.retraining, key=_key_of(here, rule), by_rule=by_rule)
+        except ChampionChanged as changed:
+            logger.info("the data of retraining %s is chosen anew: %s", by_rule.retraining, changed)
+    raise contention(rule.id)
+
+
+def _prepared(
+    here: Installation, rule: RuleRecord, retraining: Retraining, frozen: Frozen, champion: Champion
+) -> Retraining:
+    """The retraining with a dataset that was chosen against this champion."""
+    known_uri = datasets.known_uri_of(here, rule, champion)
+    if retraining.manifest_uri == datasets.dataset_manifest(here, rule, retraining, known_uri):
+        return retraining
+    make = partial(datasets.make_dataset, here, rule, retraining, frozen, champion, known_uri)
+    uri, rows = _of_what_is_there(here, retraining, make)
+    return _moved(here, retraining, lambda one: course.prepared(one, uri, rows, here.clock()))
+
+
+def _is_submitted(here: Installation, retraining: Retraining) -> bool:
+    """Whether its job is there, by this delivery or another; the retraining then knows it."""
+    job = here.store.get_job(retraining.tenant, job_id(here.settings.stage, retraining.tenant, _name_of(retraining)))
+    if job is not None:
+        _moved(here, retraining, lambda one: course.submitted(one, job.id, here.clock()))
+    return job is not None
 
 
 def _refuse(here: Installation, retraining: Retraining, why: str) -> None:
     """End a retraining that has no job, and tell its tenant, first. One whose job another delivery has just submitted
     goes on."""
-    submitted = here.store.get_job(
-        retraining.tenant, job_id(here.settings.stage, retraining.tenant, _name_of(retraining))
-    )
-    if submitted is not None:
-        _moved(here, retraining, lambda one: course.submitted(one, submitted.id, here.clock()))
+    if _is_submitted(here, retraining):
         return
     tell_of_refusal(here, retraining, why)
     finish(here, retraining, Ending("refused", why))

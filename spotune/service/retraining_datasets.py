@@ -1,4 +1,5 @@
-"""The dataset of one retraining: chosen once, pinned by its manifest, and then written from the manifest alone.
+"""The dataset of one retraining: chosen once against a champion, pinned by its manifest, and then written from the
+manifest alone.
 
 The manifest comes first, and the first one stays. Whoever comes later, a second delivery or the same one after it was
 killed, builds from what it says: equal bytes, however often and wherever it was cut off.
@@ -85,7 +86,7 @@ def count_new_rows(here: Installation, rule: RuleRecord, champion: Champion) -> 
     """The new rows of a rule, each once, without the champion's and the frozen set's: what `due` wants counted."""
     pending = _accepted(here, rule.id, after=rule.claimed, through=rule.sequence)
     keys = None if rule.frozen is None else rule.frozen.keys_uri
-    sources, known_uri = _sources(pending), _known_uri(here, rule, champion)
+    sources, known_uri = _sources(pending), known_uri_of(here, rule, champion)
     return count_new(sources, _reader(here, sources), known_uri=known_uri, keys_uri=keys)
 
 
@@ -98,7 +99,7 @@ def carve_frozen(here: Installation, rule: RuleRecord, retraining: Retraining) -
         DatasetRefused, DatasetChanged: none can be carved.
     """
     new = _accepted(here, rule.id, after=retraining.after, through=retraining.through)
-    sources, known_uri = _sources(new), _known_uri(here, rule, champion_of_rule(here, rule))
+    sources, known_uri = _sources(new), known_uri_of(here, rule, champion_of_rule(here, rule))
     open = _reader(here, sources)
     carved = carve(sources, open, frozen=retraining.request.frozen, rule_id=rule.id, known_uri=known_uri)
     made_of = "\n".join(entry.model_dump_json() for entry in carved.entries)
@@ -126,18 +127,41 @@ def carve_frozen(here: Installation, rule: RuleRecord, retraining: Retraining) -
     return Frozen(uri=uri, sha256=body.sha256, rows=carved.rows, keys_uri=keys_uri, manifest_uri=manifest_uri)
 
 
-def make_dataset(here: Installation, rule: RuleRecord, retraining: Retraining, frozen: Frozen) -> tuple[str, int]:
+def known_uri_of(here: Installation, rule: RuleRecord, champion: Champion) -> str | None:
+    """The key file of what the champion was trained on; None where nothing is known of it."""
+    if champion.manifest_uri is not None:
+        return layout.known_uri(_folder_of(champion.manifest_uri))
+    return None if champion.job_id is None else keys_of_job(here, rule, champion.job_id)
+
+
+def dataset_manifest(here: Installation, rule: RuleRecord, retraining: Retraining, known_uri: str | None) -> str:
+    """Where the manifest of a retraining's dataset lies that is chosen against a champion with these known rows."""
+    return layout.manifest_uri(layout.retraining_uri(_rule_folder(here, rule), retraining.number, known_uri))
+
+
+def make_dataset(
+    here: Installation,
+    rule: RuleRecord,
+    retraining: Retraining,
+    frozen: Frozen,
+    champion: Champion,
+    known_uri: str | None,
+) -> tuple[str, int]:
     """Choose and write a retraining's dataset, or go on where another delivery was; its manifest's URI and its rows.
+
+    Args:
+        champion: against which it is chosen.
+        known_uri: the key file of what that was trained on.
 
     Raises:
         DatasetRefused: it cannot be made of these files, or no row is left.
         DatasetChanged: an object of it is gone, or another one by now.
     """
-    folder = layout.retraining_uri(_rule_folder(here, rule), retraining.number)
-    uri = layout.manifest_uri(folder)
+    uri = dataset_manifest(here, rule, retraining, known_uri)
+    folder = _folder_of(uri)
     open = Reader(here.objects)
     if here.objects.head(uri) is None:
-        here.objects.write_new(uri, _json(_chosen(here, rule, retraining, frozen, folder, open)))
+        here.objects.write_new(uri, _json(_chosen(here, rule, retraining, frozen, champion, known_uri, folder, open)))
     manifest = read_manifest(here, uri)
     _refuse_forged(here, rule, manifest, uri, frozen)
     open.fetch(_data_of(manifest.entries))
@@ -169,10 +193,16 @@ def mend_hashes(here: Installation, retraining: Retraining, uri: str) -> bool:
 
 
 def _chosen(
-    here: Installation, rule: RuleRecord, retraining: Retraining, frozen: Frozen, folder: str, open: Reader
+    here: Installation,
+    rule: RuleRecord,
+    retraining: Retraining,
+    frozen: Frozen,
+    champion: Champion,
+    known_uri: str | None,
+    folder: str,
+    open: Reader,
 ) -> DataManifest:
-    champion, selection = champion_of_rule(here, rule), retraining.request.selection
-    known_uri = _known_uri(here, rule, champion)
+    selection = retraining.request.selection
     new = _accepted(here, rule.id, after=retraining.after, through=retraining.through)
     old = () if selection.rows == "new" else _accepted(here, rule.id, after=0, through=retraining.after)
     sources, earlier = _sources(new), _sources(old)
@@ -214,13 +244,6 @@ def _chosen(
         sha256=body.sha256,
         parent=champion.manifest_uri,
     )
-
-
-def _known_uri(here: Installation, rule: RuleRecord, champion: Champion) -> str | None:
-    """The key file of what the champion was trained on; None where nothing is known of it."""
-    if champion.manifest_uri is not None:
-        return layout.known_uri(_folder_of(champion.manifest_uri))
-    return None if champion.job_id is None else keys_of_job(here, rule, champion.job_id)
 
 
 def _keep_what_it_will_know(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from dataclasses import dataclass
 
 from spotune.contracts.base import Timestamp
 from spotune.contracts.errors import Conflict, RequestRefused, SpotuneError, Unavailable, VersionConflict
@@ -43,6 +44,23 @@ _REPORTED = {"training": "training_file", "validation": "validation_file", "gold
 """Where a refusal keeps the report of each of a request's files."""
 
 
+@dataclass(frozen=True, slots=True)
+class ByRule:
+    """A rule's retraining, and which champion its data was chosen against.
+
+    Attributes:
+        retraining: `<rule id>/<number>`.
+        champion: the version's name; None where the group has none.
+    """
+
+    retraining: str
+    champion: str | None
+
+
+class ChampionChanged(Exception):
+    """Another version is champion than a rule chose its data against: it is to choose anew. Nothing was recorded."""
+
+
 def submit(
     here: Installation,
     tenant: str,
@@ -51,7 +69,7 @@ def submit(
     *,
     key: ApiKey | None = None,
     retry_of: JobRecord | None = None,
-    retraining: str = "",
+    by_rule: ByRule | None = None,
 ) -> JobRecord:
     """Check, plan, reserve and record a job, and order its first attempt, or let it stand in line for that.
 
@@ -60,11 +78,12 @@ def submit(
 
     Args:
         retry_of: the job that this one does again; it goes on from that one's checkpoint where it may.
-        retraining: `<rule id>/<number>`, where a rule submits it.
+        by_rule: where a rule submits it.
 
     Raises:
         SpotuneError: refused; nothing was recorded, reserved or started.
         Conflict: the key was used for another body, or the job to retry has not failed.
+        ChampionChanged: another one is champion than the rule chose its data against.
     """
     new_id = job_id(here.settings.stage, tenant, idempotency_key)
     digest = request_sha256(request, "" if retry_of is None else retry_of.id)
@@ -74,7 +93,8 @@ def submit(
         return _same_request(earlier, request, None if retry_of is None else retry_of.id)
     model = base_model(here, request.model)
     job = _new_job(here, tenant, request, new_id, digest, model, retry_of)
-    job = job.with_(key=_paying(key), retraining=retraining)
+    job = job.with_(key=_paying(key), retraining="" if by_rule is None else by_rule.retraining)
+    _check_champion(job, by_rule)
     know_job(job)
     return _record(here, job, _prepared_in_request(here, job, model))
 
@@ -144,6 +164,12 @@ def _new_job(
         champion=champion_of(here, tenant, request, model.reference),
         cap=request.constraints.budget or here.settings.default_budget,
     )
+
+
+def _check_champion(job: JobRecord, by_rule: ByRule | None) -> None:
+    present = None if job.champion is None else job.champion.name
+    if by_rule is not None and by_rule.champion != present:
+        raise ChampionChanged(f"it was chosen against {by_rule.champion}, and {present} is champion")
 
 
 def _check_may_be_retried(job: JobRecord) -> None:

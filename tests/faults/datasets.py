@@ -19,14 +19,23 @@ class Datasets:
 
     Args:
         known: what each model knows, by the manifest that it was trained by; of all rules together.
+        makers: the job of each model, in the same way.
     """
 
-    def __init__(self, rule: RuleRecord, arrivals: list[Arrival], s3: Landing, known: dict[str, set[int]]) -> None:
+    def __init__(
+        self,
+        rule: RuleRecord,
+        arrivals: list[Arrival],
+        s3: Landing,
+        known: dict[str, set[int]],
+        makers: dict[str, str],
+    ) -> None:
         self._arrivals = arrivals
         self._all = rule.request.selection.rows == "all"
         self._s3 = s3
         self._frozen = set() if rule.frozen is None else set(numbers_in(s3.read(rule.frozen.uri)) or ())
         self._known = known
+        self._makers = makers
         self._rows: dict[File, set[int]] = {}
         for change in s3.changes:
             if change.body is not None and change.numbers is not None:
@@ -43,6 +52,11 @@ class Datasets:
             yield f"dataset {one.number} is not the one that its manifest pins"
         if job is not None and job.training is not None and job.training.sha256 != digest:
             yield f"{job.id} was trained on other data than dataset {one.number}"
+        if job is not None:
+            champion = None if job.champion is None else f"ftjob-{job.champion.name.rpartition(':')[2]}"
+            if champion != self._makers.get(manifest.parent or ""):
+                yield f"{job.id} meets {champion}'s model, and dataset {one.number} was chosen against another's"
+            self._makers[one.manifest_uri] = job.id
         known = self._known.get(manifest.parent or "", set())
         went_on = job is not None and job.champion is not None and job.champion.start
         self._known[one.manifest_uri] = set(found) | (known if went_on else set())

@@ -91,13 +91,15 @@ class RetrainingWatcher:
         self._look_at_datasets(jobs)
 
     def _look_at_datasets(self, jobs: Mapping[str, list[JobRecord]]) -> None:
-        """In the order in which they were made: a champion's rows are known to all rules of its group."""
+        """In the order in which they were trained on: a champion's rows are known to all rules of its group."""
         known: dict[str, set[int]] = {}
+        makers: dict[str, str] = {}
         rules = {rule.id: rule for rule in self.rules()}
-        datasets = {rule.id: Datasets(rule, self._arrivals(rule), self._s3, known) for rule in rules.values()}
+        datasets = {rule.id: Datasets(rule, self._arrivals(rule), self._s3, known, makers) for rule in rules.values()}
         made = [one for rule in rules.values() for one in self.retrainings(rule)]
-        for one in sorted(made, key=lambda one: one.created_at):
-            job = next(iter(jobs[f"{one.rule_id}/{one.number}"]), None)
+        job_of = {(one.rule_id, one.number): next(iter(jobs[f"{one.rule_id}/{one.number}"]), None) for one in made}
+        for one in sorted(made, key=lambda one: (job_of[one.rule_id, one.number] or one).created_at):
+            job = job_of[one.rule_id, one.number]
             self._say(rules[one.rule_id], datasets[one.rule_id].look(one, job))
 
     def _say(self, rule: RuleRecord, found: Iterator[str]) -> None:

@@ -20,7 +20,7 @@ from spotune.data.golden import MAX_GOLDEN_PROMPTS
 from spotune.service.installation import install
 from spotune.service.model_files import delete_files
 from spotune.service.observation import KEPT_CHARACTERS, observe
-from spotune.service.submit import check_recorded, plan, submit
+from spotune.service.submit import ByRule, check_recorded, plan, submit
 from tests import tiny_model
 from tests.factories import NOW, lineage, model_version, report
 from tests.in_process import World, client_of, world
@@ -403,7 +403,7 @@ def test_the_answers_of_a_full_golden_file_fit_into_the_record_whatever_they_are
 
 
 def test_a_retraining_s_job_knows_its_rule_and_how_many_rows_it_replays(here: World) -> None:
-    crown(here)
+    champion = crown(here)
     uri = "s3://data/acme/rules/rule-1/3/manifest.json"
     manifest = DataManifest(
         rule_id="rule-1",
@@ -438,7 +438,9 @@ def test_a_retraining_s_job_knows_its_rule_and_how_many_rows_it_replays(here: Wo
         manifest_uri=uri,
     )
     keep(here, retraining)
-    job = submit(here.here, "acme", request_of(here, registry=GROUP), "rule-1/3", retraining="rule-1/3")
+    job = submit(
+        here.here, "acme", request_of(here, registry=GROUP), "rule-1/3", by_rule=ByRule("rule-1/3", champion.name)
+    )
     assert job.retraining == "rule-1/3"
     assert job.config is not None
     assert job.config.champion is not None

@@ -436,6 +436,39 @@ class TestAfterAChampion:
         assert manifest.parent == first.manifest_uri
         assert story.manifest(first).rows == 90
 
+    @pytest.mark.parametrize("delivered", [1, 2])
+    def test_data_is_chosen_anew_where_another_is_champion_by_the_time_of_submission(
+        self, monkeypatch: pytest.MonkeyPatch, delivered: int
+    ) -> None:
+        """In the same delivery, at the last moment; or in the next one, since the first was cut off."""
+        story = Story()
+        client = client_of(story.world.here, "acme")
+        file_id = client.upload(rows(*range(40)))
+        persons = client.call("POST", "/v1/fine_tuning/jobs", {**JOB, "training_file": file_id}).body["id"]
+        right = retrain.submit  # type: ignore[attr-defined]
+
+        def first(*arguments: Any, **named: Any) -> JobRecord:
+            monkeypatch.setattr(retrain, "submit", right)
+            crown(story.world, None, persons)
+            if delivered == 2:
+                raise Unavailable("cut off", code="store_unavailable")
+            submitted: JobRecord = right(*arguments, **named)
+            return submitted
+
+        monkeypatch.setattr(retrain, "submit", first)
+        story.land("a", *range(100))
+        if delivered == 2:
+            with pytest.raises(Unavailable):
+                story.pass_by(10)
+        story.pass_by(10)
+        (retraining,) = story.retrainings
+        job = story.jobs[-1]
+        assert (job.retraining, retraining.job_id) == (f"{story.rule.id}/1", job.id)
+        assert job.champion is not None
+        assert job.training_uri == story.manifest(retraining).uri
+        assert sum(n < 40 for n in story.trained_on(retraining)) == story.manifest(retraining).replayed_rows < 40
+        assert retraining.rows == len(story.trained_on(retraining))
+
     @pytest.mark.parametrize("lost", [False, True])
     def test_what_a_person_trained_it_on_is_not_new_as_long_as_that_can_be_seen(self, lost: bool) -> None:
         story = Story()
