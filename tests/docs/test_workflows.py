@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from spotune.deploy.image.context import ROOMS
+
 ROOT = Path(__file__).parents[2]
 GITHUB = ROOT / ".github"
 WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
@@ -70,6 +72,12 @@ def test_every_action_is_pinned_by_its_commit_and_says_its_version(path: Path) -
     uses = re.findall(r"uses: (.*)", path.read_text())
     assert uses
     assert [one for one in uses if not PINNED.fullmatch(one)] == []
+
+
+def test_a_change_of_whatever_goes_into_the_image_builds_it() -> None:
+    # YAML 1.1 reads the key `on` as true.
+    watched = yaml.safe_load((GITHUB / "workflows" / "image.yml").read_text())[True]["push"]["paths"]
+    assert {f"{room}/**" for room in ROOMS} | {"infra/image/**"} <= set(watched)
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
