@@ -10,6 +10,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
+from spotune.contracts.training import TrainingConfig
 from training_container.faults import TrainingFault
 from training_container.model import count_parameters
 from training_container.sharding.engine import Setting, State
@@ -28,7 +29,7 @@ class FullyShard(Single):
     whole = False
 
     def __init__(self, setting: Setting) -> None:
-        _check_supported(setting)
+        check_supported(setting.config)
         setting.world.meet()
         counts = count_parameters(setting.model)
         self.blocks = spread(setting)
@@ -120,8 +121,12 @@ def check_spread(model: torch.nn.Module, blocks: tuple[torch.nn.Module, ...], ra
             raise RuntimeError(f"fsdp spans {parameter.device_mesh.size()} ranks instead of {ranks}")
 
 
-def _check_supported(setting: Setting) -> None:
-    config = setting.config
+def check_supported(config: TrainingConfig) -> None:
+    """Refuse what is not spread so. The planner plans none of it.
+
+    Raises:
+        TrainingFault: says which of the config's words it is.
+    """
     if config.optimization.optimizer != "adamw":
         raise TrainingFault(
             "optimizer_not_sharded",
