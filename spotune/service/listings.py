@@ -65,7 +65,7 @@ def named_until(here: Installation, rule: RuleRecord, deletion: Arrival) -> Iter
 def named_by(here: Installation, rule: RuleRecord, version: Arrival) -> Iterator[Outcome]:
     """The objects that one version stands for, which is deleted: they count no more. None where it stands for none."""
     if version.state == "listed":
-        yield from _let_go(here, _listing(here, rule, version) or ())
+        yield from _let_go(here, rule, version, _listing(here, rule, version) or ())
 
 
 def _taken_in(here: Installation, rule: RuleRecord, arrival: Arrival, named: list[Arrival]) -> Iterator[Outcome]:
@@ -77,7 +77,7 @@ def _taken_in(here: Installation, rule: RuleRecord, arrival: Arrival, named: lis
     for earlier in here.store.arrivals_of_object(rule.id, arrival.uri):
         if earlier.state in _TAKEN_IN and later(arrival, earlier):
             left = (one for one in _listing(here, rule, earlier) or () if (one.uri, one.version_id) not in kept)
-            yield from _let_go(here, left)
+            yield from _let_go(here, rule, arrival, left)
 
 
 def _overtaken(here: Installation, rule: RuleRecord, arrival: Arrival) -> bool:
@@ -122,9 +122,36 @@ def _of_remote(here: Installation, uri: str) -> Iterator[bytes]:
         raise Unfit(f"A folder's list is not in the remote (looked for {uri}). Run dvc push.") from None
 
 
-def _let_go(here: Installation, objects: Iterable[Arrival]) -> Iterator[Outcome]:
-    for one in objects:
-        yield Gone(here.store.record_arrival(one.with_(state="gone", reason="no .dvc file names it any more")))
+def _let_go(here: Installation, rule: RuleRecord, version: Arrival, objects: Iterable[Arrival]) -> Iterator[Outcome]:
+    """What a `.dvc` file stood for, but for what another one names."""
+    left = list(objects)
+    kept = _named_by_others(here, rule, version.uri) if left else set()
+    for one in left:
+        if (one.uri, one.version_id) not in kept:
+            yield Gone(here.store.record_arrival(one.with_(state="gone", reason="no .dvc file names it any more")))
+
+
+def _named_by_others(here: Installation, rule: RuleRecord, uri: str) -> set[tuple[str, str]]:
+    """The objects of each other `.dvc` file, as its last version names them."""
+    named: set[tuple[str, str]] = set()
+    for other in _listings_beside(here, rule, uri):
+        versions = here.store.arrivals_of_object(rule.id, other)
+        for one in versions:
+            over = any(later(each, one) for each in versions if each.state in (*_TAKEN_IN, "deletion"))
+            if one.state in _TAKEN_IN and not over:
+                named |= {(each.uri, each.version_id) for each in _listing(here, rule, one) or ()}
+    return named
+
+
+def _listings_beside(here: Installation, rule: RuleRecord, uri: str) -> set[str]:
+    found: set[str] = set()
+    after, more = None, True
+    while more:
+        page = here.store.list_arrivals(rule.tenant, rule.id, after=after, limit=MOST_FILES, state="listed")
+        found |= {one.uri for one in page.items}
+        more = page.has_more
+        after = f"{page.items[-1].uri}#{page.items[-1].version_id}" if more else None
+    return found - {uri}
 
 
 def _listing(here: Installation, rule: RuleRecord, version: Arrival) -> list[Arrival] | None:

@@ -94,6 +94,22 @@ def test_two_that_name_one_object_have_it_once(world: World, lands: Landings) ->
     assert (stored(world).pending_rows, len(by_state(world)["accepted"])) == (2, 1)
 
 
+@pytest.mark.parametrize("deleted", [True, False])
+def test_what_another_one_names_still_counts(world: World, lands: Landings, deleted: bool) -> None:
+    shared, own = pushed(world, rows(1, 2)), pushed(world, rows(3))
+    lands.land(f"{IN}/a.dvc", tracked(shared, own))
+    lands.land(f"{IN}/b.dvc", tracked(shared))
+    if deleted:
+        lands.send(lands.delete(f"{IN}/a.dvc"))
+    else:
+        lands.land(f"{IN}/a.dvc", tracked(own))
+    left = 0 if deleted else 1
+    assert object_of(shared) in by_state(world)["accepted"]
+    assert stored(world).pending_rows == 2 + left
+    lands.send(lands.delete(f"{IN}/b.dvc"))
+    assert stored(world).pending_rows == left, "nobody names it any more"
+
+
 def versions(world: World, lands: Landings) -> tuple[list[Event], str, str, str]:
     """Two versions of a `.dvc` file: the first names a and b, the second b and c."""
     a, b, c = (pushed(world, rows(number)) for number in (1, 2, 3))
