@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -61,9 +62,8 @@ def deploy(
         screen.emit({"stage": installation.stage, "steps": [asdict(step) for step in steps]})
         _show_plan(screen, steps)
         return
-    if not yes:
-        _ask(screen, installation, code)
-    made = deployment.deploy(installation, code, screen.note, may_replace=may_replace or ())
+    carry_out = partial(deployment.deploy, installation, code, screen.note, may_replace=may_replace or ())
+    made = carry_out() if yes else _deploy_as_shown(screen, installation, code, carry_out)
     screen.emit(
         {"stage": installation.stage, "api_url": made.api_url, "api_key": made.key, "outputs": {**made.outputs}}
     )
@@ -126,19 +126,35 @@ def _installation(screen: Screen, path: Path) -> Installation:
     return installation
 
 
-def _ask(screen: Screen, installation: Installation, code: Path) -> None:
-    """Show what is to change, and have it confirmed. A stack that has to be mended first shows nothing yet."""
+def _deploy_as_shown(
+    screen: Screen, installation: Installation, code: Path, carry_out: Callable[..., Deployed]
+) -> Deployed:
+    """Carry out what was shown and confirmed; where it is something else by then, show and ask again."""
+    while True:
+        steps = _agreed(screen, installation, code)
+        try:
+            return carry_out(shown=steps)
+        except Conflict as conflict:
+            if conflict.code != "changed_since_shown":
+                raise
+            screen.say(str(conflict))
+
+
+def _agreed(screen: Screen, installation: Installation, code: Path) -> tuple[Step, ...]:
+    """What is to change, confirmed. A stack that has to be mended first shows nothing before it is."""
     try:
         steps = deployment.plan(installation, code)
     except Conflict as conflict:
         if conflict.code != "stack_not_ready":
             raise
         screen.say(str(conflict))
-    else:
-        if not any(step.changes for step in steps):
-            return
+        _require(screen, "Mend it? What changes after that is shown then.")
+        deployment.mend(installation, screen.note)
+        steps = deployment.plan(installation, code)
+    if any(step.changes for step in steps):
         _show_plan(screen, steps)
-    _require(screen, "Carry it out?")
+        _require(screen, "Carry it out?")
+    return steps
 
 
 def _require(screen: Screen, question: str) -> None:
@@ -155,6 +171,10 @@ def _show_plan(screen: Screen, steps: Sequence[Step]) -> None:
             screen.say(f"{title}: nothing to change")
         elif step.creates:
             screen.show(blocks.titled(f"{title}: new, {len(step.changes)} resources", _counts(step.changes)))
+            if kept := [change.name for change in step.changes if change.action == "Import"]:
+                screen.say(f"Taken over with what they hold: {', '.join(kept)}.")
+        elif step.goes:
+            screen.show(blocks.titled(f"{title}: goes, since the settings do not name it", _table(step.changes)))
         else:
             screen.show(blocks.titled(f"{title}: {len(step.changes)} changes", _table(step.changes)))
     lost = [change for step in steps for change in step.changes if change.loses_data]

@@ -65,7 +65,7 @@ def destroy(installation: Installation, tell: Tell, *, delete_data: bool, stop_j
             remedy="Check stage and region in the settings.",
         )
     installation.home.rest(tell)
-    regions = _regions(installation, drawer)
+    regions = all_regions(installation, drawer)
     _end_jobs(installation, regions, tell, stop=stop_jobs)
     stacks = [installation.home, *(installation.further(region) for region in regions[1:])]
     things = kept.note(drawer, [thing for stack in stacks for thing in kept.held_by(stack)])
@@ -88,6 +88,12 @@ def destroy(installation: Installation, tell: Tell, *, delete_data: bool, stop_j
     return ()
 
 
+def all_regions(installation: Installation, drawer: Drawer) -> list[str]:
+    """The home first. Those that were ever deployed, those that hold data yet, and those that are named by now."""
+    deployed = [*(drawer.note(REGIONS) or ()), *(one.region for one in kept.noted(drawer))]
+    return [*dict.fromkeys([installation.settings.region, *deployed, *installation.settings.further_regions])]
+
+
 def running_jobs(installation: Installation, regions: list[str]) -> list[RunningJob]:
     """Training jobs of this installation that have not ended, in all its regions."""
 
@@ -99,12 +105,6 @@ def running_jobs(installation: Installation, regions: list[str]) -> list[Running
 
     jobs: list[RunningJob] = call(found)["jobs"]
     return jobs
-
-
-def _regions(installation: Installation, drawer: Drawer) -> list[str]:
-    """The home first. Those that were ever deployed, those that hold data yet, and those that are named by now."""
-    deployed = [*(drawer.note(REGIONS) or ()), *(one.region for one in kept.noted(drawer))]
-    return [*dict.fromkeys([installation.settings.region, *deployed, *installation.settings.further_regions])]
 
 
 def _end_jobs(installation: Installation, regions: list[str], tell: Tell, *, stop: bool) -> None:
@@ -204,7 +204,7 @@ def _stop(installation: Installation, job: RunningJob) -> None:
 
 def _delete_stacks(stacks: Iterable[Stack], tell: Tell) -> None:
     for stack in stacks:
-        tell(f"{stack.name} in {stack.client.meta.region_name}: deleting")
+        tell(f"{stack.name} in {stack.region}: deleting")
         stack.delete(tell)
 
 

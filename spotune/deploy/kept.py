@@ -39,9 +39,9 @@ def held_by(stack: Stack) -> list[Kept]:
     """What a stack holds that nobody can make again."""
     if not stack.exists():
         return []
-    region, template = stack.client.meta.region_name, stack.template()
+    template = stack.template()
     return [
-        Kept(name, kind, id_, region, stack.name)
+        Kept(name, kind, id_, stack.region, stack.name)
         for name, kind, id_ in stack.resources()
         if id_ and templates.keeps(template, name, "DeletionPolicy")
     ]
@@ -66,8 +66,8 @@ def note_before_deletion(installation: Installation, stack: Stack) -> None:
         note(drawer, things)
 
 
-def take_over(installation: Installation, stack: Stack, path: Path, parameters: Mapping[str, str], tell: Tell) -> None:
-    """Make what an earlier stack of this name has left the first resources of the one that is about to be created.
+def heirlooms(installation: Installation, stack: Stack, path: Path) -> list[Kept]:
+    """What an earlier stack of this name has left for the one that is about to be created; nothing where there is one.
 
     Args:
         path: of the stack's template.
@@ -76,12 +76,9 @@ def take_over(installation: Installation, stack: Stack, path: Path, parameters: 
         Conflict: the stack is there without it, two things were kept for one name, or AWS does not say whether it is
             there yet. Nothing was made, and the note is as it was.
     """
-    template = templates.read(path)
-    ours = _awaiting(installation, stack, template)
-    if not ours:
-        return
+    ours = _awaiting(installation, stack, templates.read(path))
     twice = len({thing.name for thing in ours}) < len(ours)
-    if twice or stack.exists():
+    if ours and (twice or stack.exists()):
         named = ", ".join(f"{thing.id} ({thing.name})" for thing in ours)
         reason = "two were kept for one name" if twice else "that stack is there without it"
         raise Conflict(
@@ -89,6 +86,14 @@ def take_over(installation: Installation, stack: Stack, path: Path, parameters: 
             code="kept_data_displaced",
             remedy=f"Move what you need over, and take what is not to be taken over out of {_PLACE}.",
         )
+    return ours
+
+
+def take_over(installation: Installation, stack: Stack, path: Path, parameters: Mapping[str, str], tell: Tell) -> None:
+    """Make a stack's `heirlooms` its first resources. Raises as `heirlooms`."""
+    ours = heirlooms(installation, stack, path)
+    if not ours:
+        return
     tell(f"{stack.name}: taking over {', '.join(thing.id for thing in ours)}")
     imports = [
         {
@@ -98,7 +103,7 @@ def take_over(installation: Installation, stack: Stack, path: Path, parameters: 
         }
         for thing in ours
     ]
-    body = templates.taking_over(template, [thing.name for thing in ours])
+    body = templates.taking_over(templates.read(path), [thing.name for thing in ours])
     stack.carry_out(stack.propose_import(body, parameters, imports), tell)
 
 
@@ -167,7 +172,7 @@ def _move_value(installation: Installation, thing: Kept, present: str, tell: Tel
 
 
 def _place(stack: Stack) -> tuple[str, str]:
-    return stack.name, stack.client.meta.region_name
+    return stack.name, stack.region
 
 
 def _key(thing: Kept) -> tuple[str, str, str]:

@@ -39,7 +39,7 @@ class Change:
     """What a change set would do to one resource."""
 
     action: str
-    """`Add`, `Modify`, `Remove` or `Import`."""
+    """`Add`, `Modify`, `Remove` or `Import`; `Keep` of what outlives its stack."""
     name: str
     type: str
     replacement: str = "False"
@@ -77,6 +77,11 @@ class Stack:
     name: str
     pause: float = 3.0
     deadline: float = 3600.0
+
+    @property
+    def region(self) -> str:
+        """Where it is."""
+        return str(self.client.meta.region_name)
 
     def status(self) -> str | None:
         """CloudFormation's word for its state; None where there is none, or it was deleted."""
@@ -119,6 +124,13 @@ class Stack:
     def exists(self) -> bool:
         """True where it holds something, or may."""
         return self.status() not in (None, "REVIEW_IN_PROGRESS")
+
+    def changed_at(self) -> str:
+        """When its last change began, as an ISO time; empty where it holds nothing."""
+        found = self.describe()
+        if found is None or found["StackStatus"] == "REVIEW_IN_PROGRESS":
+            return ""
+        return str(found.get("LastUpdatedTime", found["CreationTime"]).isoformat())
 
     def rest(self, tell: Tell) -> str | None:
         """Wait until nobody is at work in it; its state then."""

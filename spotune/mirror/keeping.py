@@ -63,7 +63,7 @@ def check_unused(sagemaker: Any, bucket: ModelsBucket, name: str) -> None:
         Conflict: names them.
     """
     prefix = base_model_uri(bucket.name, name)
-    running = call(lambda: {"names": [*TrainingJobs(sagemaker).in_progress()]})["names"]
+    running = call(lambda: {"names": [*TrainingJobs(sagemaker).live()]})["names"]
     reading = [job for job in running if any(uri.startswith(prefix) for uri in _channels(sagemaker, job))]
     if reading:
         raise Conflict(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from spotune.deploy.settings import Settings
 from spotune.local.double.server import DoubleServer
 from spotune.local.double.settings import Settings as DoubleSettings
 from tests.emulator import running_own_emulator
+from tests.local.double.conftest import training_job
 
 REGION, AWAY = "us-east-1", "eu-west-1"
 IMAGE = f"000000000000.dkr.ecr.{REGION}.amazonaws.com/spotune-training:1"
@@ -37,6 +39,7 @@ Resources:
       PolicyDocument: {Version: "2012-10-17", Statement: []}
 """
 """Put in place of the word Resources, it has the deployment of a template fail."""
+TYPE = "ml.g5.xlarge"
 
 Make = Callable[..., Installation]
 
@@ -78,6 +81,31 @@ def install(aws_url: str) -> Make:
 def aws(aws_url: str) -> Callable[..., Any]:
     """Clients of that account."""
     return lambda service, region=REGION: boto3.client(service, region_name=region)
+
+
+@pytest.fixture
+def waiting_job(aws: Callable[..., Any]) -> Iterator[Callable[..., None]]:
+    """Starts a training job for a stage that waits for an instance until it is stopped."""
+    started: list[tuple[str, str]] = []
+    door = f"{os.environ['AWS_ENDPOINT_URL_SAGEMAKER']}/_double"
+    httpx.post(f"{door}/capacity", json={"InstanceType": TYPE, "available": False}, timeout=30).raise_for_status()
+    aws("s3").create_bucket(Bucket=f"artifacts-{REGION}")
+    there, s3 = {"LocationConstraint": AWAY}, aws("s3", AWAY)
+    with contextlib.suppress(s3.exceptions.BucketAlreadyOwnedByYou):
+        s3.create_bucket(Bucket=f"artifacts-{AWAY}", CreateBucketConfiguration=there)
+
+    def start(name: str, stage: str, region: str = REGION) -> None:
+        folder = f"s3://artifacts-{region}/{name}/"
+        places = {"OutputDataConfig": {"S3OutputPath": folder}, "CheckpointConfig": {"S3Uri": folder}}
+        request = training_job(name, Environment={"SPOTUNE_STAGE": stage}, **places)
+        aws("sagemaker", region).create_training_job(**request)
+        started.append((name, region))
+
+    yield start
+    for name, region in started:
+        sagemaker = aws("sagemaker", region)
+        if sagemaker.describe_training_job(TrainingJobName=name)["TrainingJobStatus"] == "InProgress":
+            sagemaker.stop_training_job(TrainingJobName=name)
 
 
 class Killed(BaseException):

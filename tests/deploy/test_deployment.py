@@ -115,8 +115,8 @@ def test_a_plan_shows_exactly_what_the_change_then_does(install: Make, aws: Aws,
 
 def test_a_plan_leaves_alone_what_somebody_else_makes_of_the_same_stack(install: Make, code: Path) -> None:
     def proposed() -> Proposal:
-        stack = install("shared").code
-        proposal = stack.propose(*deployment._code(install("shared")), "shared")
+        code = deployment._code(install("shared"))
+        proposal = code.stack.propose(code.template, code.parameters, "shared")
         assert proposal is not None
         return proposal
 
@@ -266,8 +266,8 @@ def test_a_key_whose_answer_was_lost_is_one_key(install: Make, aws_url: str, cod
 def test_a_stack_that_somebody_else_changed_meanwhile_is_looked_at_anew(install: Make, code: Path) -> None:
     deploy(install("busy"), code)
     slow, fast = install("busy", limits={"jobs": 7}), install("busy", limits={"jobs": 8})
-    template, parameters = deployment._home(slow, slow.drawer, code)  # type: ignore[arg-type]
-    proposal = slow.home.propose(template, parameters, "busy")
+    home = deployment._home(slow, slow.drawer, code)  # type: ignore[arg-type]
+    proposal = slow.home.propose(home.template, home.parameters, "busy")
     assert proposal is not None
     deploy(fast, code)
     with pytest.raises(Conflict) as refusal:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ClientError
@@ -19,12 +17,10 @@ from spotune.deploy import deployment, destruction, kept, keys, templates
 from spotune.deploy.installation import Installation
 from spotune.deploy.stacks import CAPABILITIES
 from tests.deploy.conftest import AWAY, BAD, REGION, Make, answering, ask, killed_after, listening
-from tests.local.double.conftest import training_job
 
 pytestmark = pytest.mark.embedded
 
 Aws = Callable[..., Any]
-TYPE = "ml.g5.xlarge"
 
 
 def silent(_: str) -> None:
@@ -52,24 +48,6 @@ def noted(installation: Installation) -> list[kept.Kept]:
     drawer = installation.drawer
     assert drawer is not None
     return kept.noted(drawer)
-
-
-@pytest.fixture
-def waiting_job(aws: Aws, aws_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
-    """Starts a training job for a stage that waits for an instance until it is stopped."""
-    sagemaker, started = aws("sagemaker"), []
-    door = f"{os.environ['AWS_ENDPOINT_URL_SAGEMAKER']}/_double"
-    httpx.post(f"{door}/capacity", json={"InstanceType": TYPE, "available": False}, timeout=30).raise_for_status()
-    aws("s3").create_bucket(Bucket="artifacts")
-
-    def start(name: str, stage: str) -> None:
-        sagemaker.create_training_job(**training_job(name, Environment={"SPOTUNE_STAGE": stage}))
-        started.append(name)
-
-    yield start
-    for name in started:
-        if sagemaker.describe_training_job(TrainingJobName=name)["TrainingJobStatus"] == "InProgress":
-            sagemaker.stop_training_job(TrainingJobName=name)
 
 
 def test_data_is_kept_and_the_next_deployment_takes_it_over(install: Make, aws: Aws, aws_url: str, code: Path) -> None:
@@ -265,7 +243,7 @@ def test_a_destruction_that_is_killed_anywhere_is_completed_by_the_next(
 
 
 def test_running_jobs_hold_it_back_and_go_on(
-    install: Make, aws: Aws, aws_url: str, code: Path, waiting_job: Callable[[str, str], None]
+    install: Make, aws: Aws, aws_url: str, code: Path, waiting_job: Callable[..., None]
 ) -> None:
     installation = install("running")
     made = deploy(installation, code)
@@ -289,7 +267,7 @@ def test_running_jobs_hold_it_back_and_go_on(
 
 
 def test_told_so_it_stops_its_own_jobs_and_nobody_elses(
-    install: Make, aws: Aws, code: Path, waiting_job: Callable[[str, str], None]
+    install: Make, aws: Aws, code: Path, waiting_job: Callable[..., None]
 ) -> None:
     installation = install("stopping")
     deploy(installation, code)
