@@ -13,7 +13,15 @@ from dataclasses import dataclass, field
 from spotune.contracts.errors import RequestRefused
 from spotune.deploy.account import Account
 from spotune.deploy.drawer import Drawer
-from spotune.deploy.settings import Settings, image_account, parameters, region_parameters
+from spotune.deploy.settings import (
+    CODE,
+    FURTHER,
+    Settings,
+    image_account,
+    parameters,
+    region_parameters,
+    stack_name,
+)
 from spotune.deploy.stacks import Stack
 
 REGIONS = "regions"
@@ -42,16 +50,16 @@ class Installation:
     @property
     def home(self) -> Stack:
         """The stack of template.yaml."""
-        return self._stack(f"spotune-{self.stage}", self.settings.region)
+        return self._stack(stack_name(self.stage), self.settings.region)
 
     @property
     def code(self) -> Stack:
         """The stack of code.yaml."""
-        return self._stack(f"spotune-{self.stage}-code", self.settings.region)
+        return self._stack(stack_name(self.stage, CODE), self.settings.region)
 
     def further(self, region: str) -> Stack:
         """The stack of region.yaml in a further region."""
-        return self._stack(f"spotune-{self.stage}-further", region)
+        return self._stack(stack_name(self.stage, FURTHER), region)
 
     @property
     def drawer(self) -> Drawer | None:

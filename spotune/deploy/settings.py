@@ -14,6 +14,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from spotune.contracts.base import Contract
+from spotune.contracts.layout import region_bucket
 from spotune.planner.catalog import load_catalog
 
 FILE = "spotune-deploy.yaml"
@@ -24,6 +25,10 @@ _IMAGE = re.compile(
     rf"(?P<account>\d{{12}})\.dkr\.ecr(-fips)?\.(?P<region>{_REGION})\.amazonaws\.com(\.cn)?/"
     r"(?P<repository>[a-z0-9][a-z0-9._/-]*)(:[\w][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?"
 )
+CODE, FURTHER = "code", "further"
+"""What the names of an installation's stacks beside its own end in."""
+_BUCKET_LENGTH = 63
+_ACCOUNT = "0" * 12
 Region = Annotated[str, Field(pattern=f"^{_REGION}$")]
 
 
@@ -221,9 +226,31 @@ class Settings(Contract):
             raise ValueError(f"{', '.join(unknown)}: not in the catalog; see `spotune catalog`")
         return value
 
+    @field_validator("stage")
+    @classmethod
+    def _apart(cls, value: str) -> str:
+        """No name that is made of it is another installation's, too."""
+        for ending in (CODE, FURTHER):
+            if value.endswith(f"-{ending}"):
+                other = value.removesuffix(f"-{ending}")
+                raise ValueError(
+                    f"{stack_name(value)} is the stack {ending} of an installation {other!r}; a stage does not end in "
+                    f"-{ending}"
+                )
+        if re.search(r"[0-9]{12}", value):
+            raise ValueError("a stage holds no account's number: buckets of another installation could be called so")
+        return value
+
     @model_validator(mode="after")
     def _named(self) -> Self:
-        """IAM's names end at 64 characters, and CloudFormation's hold no hyphens."""
+        """IAM's names end at 64 characters, a bucket's at 63, and CloudFormation's hold no hyphens."""
+        for region in self.further_regions:
+            bucket = region_bucket(f"{stack_name(self.stage)}-{_ACCOUNT}", region, "models")
+            if len(bucket) > _BUCKET_LENGTH:
+                raise ValueError(
+                    f"further_regions: the buckets in {region} would have names of more than {_BUCKET_LENGTH} "
+                    f"characters; a stage that is {len(bucket) - _BUCKET_LENGTH} shorter fits"
+                )
         if long := [name for name in self.tenants if len(f"spotune-{self.stage}-{name}") > 64]:
             raise ValueError(f"tenants: the role of {long[0]} would have a name of more than 64 characters")
         alike = [name.replace("-", "") for name in self.tenants]
@@ -309,6 +336,11 @@ def region_parameters(settings: Settings, region: str) -> dict[str, str]:
         "CheckpointDays": str(settings.checkpoint_days),
         "LogRetentionDays": str(settings.log_retention_days),
     }
+
+
+def stack_name(stage: str, ending: str = "") -> str:
+    """What an installation's own stack is called, or the one beside it that has this ending."""
+    return "-".join(filter(None, ("spotune", stage, ending)))
 
 
 def partition(region: str) -> str:

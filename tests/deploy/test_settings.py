@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import boto3
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,6 +87,10 @@ def test_yaml_reads_a_python_version_as_a_number() -> None:
         ({"further_regions": ("us-east-1", "us-east-1")}, "further_regions"),
         ({"jwt": {"issuer": "https://login.example"}}, "audience"),
         ({"stage": "Prod"}, "stage"),
+        ({"stage": "prod-code"}, "the stack code of an installation 'prod'"),
+        ({"stage": "prod-further"}, "does not end in -further"),
+        ({"stage": "p-123456789012-x"}, "number"),
+        ({"stage": "s" * 20, "further_regions": ("us-east-1", "ap-southernmost-1")}, "3 shorter"),
         ({"region": "Ireland"}, "region"),
         ({"log_retention_days": 31}, "log_retention_days"),
         ({"budget": 3}, "budget"),
@@ -106,6 +111,12 @@ def test_yaml_reads_a_python_version_as_a_number() -> None:
 def test_what_cannot_be_deployed_is_refused_before_anything_is_asked_of_aws(fields: dict[str, Any], word: str) -> None:
     with pytest.raises(ValidationError, match=word):
         settings(**fields)
+
+
+def test_the_longest_stage_has_buckets_in_every_region_that_there_is() -> None:
+    regions = boto3.Session().get_available_regions("sagemaker")
+    assert len(regions) > 20
+    settings(stage="s" * 20, further_regions=tuple(region for region in regions if region != "eu-west-1"))
 
 
 def test_trackers_that_no_container_could_reach_are_refused() -> None:
