@@ -72,8 +72,14 @@ def checked(source: JobFile, body: Body, kind: type[Request]) -> Request:
         raise _refused(source, body, error, kind) from None
 
 
-def read_job_file(path: Path) -> JobFile:
+_BEGIN = "Begin with `model:` and `training_file:`, a rule with `name:` and `source:`."
+
+
+def read_job_file(path: Path, *, begin: str = _BEGIN) -> JobFile:
     """A YAML or JSON file with its fields' lines.
+
+    Args:
+        begin: what to do where the file holds no fields.
 
     Raises:
         RequestRefused: it is missing, is neither, names a field twice, or is not an object.
@@ -86,9 +92,9 @@ def read_job_file(path: Path) -> JobFile:
     body, lines = _parse_json(path, text) if path.suffix == ".json" else _parse_yaml(path, text)
     if not isinstance(body, dict):
         raise RequestRefused(
-            f"{path}: such a file is an object of the API's fields.",
+            f"{path} holds no fields: it is {'empty' if body is None else 'something else'}.",
             code="job_file_invalid",
-            remedy="Begin with `model:` and `training_file:`, a rule with `name:` and `source:`.",
+            remedy=begin,
         )
     return JobFile(path.name, body, lines, path.absolute().parent)
 

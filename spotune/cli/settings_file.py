@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from spotune.cli.jobfile import JobFile, checked, read_job_file
-from spotune.contracts.errors import Conflict, NotFound
+from spotune.contracts.errors import Conflict, NotFound, RequestRefused
 from spotune.deploy.settings import FILE, Setting, Settings, settings_listed
 
 SettingsOption = Annotated[
@@ -43,7 +43,7 @@ def read_settings(path: Path) -> Settings:
             param="--settings",
             remedy="Make one with `spotune deploy --init`, or name yours with --settings.",
         )
-    source = read_job_file(path)
+    source = read_job_file(path, begin="Begin with `region:`; `spotune deploy --init` writes a whole one.")
     return checked(source, source.body, Settings)
 
 
@@ -52,7 +52,7 @@ def write_settings(path: Path, region: str) -> None:
 
     Raises:
         Conflict: there is a file already.
-        RequestRefused: that is no region's name.
+        RequestRefused: that is no region's name, or the file cannot be written there.
     """
     checked(JobFile("the flags", {}, {}, Path.cwd()), {"region": region}, Settings)
     try:
@@ -64,6 +64,13 @@ def write_settings(path: Path, region: str) -> None:
             code="settings_exist",
             param="--settings",
             remedy="Edit it, or write another one: spotune deploy --init --settings staging.yaml",
+        ) from None
+    except OSError as error:
+        raise RequestRefused(
+            f"Cannot write {path}: {error.strerror or error}.",
+            code="file_unwritable",
+            param="--settings",
+            remedy="Name a file in a folder that is there and that you may write to.",
         ) from None
 
 

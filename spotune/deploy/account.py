@@ -9,7 +9,13 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, NoCredentialsError, PartialCredentialsError, ProfileNotFound
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
 
 from spotune.aws.base import AwsRefused
 from spotune.aws.clients import call as call_client
@@ -51,15 +57,26 @@ class Account:
     """
 
     region: str
-    session: Any = field(default_factory=boto3.Session)
+    session: Any = field(default_factory=lambda: _session())
     config: Config = _CONFIG
     endpoint: str | None = None
 
     def client(self, service: str, region: str | None = None) -> Any:
-        """A client of a service."""
-        return self.session.client(
-            service, region_name=region or self.region, config=self.config, endpoint_url=self.endpoint
-        )
+        """A client of a service.
+
+        Raises:
+            RequestRefused: the environment or AWS's configuration file names an endpoint that is no address.
+        """
+        try:
+            return self.session.client(
+                service, region_name=region or self.region, config=self.config, endpoint_url=self.endpoint
+            )
+        except ValueError as error:
+            raise RequestRefused(
+                f"There is no way to {service}: {error}.",
+                code="aws_endpoint_invalid",
+                remedy="Correct region, AWS_ENDPOINT_URL and endpoint_url of the AWS configuration.",
+            ) from error
 
     @cached_property
     def id(self) -> str:
@@ -92,18 +109,12 @@ def call(operation: Callable[..., dict[str, Any]], **arguments: object) -> dict[
         return call_client(operation, **arguments)
     except AwsRefused as refused:
         raise _meaning(refused) from refused
-    except (NoCredentialsError, PartialCredentialsError, ProfileNotFound) as error:
-        raise NotAuthenticated(
-            f"There are no AWS credentials: {error}.",
-            code="aws_credentials_missing",
-            remedy="Sign in as you do for the AWS CLI: aws configure, aws sso login, or AWS_PROFILE.",
-        ) from error
+    except Unavailable as unanswered:
+        if isinstance(unanswered.__cause__, ClientError):
+            raise  # it did answer: it is busy
+        raise _not_reached(unanswered.__cause__) from unanswered
     except BotoCoreError as error:
-        raise Unavailable(
-            f"AWS was not asked ({type(error).__name__}: {error}).",
-            code="aws_unavailable",
-            remedy="Check region, endpoint and network of this machine.",
-        ) from error
+        raise _not_asked(error) from error
 
 
 def pages(client: Any, operation: str, **arguments: object) -> Iterator[dict[str, Any]]:
@@ -111,6 +122,37 @@ def pages(client: Any, operation: str, **arguments: object) -> Iterator[dict[str
     listed = iter(client.get_paginator(operation).paginate(**arguments))
     while page := call(lambda: next(listed, {})):
         yield page
+
+
+def _session() -> Any:
+    """That of the environment.
+
+    Raises:
+        NotAuthenticated: the environment names a profile that is not there.
+        Unavailable: AWS's configuration file cannot be read.
+    """
+    try:
+        return boto3.Session()
+    except BotoCoreError as error:
+        raise _not_asked(error) from error
+
+
+def _not_asked(error: BotoCoreError) -> NotAuthenticated | Unavailable:
+    if isinstance(error, NoCredentialsError | PartialCredentialsError | ProfileNotFound):
+        return NotAuthenticated(
+            f"There are no AWS credentials: {str(error).rstrip('.')}.",
+            code="aws_credentials_missing",
+            remedy="Sign in as you do for the AWS CLI: aws configure, aws sso login, or AWS_PROFILE.",
+        )
+    return _not_reached(error)
+
+
+def _not_reached(error: BaseException | None) -> Unavailable:
+    return Unavailable(
+        f"AWS was not reached ({type(error).__name__}: {error}).",
+        code="aws_unavailable",
+        remedy="Check the name of the region, the endpoint and the network of this machine, then try again.",
+    )
 
 
 def _meaning(refused: AwsRefused) -> SpotuneError:
