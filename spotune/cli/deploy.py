@@ -17,7 +17,7 @@ from rich.text import Text
 from spotune.cli import blocks
 from spotune.cli.screen import JsonOption, Screen
 from spotune.cli.settings_file import DEFAULT_FILE, SettingsOption, read_settings, write_settings
-from spotune.contracts.errors import Conflict, RequestRefused
+from spotune.contracts.errors import Conflict, RequestRefused, SpotuneError
 from spotune.deploy import bundle, deployment, destruction, keys, wheels
 from spotune.deploy.account import Account, default_region
 from spotune.deploy.deployment import Deployed, Step
@@ -29,6 +29,10 @@ from spotune.local.state import default_home
 FALLBACK_REGION = "us-east-1"
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
+_HALF_WAY = (
+    "What is done stays done, and `spotune deploy` goes on from there. "
+    "docs/deploying.md (Bringing it up to date) says what it does in which state."
+)
 _REPLACED = {"True": Text("made anew", style="bold red"), "Conditional": Text("perhaps made anew", style="yellow")}
 
 
@@ -62,8 +66,8 @@ def deploy(
         screen.emit({"stage": installation.stage, "steps": [asdict(step) for step in steps]})
         _show_plan(screen, steps)
         return
-    carry_out = partial(deployment.deploy, installation, code, screen.note, may_replace=may_replace or ())
-    made = carry_out() if yes else _deploy_as_shown(screen, installation, code, carry_out)
+    carry_out = partial(_carry_out, screen, installation, code, may_replace or ())
+    made = carry_out(None) if yes else _deploy_as_shown(screen, installation, code, carry_out)
     screen.emit(
         {"stage": installation.stage, "api_url": made.api_url, "api_key": made.key, "outputs": {**made.outputs}}
     )
@@ -127,17 +131,28 @@ def _installation(screen: Screen, path: Path) -> Installation:
 
 
 def _deploy_as_shown(
-    screen: Screen, installation: Installation, code: Path, carry_out: Callable[..., Deployed]
+    screen: Screen, installation: Installation, code: Path, carry_out: Callable[[Sequence[Step]], Deployed]
 ) -> Deployed:
     """Carry out what was shown and confirmed; where it is something else by then, show and ask again."""
     while True:
         steps = _agreed(screen, installation, code)
         try:
-            return carry_out(shown=steps)
+            return carry_out(steps)
         except Conflict as conflict:
             if conflict.code != "changed_since_shown":
                 raise
             screen.say(str(conflict))
+
+
+def _carry_out(
+    screen: Screen, installation: Installation, code: Path, may_replace: Sequence[str], shown: Sequence[Step] | None
+) -> Deployed:
+    try:
+        return deployment.deploy(installation, code, screen.note, shown=shown, may_replace=may_replace)
+    except (SpotuneError, KeyboardInterrupt) as error:
+        if not isinstance(error, SpotuneError) or error.code != "changed_since_shown":
+            screen.note(_HALF_WAY)
+        raise
 
 
 def _agreed(screen: Screen, installation: Installation, code: Path) -> tuple[Step, ...]:
@@ -202,13 +217,14 @@ def _table(changes: Sequence[Change]) -> RenderableType:
 
 
 def _show_deployed(screen: Screen, installation: Installation, made: Deployed) -> None:
-    key = made.key or "made before; another one: spotune deploy --new-key"
+    rows = [("API", f"{made.api_url}/v1"), ("tenant", installation.settings.first_tenant)]
+    if not made.key:
+        rows.append(("admin key", "made before; another one: spotune deploy --new-key"))
     screen.show(
         blocks.facts(
-            f"{installation.stage} is deployed" if made.changed else f"{installation.stage} is as it was",
-            [("API", f"{made.api_url}/v1"), ("admin key", key), ("tenant", installation.settings.first_tenant)],
+            f"{installation.stage} is deployed" if made.changed else f"{installation.stage} is as it was", rows
         )
     )
     if made.key:
-        screen.say("The key is shown this once. The commands here use it so:")
+        screen.say("The tenant's admin key is shown this once. The commands here use it so:")
         screen.say(f"  export SPOTUNE_API_URL={made.api_url} SPOTUNE_API_KEY={made.key}")

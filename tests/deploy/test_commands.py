@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,9 @@ import pytest
 
 from spotune.cli import main
 from spotune.cli.settings_file import read_settings
-from tests.deploy.conftest import BUCKETS, IMAGE, REGION
+from spotune.deploy import deployment, templates
+from tests.deploy.conftest import BUCKETS, IMAGE, REGION, Make
+from tests.deploy.test_deployment import BAD, edited
 
 pytestmark = pytest.mark.embedded
 
@@ -71,6 +75,60 @@ def test_nothing_is_deployed_or_destroyed_without_a_yes(line: Line) -> None:
     code, _, err = line("destroy")
     assert (code, "--yes" in err) == (2, True)
     assert json.loads(line("deploy", "--plan", "--json")[1])["steps"][0]["creates"] is True
+
+
+class Person(io.StringIO):
+    """At a terminal; does this before each answer, one after the other."""
+
+    def __init__(self, *answers: Callable[[], str]) -> None:
+        super().__init__()
+        self.left = list(answers)
+
+    def isatty(self) -> bool:
+        return True
+
+    def readline(self, *_: object) -> str:
+        return self.left.pop(0)()
+
+
+def test_what_somebody_else_changed_while_the_question_stood_is_shown_and_asked_again(
+    line: Line, install: Make, code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment.deploy(install("mulled"), code, lambda _: None)
+
+    def after_somebody_else() -> str:
+        deployment.deploy(install("mulled", limits={"jobs": 8}), code, lambda _: None)
+        return "y\n"
+
+    write("mulled", limits={"jobs": 7})
+    person = Person(after_somebody_else, lambda: "n\n")
+    monkeypatch.setattr(sys, "stdin", person)
+    ended, out, err = line("deploy")
+    assert (ended, person.left) == (2, [])
+    assert "is not what was shown" in " ".join(out.split())
+    assert out.count("Carry it out?") == 2
+    assert "Nothing was changed" in err
+    assert install("mulled").home.parameters()["Jobs"] == "8"
+    monkeypatch.setattr(sys, "stdin", Person(lambda: "y\n"))
+    assert line("deploy")[0] == 0
+    assert install("mulled").home.parameters()["Jobs"] == "7"
+
+
+def test_the_address_and_the_key_are_said_once_and_where_to_look_after_a_failure(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("told")
+    with monkeypatch.context() as patch:
+        patch.setattr(templates, "INSTALLATION", edited(templates.INSTALLATION, tmp_path, "\nResources:\n", BAD))
+        ended, out, err = line("deploy", "--yes")
+    assert (ended, "nobody" in err, "docs/deploying.md" in err) == (5, True, True)
+    assert "SPOTUNE_API_KEY" not in out
+    ended, out, err = line("deploy", "--yes")
+    assert ended == 0, err
+    key = re.search(r"SPOTUNE_API_KEY=(sk-\S+)", out)
+    assert key is not None
+    assert (out + err).count(key[1]) == 1
+    assert "docs/deploying.md" not in err
 
 
 def test_from_settings_to_an_answer_and_back_to_nothing(line: Line, aws_url: str) -> None:
