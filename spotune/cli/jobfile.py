@@ -92,7 +92,7 @@ def read_job_file(path: Path, *, begin: str = _BEGIN) -> JobFile:
     body, lines = _parse_json(path, text) if path.suffix == ".json" else _parse_yaml(path, text)
     if not isinstance(body, dict):
         raise RequestRefused(
-            f"{path} holds no fields: it is {'empty' if body is None else 'something else'}.",
+            f"{path} is {'empty' if body is None else 'something else'}, and not an object of fields.",
             code="job_file_invalid",
             remedy=begin,
         )
