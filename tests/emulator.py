@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,8 @@ from pathlib import Path
 import httpx
 
 from spotune.local import emulator
+from tests.polling import wait_for
+from tests.ports import free_port
 
 START_SECONDS = 60
 
@@ -22,7 +23,7 @@ START_SECONDS = 60
 @contextmanager
 def running_emulator(folder: Path, services: str) -> Iterator[str]:
     """The address of an emulator of these services (comma-separated), alive within the context. Logs go to `folder`."""
-    port = _free_port()
+    port = free_port()
     environment = {
         "BIND_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
@@ -38,7 +39,7 @@ def running_emulator(folder: Path, services: str) -> Iterator[str]:
 @contextmanager
 def running_own_emulator(folder: Path) -> Iterator[str]:
     """The same of embedded mode's emulator, which judges a template's conditions and limits the Lambdas' processes."""
-    port = _free_port()
+    port = free_port()
     with _running(folder, emulator.command(), emulator.environment(folder, port), port) as url:
         yield url
 
@@ -56,7 +57,7 @@ def _running(folder: Path, command: list[str], environment: dict[str, str], port
             start_new_session=True,
         )
     try:
-        _wait_until_up(url, process, folder / "emulator.log")
+        wait_until_up(url, process, folder / "emulator.log")
         yield url
     finally:
         os.killpg(process.pid, signal.SIGKILL)
@@ -73,19 +74,19 @@ def credentials(url: str) -> dict[str, str]:
     }
 
 
-def _wait_until_up(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if httpx.get(f"{url}/_ministack/health", timeout=2).is_success:
-                return
-        except httpx.TransportError:
-            time.sleep(0.05)
-    raise RuntimeError(f"the emulator did not start:\n{log.read_text()[-2000:]}")
+def wait_until_up(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait for an emulator's first answer.
 
+    Raises:
+        RuntimeError: it has ended.
+        AssertionError: it does not answer in time.
+    """
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    def up() -> bool | None:
+        if process.poll() is not None:
+            raise RuntimeError(f"the emulator did not start:\n{log.read_text()[-2000:]}")
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(f"{url}/_ministack/health", timeout=2).is_success or None
+        return None
+
+    wait_for(up, f"the emulator; its log is {log}", START_SECONDS, pause=0.05)

@@ -30,7 +30,8 @@ from spotune.local.double.settings import Settings, Timing
 from spotune.local.guard import ASSUME_PATH
 from spotune.local.stack import TEMPLATE
 from spotune.local.state import ACCOUNT, REGION, aws_environment
-from tests.emulator import _free_port, _wait_until_up
+from tests.emulator import wait_until_up
+from tests.ports import free_port
 
 PARAMETERS = {
     "Tenants": "acme,globex",
@@ -124,7 +125,7 @@ def guarded(home: Path, **parameters: str) -> Iterator[Guarded]:
 
 @contextmanager
 def _emulator(home: Path) -> Iterator[str]:
-    port = _free_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     environment = os.environ | aws_environment(url, url) | emulator.environment(home, port, guarded=True)
     home.mkdir(parents=True, exist_ok=True)
@@ -133,7 +134,7 @@ def _emulator(home: Path) -> Iterator[str]:
             emulator.command(), env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
     try:
-        _wait_until_up(url, process, home / "emulator.log")
+        wait_until_up(url, process, home / "emulator.log")
         yield url
     finally:
         process.kill()

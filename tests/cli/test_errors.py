@@ -10,6 +10,7 @@ from spotune.local import stack
 from spotune.local.state import ProcessMark, StackState, write_state
 from tests import tiny_model
 from tests.cli.conftest import Run, Service
+from tests.ports import free_port
 
 
 def test_the_version_is_told(run: Run) -> None:
@@ -130,11 +131,6 @@ def test_status_of_a_stack_that_is_down_ends_with_5(run: Run) -> None:
     answer = run("status", "--json")
     assert (answer.code, answer.json["running"]) == (5, False)
     assert run("down", "--json").json == {"ended": False}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def stack_state(home: Path, url: str) -> StackState:

@@ -10,16 +10,16 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from spotune.clusters import Manifest
 from spotune.contracts.pod import HOST_VARIABLE
+from tests.polling import wait_for
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,8 +53,7 @@ class Cluster:
         """Keep the objects, and start the Job's pods."""
         self._objects = {(one["kind"], one["metadata"]["name"]): one for one in manifests}
         self._job = next(spec for one in manifests if (spec := _job_spec(one)) is not None)
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self._port = listener.getsockname()[1]
+        self._port = free_port()
         self._running = {index: self._start(index) for index in range(self._job["completions"])}
 
     def disrupt(self, index: int) -> None:
@@ -69,14 +68,11 @@ class Cluster:
 
     def run(self, seconds: float) -> bool:
         """Until all hosts have ended well (True), or the Job has failed (False)."""
-        deadline = time.monotonic() + seconds
-        while self._running:
-            assert time.monotonic() < deadline, self.logs
-            for index, pod in list(self._running.items()):
-                if pod.process.poll() is not None and not self._settle(index, pod):
-                    return False
-            time.sleep(0.05)
-        return True
+        try:
+            return wait_for(self._ended, "the Job to end", seconds, pause=0.05)
+        except AssertionError as late:
+            late.add_note(self.logs)
+            raise
 
     @property
     def logs(self) -> str:
@@ -87,6 +83,13 @@ class Cluster:
             if pod.process.poll() is None:
                 os.killpg(pod.process.pid, signal.SIGKILL)
                 pod.process.wait()
+
+    def _ended(self) -> bool | None:
+        """As `run` has it; None while a host runs."""
+        for index, pod in list(self._running.items()):
+            if pod.process.poll() is not None and not self._settle(index, pod):
+                return False
+        return None if self._running else True
 
     def _settle(self, index: int, pod: Pod) -> bool:
         """What the Job's controller makes of a pod's end; False where the Job has failed."""

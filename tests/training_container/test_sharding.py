@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from safetensors.torch import load_file
 
 from spotune.contracts.request import Method
 from spotune.contracts.training import ExitCode, TrainingConfig
+from tests.ports import free_port
 from tests.training_container.building import CONFIG, ROOT, failure_of, make_root, report_of, wait_for_step, write_rows
 from tests.training_container.reigning import make_job as make_reigning
 from tests.training_container.test_objectives import PREFERENCES
@@ -373,10 +373,3 @@ def test_a_host_that_is_gone_ends_the_other_which_names_it(tmp_path: Path, model
     failure = failure_of(roots[left])
     assert failure.code == "host_lost"
     assert roots[lost].name in failure.message
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
-import subprocess
 import sys
 import textwrap
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -21,6 +16,8 @@ import pytest
 
 from spotune.local.double.server import DoubleServer
 from spotune.local.double.settings import Settings, Timing
+from tests.emulator import running_emulator
+from tests.polling import wait_for
 
 BUCKET = "artifacts"
 ROLE = "arn:aws:iam::000000000000:role/training"
@@ -28,13 +25,8 @@ QUICK = Timing(starting=0.05, capacity_retry=0.1, capacity_patience=1.0, stop_gr
 
 
 def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """Poll a real process until the condition holds; its value."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds} s")
-        time.sleep(0.02)
-    return value
+    """Wait for a real process until the condition holds; its value."""
+    return wait_for(lambda: condition() or None, "the double and its jobs", seconds, pause=0.02)
 
 
 def training_job(name: str, **changes: Any) -> dict[str, Any]:
@@ -155,41 +147,11 @@ def alive(pid: int) -> bool:
         return False
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
 @pytest.fixture(scope="session")
 def emulator_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    port = free_port()
-    environment = {**os.environ, "GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1", "SERVICES": "s3,events,sqs"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ministack"],
-        env=environment,
-        cwd=tmp_path_factory.mktemp("emulator"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    url = f"http://127.0.0.1:{port}"
-
-    def answers() -> bool:
-        try:
-            urllib.request.urlopen(f"{url}/_ministack/health", timeout=1)
-        except urllib.error.HTTPError:
-            return True
-        except OSError:
-            return False
-        return True
-
-    until(answers, 30)
-    aws("s3", url).create_bucket(Bucket=BUCKET)
-    yield url
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    with running_emulator(tmp_path_factory.mktemp("emulator"), "s3,events,sqs") as url:
+        aws("s3", url).create_bucket(Bucket=BUCKET)
+        yield url
 
 
 @pytest.fixture

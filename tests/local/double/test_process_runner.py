@@ -21,11 +21,11 @@ from tests.local.double.conftest import (
     alive,
     channel,
     control,
-    free_port,
     on_demand,
     training_job,
     until,
 )
+from tests.ports import free_port
 
 pytestmark = pytest.mark.embedded
 
