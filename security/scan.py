@@ -2,7 +2,9 @@
 
 python security/scan.py templates     checkov on every CloudFormation template
 python security/scan.py secrets       detect-secrets on every file of the repository
-python security/scan.py advisories    pip-audit on every pinned package; `--offline-ok` for a machine without network
+python security/scan.py advisories    pip-audit on every pinned package
+
+`--offline-ok` lets a scanner off that reached nobody: a machine without network. No other failure is let off.
 
 Exit codes: 0 nothing open, 1 something is, 3 the scanner could not look. The scanners stand in an environment of their
 own (`make build/scan/ready`), since checkov pins an old boto3.
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -42,10 +45,19 @@ PUBLISHED = ("benchmarks/data/gsm8k.jsonl",)
 SHORTEST_REASON = 20
 """Characters. A word is no reason."""
 CANNOT_LOOK = 3
+UNREACHED = re.compile(
+    r"requests\.exceptions\.(ConnectionError|ConnectTimeout|ReadTimeout): |.*Could not connect to OSV's vulnerability"
+)
+"""What pip-audit ends with where nobody answers. A proxy or a certificate that is refused (ProxyError, SSLError) is no
+such end: somebody has answered."""
 
 
 class CannotLook(Exception):
     """A scanner did not do its work. That is never the same as finding nothing."""
+
+
+class Offline(CannotLook):
+    """A scanner that has to ask somebody reached nobody."""
 
 
 @dataclass(frozen=True, order=True)
@@ -77,7 +89,7 @@ def main(arguments: Sequence[str]) -> int:
         findings = sorted(set(SCANS[what]()))
     except CannotLook as error:
         print(f"{what}: NOT LOOKED AT. {error}", file=sys.stderr)
-        return 0 if offline_ok else CANNOT_LOOK
+        return 0 if offline_ok and isinstance(error, Offline) else CANNOT_LOOK
     kept = exceptions(what)
     problems = judged(findings, kept)
     print("\n".join(problems) or f"{what}: 0 open, {len(findings)} kept for {len(kept)} written reasons.")
@@ -172,6 +184,7 @@ def answer(scanner: str, *arguments: str) -> Any:
     """A scanner's JSON. Their exit codes say that something was found, which the JSON says better.
 
     Raises:
+        Offline: there is none, since nobody could be asked.
         CannotLook: there is none.
     """
     try:
@@ -189,7 +202,8 @@ def answer(scanner: str, *arguments: str) -> Any:
         return json.loads(ran.stdout)
     except ValueError:
         last = (ran.stderr.strip() or ran.stdout.strip() or "it said nothing").splitlines()[-1]
-        raise CannotLook(f"{scanner} ended with {ran.returncode}: {last}") from None
+        kind = Offline if UNREACHED.match(last) else CannotLook
+        raise kind(f"{scanner} ended with {ran.returncode}: {last}") from None
 
 
 SCANS = {"templates": templates, "secrets": secrets, "advisories": advisories}

@@ -7,7 +7,7 @@ import re
 from detect_secrets.plugins.base import RegexBasedDetector
 
 
-class SpotuneKeyDetector(RegexBasedDetector):
+class SpotuneKeyDetector(RegexBasedDetector):  # type: ignore[misc]  # it is installed with the scanners alone
     """Finds what opens an installation or signs for one."""
 
     secret_type = "Spotune key"  # noqa: S105 - the name of a kind

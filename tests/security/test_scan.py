@@ -97,12 +97,15 @@ def test_an_exception_without_a_reason_or_without_a_finding_fails(
 @pytest.mark.parametrize(
     ("out", "err", "code"),
     [
-        ("", "ConnectionError: Could not connect to the vulnerability feed", 1),
+        ("", "ERROR:pip_audit._cli:invalid requirements input: constraints.txt", 1),
+        ("", "requests.exceptions.SSLError: certificate verify failed: self-signed certificate", 1),
+        ("", "requests.exceptions.ProxyError: Tunnel connection failed: 407 Proxy Authentication Required", 1),
+        ("", "pip_audit._service.interface.ServiceError", 1),
         ("Found no known vulnerabilities", "", 0),
         ({"dependencies": [{"name": "left-pad", "skip_reason": "not on the index"}], "fixes": []}, "", 0),
     ],
 )
-def test_what_could_not_be_asked_is_not_clean(
+def test_a_scanner_that_failed_is_not_clean_and_is_not_let_off_as_offline(
     scan: ModuleType,
     says: Says,
     capsys: pytest.CaptureFixture[str],
@@ -111,6 +114,22 @@ def test_what_could_not_be_asked_is_not_clean(
     code: int,
 ) -> None:
     says("pip-audit", out, err, code)
+    assert scan.main(["advisories"]) == scan.main(["advisories", "--offline-ok"]) == scan.CANNOT_LOOK
+    assert capsys.readouterr().err.count("NOT LOOKED AT") == 2
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "requests.exceptions.ConnectionError: HTTPSConnectionPool(host='api.osv.dev', port=443): Max retries exceeded",
+        "requests.exceptions.ReadTimeout: HTTPSConnectionPool(host='api.osv.dev', port=443): Read timed out.",
+        "ERROR:pip_audit._cli:Could not connect to OSV's vulnerability feed",
+    ],
+)
+def test_who_reaches_nobody_is_let_off_where_that_is_asked_for_alone(
+    scan: ModuleType, says: Says, capsys: pytest.CaptureFixture[str], end: str
+) -> None:
+    says("pip-audit", "", f"Traceback (most recent call last):\n{end}", 1)
     assert scan.main(["advisories"]) == scan.CANNOT_LOOK
     assert scan.main(["advisories", "--offline-ok"]) == 0, "on a machine without network a check goes on, and says so"
     assert capsys.readouterr().err.count("NOT LOOKED AT") == 2
@@ -120,7 +139,7 @@ def test_what_could_not_be_asked_is_not_clean(
 
 def test_a_scanner_that_is_not_there_has_not_looked(scan: ModuleType, says: Says) -> None:
     for what in ("templates", "secrets", "advisories"):
-        assert scan.main([what]) == scan.CANNOT_LOOK
+        assert scan.main([what]) == scan.main([what, "--offline-ok"]) == scan.CANNOT_LOOK
 
 
 @pytest.mark.parametrize(
