@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import infra
 from spotune.contracts.errors import RequestRefused, Unavailable
@@ -37,7 +38,8 @@ class ImageSpec:
     Attributes:
         accelerator: what torch computes on.
         base: image that it stands on; None for the usual one.
-        flash_attention: URL of a wheel with its hash, `https://...whl#sha256=...`; None for an image without.
+        flash_attention: URL of a wheel with its hash, `https://...whl#sha256=...`; None for an image without. It stays
+            in the image's history, and so it may hold no credentials.
     """
 
     accelerator: Accelerator = "cuda"
@@ -45,6 +47,14 @@ class ImageSpec:
     flash_attention: str | None = None
 
     def __post_init__(self) -> None:
+        if self.flash_attention is not None and _may_hold_credentials(self.flash_attention):
+            raise RequestRefused(
+                "The wheel's URL has a user, a password or a query, which would stay in the image's history.",
+                code="wheel_with_credentials",
+                param="flash_attention",
+                remedy="Give the URL without them. pip takes the password of a host from its own settings (an index of "
+                "that host, with the password), which are in no layer and in no history.",
+            )
         if self.flash_attention is not None and not _PINNED_WHEEL.fullmatch(self.flash_attention):
             raise RequestRefused(
                 f"{self.flash_attention} is no wheel with its hash.",
@@ -73,6 +83,12 @@ class ImageSpec:
             digest.update(content)
         version = importlib.metadata.version("spotune").replace("+", "-")
         return f"{version}-{self.accelerator}-{digest.hexdigest()[:12]}"
+
+
+def _may_hold_credentials(url: str) -> bool:
+    """A query is how presigned URLs carry theirs."""
+    parts = urlsplit(url)
+    return "@" in parts.netloc or bool(parts.query)
 
 
 def image_files() -> dict[str, Path]:

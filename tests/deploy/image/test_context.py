@@ -75,3 +75,21 @@ def test_a_wheel_without_its_hash_is_refused(url: str) -> None:
     with pytest.raises(RequestRefused) as refused:
         ImageSpec(flash_attention=url)
     assert refused.value.code == "wheel_not_pinned"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        WHEEL.replace("https://", "https://someone:hunter2@"),
+        WHEEL.replace("https://", "https://t0ken@"),
+        WHEEL.replace(".whl#", ".whl?X-Amz-Signature=hunter2#"),
+        WHEEL.replace("https://example.org/", "https://example.org/?key=hunter2&file="),
+        WHEEL.partition("#")[0].replace("https://", "https://someone:hunter2@"),
+    ],
+)
+def test_a_wheels_url_with_credentials_is_refused_and_never_repeated(url: str) -> None:
+    """Arguments of a build are in the history of its image, for everybody who may pull it."""
+    with pytest.raises(RequestRefused) as refused:
+        ImageSpec(flash_attention=url)
+    assert refused.value.code == "wheel_with_credentials"
+    assert not [word for word in ("hunter2", "t0ken") if word in str(refused.value)]
