@@ -1,7 +1,8 @@
 """What a guarded emulator adds to ministack: one place where every policy is judged, for the SageMaker double too.
 
 With `AUTH=true` ministack checks signatures and evaluates the policies of roles and buckets, as AWS does. Services that
-only the double has are asked about here, with the request as it was signed and what AWS would check of it. And what
+only the double has are asked about here, with the request as it was signed and what AWS would check of it. Where an
+installation has a key of its own, callers need the key, too, for what lies encrypted with it (encryption.py). And what
 each role asked for is kept, so that a test can say which grants were used and whether anything was denied.
 
 Requests on loopback count as sent over TLS, which the buckets' own policies want; one that says otherwise does not.
@@ -15,6 +16,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from spotune.local.encryption import uses_of_key
 from spotune.local.state import ACCOUNT
 
 CHECK_PATH = "/_spotune/check"
@@ -58,25 +60,35 @@ class Guard:
         await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
 
     def _listen(self) -> None:
-        """Keep every decision on a role, whoever asked for it."""
+        """Keep every decision on a role, whoever asked for it, and decide on the use of its key as well."""
         from ministack.core import iam_evaluator
+        from ministack.services import cloudformation
 
         judge = iam_evaluator.enforce
 
         def heard(access_key: str, action: str, service: str, region: str, **known: Any) -> Any:
             if action in _ON_STREAMS:
                 known["resource_arn"] += ":log-stream:"
+            resource = known.get("resource_arn", "*")
             denied = judge(access_key, action, service, region, **known)
             if isinstance(denied, iam_evaluator.AuthError):
                 return denied
-            caller = iam_evaluator.resolve_caller_identity(access_key)
-            if caller is not None and ":assumed-role/" in caller["userArn"]:
-                role = caller["userArn"].split("/")[1]
-                if len(self._decisions) < MOST_DECISIONS:
-                    self._decisions[role, action, known.get("resource_arn", "*"), denied is None] = None
+            self._keep(access_key, action, resource, denied is None)
+            for use in uses_of_key(action, resource, region, cloudformation._stacks.values()):
+                if denied is None:
+                    known = {"resource_arn": use.key, "service_context": dict(use.context)}
+                    denied = judge(access_key, use.action, "kms", region, **known)
+                    self._keep(access_key, use.action, use.key, denied is None)
             return denied
 
         iam_evaluator.enforce = heard
+
+    def _keep(self, access_key: str, action: str, resource: str, allowed: bool) -> None:
+        from ministack.core import iam_evaluator
+
+        caller = iam_evaluator.resolve_caller_identity(access_key)
+        if caller is not None and ":assumed-role/" in caller["userArn"] and len(self._decisions) < MOST_DECISIONS:
+            self._decisions[caller["userArn"].split("/")[1], action, resource, allowed] = None
 
     def _told(self, _: _Json) -> _Json:
         names = ("role", "action", "resource", "allowed")

@@ -274,6 +274,11 @@ def _machinery() -> None:
     keyed = lambda here: {"KeyId": here.key}  # noqa: E731
     plain = {"KeySpec": "AES_256"}
     _add("use the key", "kms", "generate_data_key", "kms:GenerateDataKey", lambda here: {**keyed(here), **plain})
+    kept = {"Plaintext": b"x"}
+    _add("encrypt by the key", "kms", "encrypt", "kms:Encrypt", lambda here: {**keyed(here), **kept})
+    _add("decrypt by the key", "kms", "decrypt", "kms:Decrypt", lambda here: {**keyed(here), "CiphertextBlob": b"x"})
+    granted = {"GranteePrincipal": f"arn:aws:iam::{ACCOUNT}:root", "Operations": ["Decrypt"]}
+    _add("hand the key on", "kms", "create_grant", "kms:CreateGrant", lambda here: {**keyed(here), **granted})
     _add("disable the key", "kms", "disable_key", "kms:DisableKey", keyed)
     _add(
         *("delete the key", "kms", "schedule_key_deletion", "kms:ScheduleKeyDeletion"),

@@ -56,7 +56,9 @@ def trains_for(*tenants: str) -> set[str]:
     }
     return {f"{tenant}: {what}" for tenant in tenants for what in own} | {
         *(f"read secret spotune/local/trackers/{tenant}/wandb" for tenant in tenants),
-        *("read base model", "list base models", "measure /aws/sagemaker/TrainingJobs", "use the key"),
+        *("read base model", "list base models", "measure /aws/sagemaker/TrainingJobs"),
+        # By the container itself; what S3 does by the key for it is asked for with each object.
+        "encrypt by the key",
         *("sign in to registry", "pull spotune-training"),
         *("begin training's logs", "begin a training log", "look at training logs", "write a training log"),
     }
@@ -140,6 +142,7 @@ def test_a_role_may_do_what_it_is_for_and_nothing_else(here: Guarded, role: str)
     decided = decisions(here, role)
     undecided = [name for name, call in CALLS.items() if (call.action, name in ALLOWED[role]) not in decided]
     assert undecided == [], "what was answered was not decided by a policy"
+    assert ("kms:Decrypt", True) in decided, "what it reads lies encrypted with our key"
 
 
 def test_every_role_of_the_template_is_here(here: Guarded) -> None:

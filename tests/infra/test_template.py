@@ -432,8 +432,40 @@ def test_every_function_may_use_our_own_key_and_through_the_services_that_keep_t
     roles = {body["Role"]["Fn::GetAtt"].partition(".")[0] for body in FUNCTIONS.values()}
     assert {role["Ref"] for role in RESOURCES["UseKeyPolicy"]["Properties"]["Roles"]} == roles
     (grant,) = shared_statements("UseKeyPolicy")
-    services = {one["Fn::Sub"].partition(".")[0] for one in grant["Condition"]["StringLike"]["kms:ViaService"]}
-    assert services == {"dynamodb", "s3", "secretsmanager", "sns", "sqs"}
+    assert (grant["Effect"], set(grant["Action"])) == (
+        "Allow",
+        {"kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey"},
+    )
+    assert via(grant) == {"dynamodb", "s3", "secretsmanager", "sns", "sqs"}
+    assert names_of_key(grant) == {"${KmsKeyArn}/"}
+
+
+def via(grant: dict[str, Any]) -> set[str]:
+    """The services through which alone a grant holds."""
+    assert list(grant["Condition"]) == ["StringLike"]
+    return {one["Fn::Sub"].partition(".")[0] for one in grant["Condition"]["StringLike"]["kms:ViaService"]}
+
+
+def names_of_key(grant: dict[str, Any]) -> set[str]:
+    """What the name of the one key in a grant's resource is taken from."""
+    arn, names = grant["Resource"]["Fn::Sub"]
+    assert arn == "arn:${AWS::Partition}:kms:*:${AWS::AccountId}:key/${Name}"
+    position, (_, text) = names["Name"]["Fn::Select"][0], names["Name"]["Fn::Select"][1]["Fn::Split"]
+    assert position == 1
+    return {text["Fn::Sub"]}
+
+
+def test_a_training_role_reads_by_our_key_through_s3_and_secrets_alone() -> None:
+    """Its container has the role's credentials where it has a network: by the key itself it could read anything."""
+    grants_of_key = {s["Sid"]: s for s in statements("TrainingRole") if "kms:" in str(s["Action"])}
+    assert {sid: set(listed(s["Action"])) for sid, s in grants_of_key.items()} == {
+        "UseKey": {"kms:Decrypt", "kms:GenerateDataKey"},
+        "EncryptOutput": {"kms:DescribeKey", "kms:Encrypt"},
+        "EncryptVolumes": {"kms:CreateGrant"},
+    }
+    assert via(grants_of_key["UseKey"]) == {"s3", "secretsmanager"}
+    assert grants_of_key["EncryptVolumes"]["Condition"] == {"Bool": {"kms:GrantIsForAWSResource": "true"}}
+    assert {name for grant in grants_of_key.values() for name in names_of_key(grant)} == {"${KmsKeyArn}/"}
 
 
 def test_a_replaced_checkpoint_is_kept_as_long_as_the_planner_reckons() -> None:
