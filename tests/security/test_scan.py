@@ -172,12 +172,12 @@ def test_a_secret_is_named_by_its_hash_and_never_shown(
 
 
 def test_our_own_keys_are_known() -> None:
-    from spotune.service.keys import PREFIX
+    from spotune.contracts.identity import KEY_PREFIX
     from spotune.service.signatures import PREFIX as SIGNING
 
     patterns = re.findall(r're\.compile\(r"([^"]+)"\)', (FOLDER / "secret_plugin.py").read_text())
     key, signing = (re.compile(pattern) for pattern in patterns)
-    assert key.fullmatch(PREFIX + "A" * 43)
+    assert key.fullmatch(KEY_PREFIX + "A" * 43)
     assert signing.fullmatch(SIGNING + "A" * 43 + "=")
     assert not key.search("sk-spotune-canary-that-opens-nothing")
 
