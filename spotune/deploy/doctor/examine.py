@@ -39,7 +39,7 @@ from spotune.deploy.doctor.judge_quotas import judge_quotas, quota_names
 from spotune.deploy.doctor.probe_image import ImageName
 from spotune.deploy.doctor.probing import look
 from spotune.deploy.doctor.seen import Caller, Stack
-from spotune.deploy.settings import Settings, parameters
+from spotune.deploy.settings import FURTHER, Settings, parameters, stack_name
 from spotune.planner.catalog import load_catalog
 
 
@@ -86,7 +86,7 @@ def _region(settings: Settings, region: str) -> Iterator[Finding]:
         max_runtime_hours=settings.max_runtime_hours,
     )
     if region != settings.region:
-        further = f"spotune-{settings.stage}-further"
+        further = stack_name(settings.stage, FURTHER)
         yield judge_stack(further, look(lambda: probe_installation.stack(region, further)), region)
     uri = settings.image
     seen = None if uri is None else look(lambda: probe_image.image(ImageName.of(uri), region))
@@ -103,7 +103,7 @@ def _network(settings: Settings) -> Iterator[Finding]:
 
 
 def _installation(settings: Settings, code: str | None) -> Iterator[Finding]:
-    region, name = settings.region, f"spotune-{settings.stage}"
+    region, name = settings.region, stack_name(settings.stage)
     stack = look(lambda: probe_installation.stack(region, name))
     yield judge_stack(name, stack)
     if not isinstance(stack, Stack) or not stack.outputs:
