@@ -32,9 +32,9 @@ from handlers.routes import (
 from spotune.contracts.errors import NotAuthenticated, NotFound, SpotuneError
 from spotune.contracts.identity import ApiKey, Scope
 from spotune.contracts.subject import know
+from spotune.service.access.keys import require
+from spotune.service.access.rate import Allowance, count_request, require_room
 from spotune.service.installation import Installation, installation
-from spotune.service.keys import require
-from spotune.service.rate import Allowance, count_request, require_room
 
 Event = dict[str, Any]
 

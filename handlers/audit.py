@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any
 
 from spotune.contracts.identity import ApiKey
-from spotune.service import audit
+from spotune.service.access import audit
 from spotune.service.installation import Installation
 
 Event = dict[str, Any]

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from spotune.contracts.identity import ApiKey
+from spotune.service.access.keys import authenticate
+from spotune.service.access.principals import authenticate_iam, authenticate_jwt
 from spotune.service.installation import Installation
-from spotune.service.keys import authenticate
-from spotune.service.principals import authenticate_iam, authenticate_jwt
 
 Event = dict[str, Any]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from handlers.logs import invocation, logger
-from spotune.service.arrivals import take
 from spotune.service.installation import installation
+from spotune.service.retraining.arrivals import take
 
 
 @invocation("data_arrived")

@@ -10,8 +10,8 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from handlers.logs import invocation, logger
 from spotune.contracts.notifications import Delivery
 from spotune.contracts.subject import about, know
-from spotune.service.deliver import deliver
 from spotune.service.installation import installation
+from spotune.service.notifications.deliver import deliver
 
 processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
 

@@ -11,10 +11,10 @@ from handlers.logs import invocation
 from spotune.contracts.errors import RequestRefused, SpotuneError
 from spotune.contracts.identity import EVERY_SCOPE, KeyOrder
 from spotune.contracts.refusal import refusal
-from spotune.service import audit
+from spotune.service.access import audit
+from spotune.service.access.keys import id_of, issue_key, keep_key
+from spotune.service.access.principals import map_principal
 from spotune.service.installation import Installation, installation
-from spotune.service.keys import id_of, issue_key, keep_key
-from spotune.service.principals import map_principal
 
 
 @invocation("keys")

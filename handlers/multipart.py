@@ -14,7 +14,7 @@ from aws_lambda_powertools.utilities.data_classes.common import BaseProxyEvent
 
 from spotune.contracts.errors import RequestRefused
 from spotune.contracts.files import DIRECT_UPLOAD_BYTES
-from spotune.service.files import too_large
+from spotune.service.files.uploads import too_large
 
 FORM_OVERHEAD = 16_384
 """Boundaries and headers beside the file's own bytes."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from handlers.logs import invocation, logger
 from spotune.service.installation import installation
-from spotune.service.observation import observe
+from spotune.service.jobs.observation import observe
 
 
 @invocation("training_changed")

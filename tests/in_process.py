@@ -24,8 +24,8 @@ from spotune.aws.memory_objects import MemoryObjects
 from spotune.contracts import layout
 from spotune.contracts.base import MICRO
 from spotune.contracts.sources import SourceGrant
+from spotune.service.access.keys import issue_key
 from spotune.service.installation import Installation, Outlets, Place, Settings
-from spotune.service.keys import issue_key
 from spotune.service.work import run as run_message
 from spotune.store.memory import MemoryStore
 from tests import tiny_model

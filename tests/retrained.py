@@ -11,7 +11,7 @@ from spotune.data.assembly.choosing import choose_rows
 from spotune.data.assembly.copying import Measured, dataset_bytes
 from spotune.data.assembly.hashes import hash_rows
 from spotune.data.assembly.sources import Source
-from spotune.service.reading import Reader
+from spotune.service.files.reading import Reader
 from tests import tiny_model
 from tests.in_process import Client, World
 from tests.rules import retraining, rule

@@ -6,8 +6,8 @@ from aws_lambda_powertools.event_handler.api_gateway import Router
 
 from handlers.routes.paging import After, Limit, list_object
 from spotune.contracts.api import AccuracyObject
-from spotune.service import history
 from spotune.service.installation import installation
+from spotune.service.jobs import history
 
 router = Router()
 

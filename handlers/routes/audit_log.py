@@ -7,7 +7,8 @@ from aws_lambda_powertools.event_handler.api_gateway import Router
 from handlers.routes.paging import After, Limit, list_object
 from spotune.contracts.api import ListObject
 from spotune.contracts.audit import AuditObject
-from spotune.service import audit, views
+from spotune.service import views
+from spotune.service.access import audit
 from spotune.service.installation import installation
 
 router = Router()

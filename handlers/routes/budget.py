@@ -8,8 +8,8 @@ from aws_lambda_powertools.event_handler.api_gateway import Router
 from aws_lambda_powertools.event_handler.openapi.params import Query
 
 from spotune.contracts.api import BudgetObject
-from spotune.service.budget import budget
 from spotune.service.installation import installation
+from spotune.service.jobs.budget import budget
 
 router = Router()
 Month = Annotated[str | None, Query(description="`YYYY-MM`, UTC; the present one where it is left out.")]

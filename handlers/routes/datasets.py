@@ -10,8 +10,8 @@ from aws_lambda_powertools.event_handler.openapi.params import Query
 from handlers.routes.paging import list_object
 from spotune.contracts.api import ListObject
 from spotune.contracts.pull import DatasetObject, PinnedObject
-from spotune.service import datasets
 from spotune.service.installation import installation
+from spotune.service.retraining import provenance
 
 router = Router()
 DATASET = "/v1/fine_tuning/jobs/<job_id>/dataset"
@@ -20,7 +20,7 @@ DATASET = "/v1/fine_tuning/jobs/<job_id>/dataset"
 @router.get(DATASET, tags=["jobs"], summary="What a job was trained on, with URLs to read it from")
 def retrieve(job_id: str) -> DatasetObject:
     """The files by their hashes, and the manifest that a rule's retraining was made by."""
-    return datasets.dataset_of(installation(), router.context["tenant"], job_id)
+    return provenance.dataset_of(installation(), router.context["tenant"], job_id)
 
 
 @router.get(DATASET + "/objects", tags=["jobs"], summary="The objects that a job's dataset can be built from again")
@@ -31,5 +31,5 @@ def list_objects(
 ) -> ListObject[PinnedObject]:
     """Object versions of the manifest, in its order, with URLs to read them from."""
     here, tenant = installation(), router.context["tenant"]
-    page, has_more = datasets.pinned_objects(here, tenant, job_id, after=after, limit=limit)
+    page, has_more = provenance.pinned_objects(here, tenant, job_id, after=after, limit=limit)
     return list_object(page, has_more=has_more)

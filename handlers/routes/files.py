@@ -15,7 +15,8 @@ from spotune.contracts.api import DeletedObject, FileObject, ListObject, UploadO
 from spotune.contracts.errors import RequestRefused
 from spotune.contracts.files import UploadRequest
 from spotune.contracts.refusal import refusal
-from spotune.service import files, views
+from spotune.service import views
+from spotune.service.files import uploads
 from spotune.service.installation import installation
 
 router = Router()
@@ -27,7 +28,7 @@ def create() -> FileObject | UploadObject:
     here, tenant = installation(), router.context["tenant"]
     event = router.current_event
     if event.headers.get("content-type", "").startswith(JSON):
-        return views.upload_object(files.start_upload(here, tenant, _upload_request(event.decoded_body or "")))
+        return views.upload_object(uploads.start_upload(here, tenant, _upload_request(event.decoded_body or "")))
     form = read_form(event)
     if form.purpose != "fine-tune":
         raise RequestRefused(
@@ -36,7 +37,7 @@ def create() -> FileObject | UploadObject:
             param="purpose",
             remedy='Use "fine-tune".',
         )
-    return views.file_object(files.upload(here, tenant, form.filename, form.body))
+    return views.file_object(uploads.upload(here, tenant, form.filename, form.body))
 
 
 def _upload_request(body: str) -> UploadRequest:
@@ -55,7 +56,7 @@ def list_files(
 ) -> ListObject[FileObject]:
     """A page of files by time of creation."""
     here, tenant = installation(), router.context["tenant"]
-    page = files.list_files(here, tenant, after=after, limit=limit, ascending=order == "asc")
+    page = uploads.list_files(here, tenant, after=after, limit=limit, ascending=order == "asc")
     shown = [views.file_object(record) for record in page.items if purpose in (None, record.purpose)]
     return list_object(shown, has_more=page.has_more)
 
@@ -63,31 +64,31 @@ def list_files(
 @router.get("/v1/files/<file_id>", tags=["files"], summary="One file")
 def retrieve(file_id: str) -> FileObject:
     """A file's record."""
-    return views.file_object(files.file_of(installation(), router.context["tenant"], file_id))
+    return views.file_object(uploads.file_of(installation(), router.context["tenant"], file_id))
 
 
 @router.get("/v1/files/<file_id>/content", tags=["files"], summary="A small file's bytes")
 def content(file_id: str):  # type: ignore[no-untyped-def]
     """Up to what a response can carry; larger ones are read from S3."""
     # Without a return type on purpose: Powertools validates a typed body, and decodes bytes as text on the way.
-    body = files.content(installation(), router.context["tenant"], file_id)
+    body = uploads.content(installation(), router.context["tenant"], file_id)
     return Response(status_code=200, content_type="application/octet-stream", body=body)
 
 
 @router.delete("/v1/files/<file_id>", tags=["files"], summary="Delete a file")
 def delete(file_id: str) -> DeletedObject:
     """Its record and its object; jobs that were trained on it keep their report."""
-    files.delete(installation(), router.context["tenant"], file_id)
+    uploads.delete(installation(), router.context["tenant"], file_id)
     return DeletedObject(id=file_id, deleted=True)
 
 
 @router.get("/v1/files/<file_id>/upload", tags=["files"], summary="Go on with a large upload")
 def upload(file_id: str) -> UploadObject:
     """Fresh URLs, and the parts that are there already."""
-    return views.upload_object(files.upload_ticket(installation(), router.context["tenant"], file_id))
+    return views.upload_object(uploads.upload_ticket(installation(), router.context["tenant"], file_id))
 
 
 @router.post("/v1/files/<file_id>/complete", tags=["files"], summary="Close a large upload")
 def complete(file_id: str) -> FileObject:
     """Refused while parts are missing; a second call answers the same."""
-    return views.file_object(files.complete_upload(installation(), router.context["tenant"], file_id))
+    return views.file_object(uploads.complete_upload(installation(), router.context["tenant"], file_id))

@@ -14,11 +14,12 @@ from spotune.contracts.errors import RequestRefused
 from spotune.contracts.job import Status
 from spotune.contracts.quality import JobQuality
 from spotune.contracts.request import JobRequest, PlanRequest
-from spotune.service import control, registry, retry, submit, views
-from spotune.service.diagnosis import explain
+from spotune.service import views
 from spotune.service.installation import installation
-from spotune.service.observation import progress_of
-from spotune.service.quality import quality_of
+from spotune.service.jobs import checkpoints, control, retry, submit
+from spotune.service.jobs.diagnosis import explain
+from spotune.service.jobs.observation import progress_of
+from spotune.service.jobs.quality import quality_of
 
 router = Router()
 JOBS = "/v1/fine_tuning/jobs"
@@ -118,7 +119,7 @@ def list_events(
 @router.get(JOBS + "/<job_id>/checkpoints", tags=["jobs"], summary="A job's complete checkpoints, newest first")
 def list_checkpoints(job_id: str, after: After = None, limit: Limit = 10) -> ListObject[CheckpointObject]:
     """Checkpoints whose manifest lies in S3."""
-    job, manifests = registry.checkpoints(installation(), router.context["tenant"], job_id)
+    job, manifests = checkpoints.list_checkpoints(installation(), router.context["tenant"], job_id)
     shown = [views.checkpoint_object(job, manifest) for manifest in manifests]
     page, has_more = page_after(shown, after, limit)
     return list_object(page, has_more=has_more)

@@ -11,7 +11,8 @@ from handlers.routes.paging import list_object
 from spotune.contracts.api import KeyObject, KeyRequest, ListObject, NewKeyObject
 from spotune.contracts.base import Timestamp
 from spotune.contracts.identity import ApiKey
-from spotune.service import keys, rate, views
+from spotune.service import views
+from spotune.service.access import keys, rate
 from spotune.service.installation import installation
 
 router = Router()

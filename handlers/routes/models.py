@@ -10,8 +10,9 @@ from handlers.routes.paging import list_object
 from spotune.contracts.api import ListObject, ModelObject
 from spotune.contracts.job import ModelReference
 from spotune.contracts.registry import DeletedModelObject
-from spotune.service import model_groups, registry, views
+from spotune.service import views
 from spotune.service.installation import installation
+from spotune.service.models import groups, registry
 
 router = Router()
 
@@ -35,5 +36,5 @@ def retrieve() -> ModelObject:
 def delete() -> DeletedModelObject:
     """Its files go within minutes; refused for a champion, and for what a job reads."""
     name = unquote(router.current_event.path.partition("/v1/models/")[2])
-    model_groups.delete(installation(), router.context["tenant"], name, by=router.context["key"].id)
+    groups.delete(installation(), router.context["tenant"], name, by=router.context["key"].id)
     return DeletedModelObject(id=name)

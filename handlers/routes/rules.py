@@ -11,9 +11,9 @@ from handlers.routes.paging import After, Limit, list_object, number_after
 from spotune.contracts.api import ListObject
 from spotune.contracts.rule_objects import ArrivalObject, DeletedRuleObject, RetrainingObject, RuleObject
 from spotune.contracts.rules import ArrivalState, RuleRecord, RuleRequest
-from spotune.service import rules
 from spotune.service.installation import installation
-from spotune.service.rule_views import arrival_object, retraining_object, rule_object
+from spotune.service.retraining import rules
+from spotune.service.retraining.rule_views import arrival_object, retraining_object, rule_object
 
 router = Router()
 RULES = "/v1/rules"

@@ -20,8 +20,9 @@ from spotune.contracts.webhooks import (
     WebhookTest,
     WebhookTestObject,
 )
-from spotune.service import views, webhooks
+from spotune.service import views
 from spotune.service.installation import installation
+from spotune.service.notifications import webhooks
 
 router = Router()
 ENDPOINTS = "/v1/webhook_endpoints"

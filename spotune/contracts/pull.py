@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from spotune.contracts.base import Contract
+from spotune.contracts.base import Contract, Seconds
+
+URL_SECONDS: Seconds = 3600
+"""How long a URL to read from lives: whoever holds it can read that object."""
 
 
 class PulledFile(Contract):

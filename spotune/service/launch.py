@@ -23,16 +23,16 @@ from spotune.contracts.job import Attempt, Inputs, JobRecord
 from spotune.contracts.subject import know_job
 from spotune.contracts.training import CONFIG_NAME, CONFIG_VERSION, HOME_REGION_VARIABLE, TrainingConfig
 from spotune.lifecycle.rungs import plan_of
-from spotune.service.changes import apply
-from spotune.service.checkpoints import release_checkpoints
-from spotune.service.copies import InputsChanged, inputs_in_region
 from spotune.service.installation import Installation
-from spotune.service.notifications import notify, warn_of_month
-from spotune.service.observation import observe
-from spotune.service.registration import register
-from spotune.service.resumption import carry_over
-from spotune.service.retraining_ends import end
-from spotune.service.submit import check_recorded
+from spotune.service.jobs.changes import apply
+from spotune.service.jobs.checkpoints import release_checkpoints
+from spotune.service.jobs.inputs import InputsChanged, inputs_in_region
+from spotune.service.jobs.observation import observe
+from spotune.service.jobs.resumption import carry_over
+from spotune.service.jobs.submit import check_recorded
+from spotune.service.models.registration import register
+from spotune.service.notifications.publication import notify, warn_of_month
+from spotune.service.retraining.ends import end
 
 logger = logging.getLogger(__name__)
 

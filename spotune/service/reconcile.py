@@ -15,13 +15,13 @@ from spotune.contracts.measures import Measurement
 from spotune.contracts.subject import know_job
 from spotune.lifecycle import measure_pass, waits_since
 from spotune.service.apart import apart
-from spotune.service.changes import apply, queue_commands
-from spotune.service.counts import correct_counts
 from spotune.service.installation import Installation
-from spotune.service.model_news import Settled, settle_all
-from spotune.service.observation import observe
-from spotune.service.orphans import Orphans, find_orphans
-from spotune.service.rules_due import call_rules
+from spotune.service.jobs.changes import apply, queue_commands
+from spotune.service.jobs.counts import correct_counts
+from spotune.service.jobs.observation import observe
+from spotune.service.jobs.orphans import Orphans, find_orphans
+from spotune.service.models.news import Settled, settle_all
+from spotune.service.retraining.due import call_rules
 from spotune.service.turns import call_in_turn
 
 logger = logging.getLogger(__name__)

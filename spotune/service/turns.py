@@ -10,9 +10,9 @@ from spotune.contracts.job import ActiveJob
 from spotune.contracts.lines import is_quota_line
 from spotune.lifecycle.turns import calls, in_turn, lines_of
 from spotune.service.apart import apart
-from spotune.service.changes import apply
 from spotune.service.installation import Installation
-from spotune.service.limits import exceeds_its_quota
+from spotune.service.jobs.changes import apply
+from spotune.service.jobs.limits import exceeds_its_quota
 
 
 def call_in_turn(here: Installation, active: Sequence[ActiveJob]) -> int:

@@ -10,8 +10,8 @@ from spotune.contracts.subject import know
 from spotune.service.apart import apart
 from spotune.service.installation import Installation
 from spotune.service.launch import run_command
-from spotune.service.retrain import carry_on, look, queue_work
-from spotune.service.sweep import check_again, sweep
+from spotune.service.retraining.retrain import carry_on, look, queue_work
+from spotune.service.retraining.sweep import check_again, sweep
 
 
 def run(here: Installation, message: Mapping[str, Any]) -> None:

@@ -19,8 +19,8 @@ from spotune.aws.base import ObjectMissing
 from spotune.aws.memory_objects import MemoryObjects
 from spotune.cli import client, main, watch
 from spotune.contracts.job import Attempt
+from spotune.service.access.keys import issue_key
 from spotune.service.installation import install
-from spotune.service.keys import issue_key
 from tests import factories
 from tests.in_process import Context, World, http_event
 from tests.in_process import world as make_world

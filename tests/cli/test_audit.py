@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from spotune.service.keys import issue_key
+from spotune.service.access.keys import issue_key
 from tests.cli.conftest import Run, Service
 
 

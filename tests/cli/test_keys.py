@@ -8,7 +8,7 @@ from spotune.cli.client import Api
 from spotune.cli.connection import Connection
 from spotune.contracts.api import KeyRequest
 from spotune.contracts.errors import TooManyRequests
-from spotune.service.keys import issue_key
+from spotune.service.access.keys import issue_key
 from tests.cli.conftest import Run, Service
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spotune.service.observation import observe
+from spotune.service.jobs.observation import observe
 from tests import tiny_model
 from tests.checkpoints import leave_checkpoint, leave_notes
 from tests.cli.conftest import Run, Service

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from spotune.cli import upload
-from spotune.service import files
+from spotune.service.files import uploads
 from tests import tiny_model
 from tests.cli.conftest import Run, Service
 
@@ -15,7 +15,7 @@ def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of some kilobytes, so that a small file takes several."""
     monkeypatch.setattr(upload, "DIRECT_UPLOAD_BYTES", 1000)
     monkeypatch.setattr(upload, "PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr(files, "part_bytes", lambda size: 4096)
+    monkeypatch.setattr(uploads, "part_bytes", lambda size: 4096)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from spotune.local.deployment import client
 from spotune.local.state import StackState
-from spotune.service.keys import id_of
+from spotune.service.access.keys import id_of
 from tests.embedded.test_callers import order
 from tests.polling import wait_for
 

@@ -33,7 +33,7 @@ def through_the_api(results: Any, barrier: Any, body: dict[str, Any], url: str, 
 def by_itself(results: Any, barrier: Any, body: dict[str, Any], variables: dict[str, str]) -> None:
     os.environ.update(variables)
     from spotune.service.installation import installation
-    from spotune.service.submit import submit
+    from spotune.service.jobs.submit import submit
 
     for number in range(ROUNDS):
         barrier.wait(PATIENCE)

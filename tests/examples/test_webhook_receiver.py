@@ -12,7 +12,7 @@ from examples.webhook_receiver.receiver import receiver
 from spotune.aws.webhooks import Webhooks
 from spotune.contracts.addresses import parse_networks
 from spotune.contracts.notifications import OutwardEvent
-from spotune.service.signatures import secret_of, signed_headers
+from spotune.service.notifications.signatures import secret_of, signed_headers
 from tests.store.test_notices import endpoint
 
 SECRET = secret_of(b"master", endpoint())

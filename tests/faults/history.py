@@ -20,7 +20,7 @@ from handlers.logs import InvocationFailed
 from spotune.contracts.errors import SpotuneError
 from spotune.service.apart import PartsFailed
 from spotune.service.installation import install
-from spotune.service.observation import observe
+from spotune.service.jobs.observation import observe
 from spotune.service.reconcile import reconcile
 from spotune.service.work import run
 from tests.faults.checks import Watcher

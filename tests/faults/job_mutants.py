@@ -10,12 +10,12 @@ from typing import Any
 import spotune.lifecycle.attempts as attempts
 import spotune.lifecycle.observed as observed
 import spotune.lifecycle.rungs as rungs
-import spotune.service.changes as changes
-import spotune.service.control as control
-import spotune.service.copies as copies
+import spotune.service.jobs.changes as changes
+import spotune.service.jobs.control as control
+import spotune.service.jobs.inputs as copies
+import spotune.service.jobs.resumption as resumption
+import spotune.service.jobs.submit as submit
 import spotune.service.launch as launch
-import spotune.service.resumption as resumption
-import spotune.service.submit as submit
 import spotune.service.turns as turns
 import spotune.store.memory as memory
 import tests.faults.history as history
@@ -25,9 +25,9 @@ from spotune.contracts.events import AttemptRefused, CopyStarted, ResumeRequeste
 from spotune.contracts.job import ENDED, LedgerChange
 from spotune.contracts.money import LONGEST_RUNTIME
 from spotune.lifecycle.draft import Draft
-from spotune.service.changes import apply
 from spotune.service.identifiers import job_id
 from spotune.service.installation import Installation
+from spotune.service.jobs.changes import apply
 from spotune.service.reconcile import Repairs
 from spotune.store.records import Change, _entries
 

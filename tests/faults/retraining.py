@@ -15,9 +15,9 @@ from spotune.contracts.base import MICRO
 from spotune.contracts.errors import SpotuneError
 from spotune.contracts.rules import Retraining, RuleRecord
 from spotune.contracts.sources import SourceGrant
-from spotune.service import reading
-from spotune.service.keys import issue_key
-from spotune.service.observation import observe
+from spotune.service.access.keys import issue_key
+from spotune.service.files import reading
+from spotune.service.jobs.observation import observe
 from spotune.service.reconcile import reconcile
 from tests import tiny_model
 from tests.faults.champions import Losses

@@ -12,15 +12,15 @@ import spotune.lifecycle.publication as publication
 import spotune.lifecycle.registry as registry
 import spotune.retraining.arrivals as arrivals
 import spotune.retraining.due as due
-import spotune.service.arrivals as taking
 import spotune.service.launch as launch
-import spotune.service.looks as looks
-import spotune.service.retrain as retrain
-import spotune.service.retraining_datasets as datasets
-import spotune.service.retraining_ends as retraining_ends
-import spotune.service.rules as rules
-import spotune.service.settling as settling
-import spotune.service.sweep as sweep
+import spotune.service.retraining.arrivals as taking
+import spotune.service.retraining.datasets as datasets
+import spotune.service.retraining.ends as retraining_ends
+import spotune.service.retraining.looks as looks
+import spotune.service.retraining.retrain as retrain
+import spotune.service.retraining.rules as rules
+import spotune.service.retraining.settling as settling
+import spotune.service.retraining.sweep as sweep
 import spotune.service.work as work
 import spotune.store.memory_retraining as memory
 from spotune.contracts.errors import Unavailable
@@ -29,7 +29,7 @@ from spotune.contracts.rules import RuleRecord
 from spotune.data.assembly.passes import Bits
 from spotune.retraining.arrivals import Change
 from spotune.retraining.course import Ending
-from spotune.service.file_checks import Unfit
+from spotune.service.retraining.file_checks import Unfit
 
 Patch = Callable[[], None]
 

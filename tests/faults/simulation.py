@@ -12,9 +12,9 @@ import handlers.launch
 import handlers.training_changed
 from spotune.contracts.errors import SpotuneError
 from spotune.contracts.request import JobRequest
-from spotune.service.keys import issue_key
-from spotune.service.observation import observe
-from spotune.service.submit import submit
+from spotune.service.access.keys import issue_key
+from spotune.service.jobs.observation import observe
+from spotune.service.jobs.submit import submit
 from tests import tiny_model
 from tests.faults.checks import Watcher
 from tests.faults.history import History, Result

@@ -16,12 +16,12 @@ from spotune.contracts.errors import SpotuneError
 from spotune.contracts.request import JobRequest
 from spotune.lifecycle.draft import Draft
 from spotune.local.double.machine import interruptible
-from spotune.service import control
 from spotune.service.installation import install
+from spotune.service.jobs import control
+from spotune.service.jobs.observation import observe
+from spotune.service.jobs.submit import submit
 from spotune.service.launch import run_command
-from spotune.service.observation import observe
 from spotune.service.reconcile import reconcile
-from spotune.service.submit import submit
 from tests import tiny_model
 from tests.faults.checks import Watcher
 from tests.faults.nemesis import Killed, Nemesis

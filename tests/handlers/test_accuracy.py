@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spotune.contracts import layout
-from spotune.service.observation import observe
+from spotune.service.jobs.observation import observe
 from tests.factories import report
 from tests.handlers.test_jobs import JOBS, body_for, folder_of, submitted
 from tests.in_process import Client, World

@@ -11,7 +11,7 @@ from moto import mock_aws
 
 from handlers import keys
 from handlers.api import scope_of
-from spotune.service.keys import id_of, issue_key
+from spotune.service.access.keys import id_of, issue_key
 from spotune.store.dynamo import DynamoStore
 from tests.handlers.test_every_route import NEEDS, NOBODYS, path_of
 from tests.handlers.test_jobs import JOBS, body_for

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from handlers import keys
 from spotune.contracts.identity import EVERY_SCOPE, Scope
+from spotune.service.access.principals import map_principal
 from spotune.service.installation import install
-from spotune.service.principals import map_principal
 from tests.handlers.test_every_route import NEEDS, NOBODYS, path_of
 from tests.handlers.test_jobs import JOBS, body_for
 from tests.in_process import Answer, Client, World, answer_to, http_event

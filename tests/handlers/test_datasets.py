@@ -6,7 +6,7 @@ from hashlib import sha256
 
 import pytest
 
-from spotune.service import submit
+from spotune.service.jobs import submit
 from tests.handlers.test_jobs import JOBS, body_for
 from tests.in_process import Client, World
 from tests.retrained import FOLDER, Retrained, retrained

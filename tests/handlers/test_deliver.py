@@ -16,9 +16,9 @@ from spotune.aws.webhooks import Webhooks
 from spotune.contracts.addresses import parse_networks
 from spotune.contracts.notifications import Delivery, OutwardEvent, ToTopic, ToWebhook
 from spotune.contracts.webhooks import WebhookRequest
-from spotune.service import webhooks
-from spotune.service.deliver import PAUSES
 from spotune.service.installation import install
+from spotune.service.notifications import webhooks
+from spotune.service.notifications.deliver import PAUSES
 from tests.in_process import Context, World
 from tests.receiver import Receiver, receiving
 

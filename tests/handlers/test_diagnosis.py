@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from spotune.contracts import layout
-from spotune.service.observation import observe
+from spotune.service.jobs.observation import observe
 from tests.handlers.test_jobs import JOBS, folder_of, submitted
 from tests.in_process import Client, World
 from tests.tiny_model import chat_rows

@@ -6,7 +6,7 @@ from hashlib import md5
 
 import pytest
 
-from spotune.service import submit
+from spotune.service.jobs import submit
 from tests.handlers.test_jobs import JOBS, body_for
 from tests.in_process import Answer, Client, World
 from tests.tiny_model import chat_rows

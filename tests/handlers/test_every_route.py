@@ -12,8 +12,8 @@ import pytest
 
 from handlers.api import OPEN, app
 from spotune.contracts.identity import EVERY_SCOPE, Scope
+from spotune.service.access.keys import issue_key
 from spotune.service.installation import install
-from spotune.service.keys import issue_key
 from spotune.store.base import AuditStore, NoticeStore, Store
 from spotune.store.memory import MemoryStore
 from spotune.store.models import ModelStore

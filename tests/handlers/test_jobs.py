@@ -14,9 +14,9 @@ from spotune.contracts import layout
 from spotune.contracts.errors import Unavailable
 from spotune.contracts.job import JobRecord
 from spotune.contracts.training import Manifest, Progress
-from spotune.service import submit
 from spotune.service.installation import install
-from spotune.service.observation import observe
+from spotune.service.jobs import submit
+from spotune.service.jobs.observation import observe
 from spotune.service.reconcile import reconcile
 from tests import tiny_model
 from tests.factories import report

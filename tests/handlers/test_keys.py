@@ -8,7 +8,7 @@ import pytest
 
 from spotune.contracts.errors import Unavailable
 from spotune.contracts.identity import Scope
-from spotune.service.keys import issue_key
+from spotune.service.access.keys import issue_key
 from spotune.store.memory import MemoryStore
 from tests.handlers.test_jobs import JOBS, body_for
 from tests.in_process import Client, World, answer_to, http_event
@@ -183,7 +183,7 @@ def test_a_name_is_kept_as_a_terminal_can_print_it(client: Client) -> None:
 def test_a_tenant_has_so_many_open_keys_and_no_more(
     world: World, client: Client, stranger: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spotune.service.keys.MOST_OPEN_KEYS", 3)
+    monkeypatch.setattr("spotune.service.access.keys.MOST_OPEN_KEYS", 3)
     made = [client.call("POST", KEYS, {"name": "ci"}) for _ in range(3)]
     assert [answer.status for answer in made] == [200, 200, 409]
     assert made[-1].error["code"] == "too_many_keys"
@@ -195,7 +195,7 @@ def test_a_tenant_has_so_many_open_keys_and_no_more(
 def test_keys_that_are_made_and_revoked_in_a_circle_come_to_an_end(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spotune.service.keys.MOST_KEYS", 5)
+    monkeypatch.setattr("spotune.service.access.keys.MOST_KEYS", 5)
     statuses = []
     for _ in range(6):
         answer = client.call("POST", KEYS, {"name": "ci"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from spotune.service.keys import issue_key
+from spotune.service.access.keys import issue_key
 from tests import tiny_model
 from tests.handlers.test_jobs import JOBS
 from tests.in_process import Answer, Client, World

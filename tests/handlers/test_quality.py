@@ -9,7 +9,7 @@ import pytest
 
 from spotune.aws.base import AwsRefused
 from spotune.contracts import layout
-from spotune.service import preparation, submit
+from spotune.service.jobs import preparation, submit
 from tests.handlers.test_jobs import JOBS, body_for, folder_of, submitted
 from tests.in_process import Client, World
 from tests.tiny_model import chat_rows

@@ -12,8 +12,8 @@ import openai
 import pytest
 
 from spotune.contracts.errors import Unavailable
+from spotune.service.access.keys import issue_key
 from spotune.service.installation import Installation, install
-from spotune.service.keys import issue_key
 from spotune.store.memory import MemoryStore
 from tests.handlers.test_jobs import JOBS
 from tests.in_process import Answer, Client, World, answer_to, http_event

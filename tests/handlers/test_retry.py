@@ -12,9 +12,9 @@ from spotune.contracts import layout
 from spotune.contracts.checkpoint import HISTORY_NAME
 from spotune.contracts.errors import Unavailable
 from spotune.contracts.job import Decision, JobRecord
-from spotune.service import submit
 from spotune.service.installation import install
-from spotune.service.observation import observe
+from spotune.service.jobs import submit
+from spotune.service.jobs.observation import observe
 from spotune.service.reconcile import reconcile
 from tests import tiny_model
 from tests.checkpoints import folder_of, leave_checkpoint, leave_notes
@@ -203,7 +203,7 @@ def test_a_dry_run_says_whether_the_checkpoint_serves_and_leaves_nothing(
 def test_a_dry_run_of_a_large_file_goes_by_its_name_and_size(
     client: Client, failed: JobRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spotune.service.preparation.IN_REQUEST_BYTES", 1000)
+    monkeypatch.setattr("spotune.service.jobs.preparation.IN_REQUEST_BYTES", 1000)
     assert retried(client, failed, dry_run=True)["resumption"]["step"] == 40
     other = client.upload(chat_rows(41))
     assert retried(client, failed, dry_run=True, training_file=other)["resumption"]["step"] == 0

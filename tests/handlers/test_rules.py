@@ -13,8 +13,8 @@ from spotune.contracts.rules import Arrival, Frozen, Retraining, RuleRecord
 from spotune.contracts.sources import SourceGrant
 from spotune.retraining.arrivals import Checked, accept, set_aside
 from spotune.retraining.course import Ending, ended
-from spotune.service import rules as service
 from spotune.service.installation import install
+from spotune.service.retraining import rules as service
 from tests import tiny_model
 from tests.factories import NOW
 from tests.in_process import Client, World

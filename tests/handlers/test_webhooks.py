@@ -9,8 +9,8 @@ import pytest
 from spotune.aws.base import NoAnswer
 from spotune.contracts.identity import Scope
 from spotune.contracts.notifications import EVENT_TYPES
-from spotune.service.keys import issue_key
-from spotune.service.webhooks import MOST_ENDPOINTS
+from spotune.service.access.keys import issue_key
+from spotune.service.notifications.webhooks import MOST_ENDPOINTS
 from tests.in_process import Client, World
 
 ENDPOINTS = "/v1/webhook_endpoints"

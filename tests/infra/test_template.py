@@ -496,7 +496,7 @@ def test_the_queue_hides_a_message_six_times_as_long_as_its_function_runs() -> N
 
 
 def test_a_delivery_is_tried_as_often_as_its_pauses_say_and_is_then_a_dead_letter() -> None:
-    from spotune.service.deliver import JITTER, PAUSES, TRIES
+    from spotune.service.notifications.deliver import JITTER, PAUSES, TRIES
 
     queue = RESOURCES["DeliveryQueue"]["Properties"]
     assert queue["VisibilityTimeout"] >= 6 * FUNCTIONS["DeliverFunction"]["Timeout"]

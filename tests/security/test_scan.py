@@ -173,7 +173,7 @@ def test_a_secret_is_named_by_its_hash_and_never_shown(
 
 def test_our_own_keys_are_known() -> None:
     from spotune.contracts.identity import KEY_PREFIX
-    from spotune.service.signatures import PREFIX as SIGNING
+    from spotune.service.notifications.signatures import PREFIX as SIGNING
 
     patterns = re.findall(r're\.compile\(r"([^"]+)"\)', (FOLDER / "secret_plugin.py").read_text())
     key, signing = (re.compile(pattern) for pattern in patterns)

@@ -7,9 +7,9 @@ from typing import Any
 
 from spotune.contracts import layout
 from spotune.contracts.bounds import Bounds
-from spotune.service.changes import apply
-from spotune.service.checkpoints import TAG
 from spotune.service.installation import install
+from spotune.service.jobs.changes import apply
+from spotune.service.jobs.checkpoints import TAG
 from tests import tiny_model
 from tests.factories import observed
 from tests.in_process import Answer, World, client_of, world

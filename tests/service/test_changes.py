@@ -11,9 +11,9 @@ import pytest
 from spotune.contracts.events import AttemptAccepted, CancelRequested
 from spotune.contracts.job import JobRecord
 from spotune.contracts.request import JobRequest
-from spotune.service.changes import apply
 from spotune.service.installation import Installation, install
-from spotune.service.submit import submit
+from spotune.service.jobs.changes import apply
+from spotune.service.jobs.submit import submit
 from tests import tiny_model
 from tests.in_process import World, client_of, world
 

@@ -13,9 +13,9 @@ from spotune.contracts.commands import OutboxEntry
 from spotune.contracts.errors import Conflict
 from spotune.contracts.job import Decision, JobRecord
 from spotune.contracts.request import JobRequest
-from spotune.service import control, submit
 from spotune.service.installation import install
-from spotune.service.observation import observe
+from spotune.service.jobs import control, submit
+from spotune.service.jobs.observation import observe
 from spotune.service.reconcile import reconcile
 from tests import tiny_model
 from tests.aws.test_training_jobs import spec

@@ -15,11 +15,11 @@ from spotune.contracts.files import DIRECT_UPLOAD_BYTES
 from spotune.contracts.job import JobRecord
 from spotune.contracts.request import JobRequest
 from spotune.contracts.training import MANIFEST_NAME, Manifest, ManifestFile, Progress
-from spotune.service.diagnosis import explain
 from spotune.service.installation import Installation, install
+from spotune.service.jobs.diagnosis import explain
+from spotune.service.jobs.observation import observe
+from spotune.service.jobs.submit import submit
 from spotune.service.launch import run_command
-from spotune.service.observation import observe
-from spotune.service.submit import submit
 from tests import tiny_model
 from tests.in_process import World, client_of, world
 

@@ -10,8 +10,8 @@ from spotune.aws.base import TrainingJobRefused
 from spotune.contracts.job import Decision
 from spotune.contracts.market import Quotas
 from spotune.service.installation import install
+from spotune.service.jobs.observation import observe
 from spotune.service.market import refresh
-from spotune.service.observation import observe
 from spotune.service.reconcile import reconcile
 from spotune.store.memory import MemoryStore
 from tests import tiny_model

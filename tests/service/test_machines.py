@@ -12,9 +12,9 @@ from spotune.contracts.request import JobRequest
 from spotune.planner import statement
 from spotune.planner.ladder import build_ladder
 from spotune.service.installation import install
+from spotune.service.jobs.observation import observe
+from spotune.service.jobs.submit import submit
 from spotune.service.launch import attempt_config
-from spotune.service.observation import observe
-from spotune.service.submit import submit
 from tests import tiny_model
 from tests.in_process import World, client_of, world
 

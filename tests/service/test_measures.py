@@ -13,11 +13,11 @@ from spotune.contracts.job import JobRecord
 from spotune.contracts.measures import METRICS
 from spotune.contracts.request import JobRequest
 from spotune.contracts.training import Failure
-from spotune.service import audit
+from spotune.service.access import audit
 from spotune.service.installation import install
-from spotune.service.observation import observe
+from spotune.service.jobs.observation import observe
+from spotune.service.jobs.submit import submit
 from spotune.service.reconcile import reconcile
-from spotune.service.submit import submit
 from tests import tiny_model
 from tests.factories import report
 from tests.in_process import World, client_of, world

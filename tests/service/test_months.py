@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from spotune.contracts.errors import Conflict
-from spotune.service.control import pause, resume
 from spotune.service.installation import install
-from spotune.service.observation import observe
+from spotune.service.jobs.control import pause, resume
+from spotune.service.jobs.observation import observe
+from spotune.service.jobs.submit import submit
 from spotune.service.reconcile import reconcile
-from spotune.service.submit import submit
 from tests.factories import NOW
 from tests.in_process import World
 from tests.in_process import world as make_world

@@ -8,8 +8,8 @@ import pytest
 
 from spotune.contracts.request import JobRequest
 from spotune.service.installation import install
+from spotune.service.jobs.submit import submit
 from spotune.service.launch import run_command
-from spotune.service.submit import submit
 from tests import tiny_model
 from tests.in_process import World, client_of, world
 

@@ -7,7 +7,7 @@ import pytest
 from spotune.contracts.errors import RequestRefused
 from spotune.contracts.request import JobRequest
 from spotune.service.installation import install
-from spotune.service.submit import submit
+from spotune.service.jobs.submit import submit
 from tests import tiny_model
 from tests.in_process import client_of, world
 

@@ -16,14 +16,15 @@ from spotune.contracts.money import month_of
 from spotune.contracts.request import JobRequest
 from spotune.planner import load_catalog
 from spotune.planner.transfer import carriage
-from spotune.service import copies, market, registry, resumption
-from spotune.service.control import cancel
-from spotune.service.files import delete
+from spotune.service import market
+from spotune.service.files.uploads import delete
 from spotune.service.installation import install
+from spotune.service.jobs import checkpoints, inputs, resumption
+from spotune.service.jobs.control import cancel
+from spotune.service.jobs.observation import observe, progress_of
+from spotune.service.jobs.submit import plan, submit
 from spotune.service.launch import run_command
-from spotune.service.observation import observe, progress_of
 from spotune.service.reconcile import reconcile
-from spotune.service.submit import plan, submit
 from spotune.service.views import job_object
 from tests import tiny_model
 from tests.factories import report
@@ -120,7 +121,7 @@ def test_what_is_seen_and_left_behind_there_is_read_there(here: World) -> None:
     progress = progress_of(here.here, job)
     assert progress is not None
     assert progress.step == 7
-    assert registry.checkpoints(here.here, "acme", job.id)[1] == ()
+    assert checkpoints.list_checkpoints(here.here, "acme", job.id)[1] == ()
     here.elsewhere[AWAY].observe(name, status="Completed", secondary_status="Completed", billable_seconds=100)
     ended = observe(here.here, name)
     assert ended is not None
@@ -242,7 +243,7 @@ def test_a_copy_that_takes_longer_than_a_slice_goes_on_in_the_next_one(here: Wor
     here.objects.before_part = slow
     begun = here.clock.now
     here.run_queue()
-    assert here.clock.now - begun <= copies.SLICE + 20
+    assert here.clock.now - begun <= inputs.SLICE + 20
     assert kept(here, job).state == "queued"
     for _ in range(10):
         deliver_again(here)
@@ -511,8 +512,8 @@ def test_what_another_job_has_copied_meanwhile_is_booked_all_the_same(here: Worl
     request = request_of(here, training_file=file_id)
     first = submit(here.here, "acme", request)
     (message,) = here.queue.take()
-    found = copies._copies(here.here, here.here.place(AWAY), "acme", first.model, own_inputs(first))
-    copies._decide(here.here, first, found)  # and then its process dies
+    found = inputs._copies(here.here, here.here.place(AWAY), "acme", first.model, own_inputs(first))
+    inputs._decide(here.here, first, found)  # and then its process dies
     submit(here.here, "acme", request)
     here.run_queue()
     run_command(here.here, str(message["job_id"]), str(message["entry_id"]))

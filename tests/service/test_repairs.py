@@ -9,14 +9,14 @@ import pytest
 from spotune.aws.base import STAGE_VARIABLE, AwsRefused
 from spotune.contracts.errors import Unavailable
 from spotune.contracts.events import AttemptRefused
-from spotune.service import submit as submission
-from spotune.service.changes import apply
-from spotune.service.control import cancel
-from spotune.service.counts import QUIET
 from spotune.service.installation import install
+from spotune.service.jobs import submit as submission
+from spotune.service.jobs.changes import apply
+from spotune.service.jobs.control import cancel
+from spotune.service.jobs.counts import QUIET
+from spotune.service.jobs.submit import submit
 from spotune.service.launch import run_command
 from spotune.service.reconcile import CHECK_LIMIT, reconcile
-from spotune.service.submit import submit
 from tests.factories import NOW
 from tests.in_process import World
 from tests.in_process import world as make_world

@@ -11,7 +11,7 @@ from spotune.contracts.errors import Unavailable
 from spotune.contracts.job import ActiveJob, Decision, JobRecord, LogEvent
 from spotune.contracts.request import JobRequest
 from spotune.service.installation import install
-from spotune.service.submit import request_sha256, submit
+from spotune.service.jobs.submit import request_sha256, submit
 from spotune.store.records import decode, encode, readable
 from tests import factories, tiny_model
 from tests.in_process import World, client_of, world

@@ -1,0 +1,1 @@
+"""Uploaded files, and what stands for files elsewhere."""

@@ -1,0 +1,1 @@
+"""Base models, and the versions that jobs made: groups, champions, lineage."""
