@@ -49,8 +49,8 @@ TAIL = """
   capacity is free. Every start costs some eight minutes of image and model download, and so does each interruption: the
   figures above have them in.
 - **S3**: base models, datasets, adapters, and the checkpoints of jobs. Checkpoints are the bulk: two and the best are
-  kept while a job runs, each of the trained weights with their optimizer's state, and what was replaced stays for 30
-  days as a version. A gigabyte for a month is $0.023; a plan saves the more seldom for it.
+  kept while a job runs, each of the trained weights with their optimizer's state, and what newer ones
+  superseded for up to two days more. A gigabyte for a month is $0.023; a plan saves the more seldom for it.
 - **While nothing runs** there is no instance and nothing else by the hour: what stays are the Lambda calls of the
   reconciler (once a minute) and of the market (every six hours), alarms, the secret, stored logs and objects.
 - **Carrying data** to a further region is part of its plan ([regions](regions.md)).

@@ -17,7 +17,9 @@ def folder_of(job: JobRecord) -> str:
     return layout.job_uri("artifacts", job.tenant, job.id)
 
 
-def leave_checkpoint(objects: ObjectStore, job: JobRecord, step: int, *, best_step: int | None = None) -> str:
+def leave_checkpoint(
+    objects: ObjectStore, job: JobRecord, step: int, *, best_step: int | None = None, created_at: float = NOW
+) -> str:
     """One whole checkpoint of a prepared job; its folder."""
     assert job.config is not None
     assert job.training is not None
@@ -36,8 +38,8 @@ def leave_checkpoint(objects: ObjectStore, job: JobRecord, step: int, *, best_st
         config_sha256=identity.sha256,
         step=step,
         tokens_seen=step,
-        created_at=NOW,
-        eval_loss=1.0 if best_step == step else None,
+        created_at=created_at,
+        eval_loss=1 / step if best_step == step else None,
         files=tuple(
             ManifestFile(name=name, bytes=len(body), sha256=hashlib.sha256(body).hexdigest())
             for name, body in bodies.items()

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from spotune.contracts.base import Contract, Fraction
-from spotune.contracts.training import TrainingConfig
+from spotune.contracts.training import Manifest, TrainingConfig
 
 STATE_NAME = "state.json"
 BASE_SCORES_NAME = "base_scores.json"
@@ -116,6 +117,14 @@ class Resumption(Contract):
         return min(self.step / self.total_steps, 1.0) if self.total_steps else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class WholeCheckpoint:
+    """A checkpoint in S3 whose files are all there, as long as its manifest says. The container alone reads all."""
+
+    manifest: Manifest
+    state: RunState
+
+
 def stretched(interval: float, write: float) -> float:
     """Seconds between checkpoints where a disk takes `write` seconds for one: `interval`, or what the disk allows.
 
@@ -148,6 +157,40 @@ def newest_whole(newest_first: Iterable[RunState], there: Callable[[int], bool])
             return state
         newest = newest or state
     return newest
+
+
+def needed_folders(manifests: Mapping[str, Manifest], newest: int) -> frozenset[str]:
+    """Of whole checkpoints, by folder: those that a resume needs, which are the newest and the best."""
+    by_step = sorted(manifests, key=lambda name: manifests[name].step)
+    best = best_of(manifests)
+    return frozenset(by_step[-newest:]) | ({best} if best is not None else frozenset())
+
+
+def best_of(manifests: Mapping[str, Manifest]) -> str | None:
+    """The folder with the lowest held-out loss, of equals the earliest; None where none was evaluated."""
+    losses = {name: (loss, one.step) for name, one in manifests.items() if (loss := one.eval_loss) is not None}
+    return min(losses, key=lambda name: losses[name], default=None)
+
+
+def superseded(steps: Iterable[int], whole: Mapping[int, WholeCheckpoint], newest: int) -> tuple[int, ...]:
+    """Which steps' folders no run of a job has a use for, oldest first; none that is newer than the newest whole one.
+
+    The `newest` newest whole ones stay, the best, those that their states name as the best, which may be on their way
+    still, and what a resume would go on from. A run that went on from an earlier checkpoint, for a later one did not
+    verify, makes lower steps again: the last that were made stay, too.
+
+    Args:
+        steps: of all the folders that are there, whole or not.
+        whole: the checkpoints whose files are all there, by step.
+    """
+    by_step = [whole[step] for step in sorted(whole)]
+    made_last = sorted(by_step, key=lambda one: one.manifest.created_at)[-newest:]
+    resumed = newest_whole((one.state for one in reversed(by_step)), whole.__contains__)
+    states = [*(one.state for one in by_step[-newest:]), *([] if resumed is None else [resumed])]
+    kept = {int(name) for name in needed_folders({str(step): one.manifest for step, one in whole.items()}, newest)}
+    kept.update(one.manifest.step for one in made_last)
+    kept.update(step for state in states for step in (state.step, state.best_step) if step is not None)
+    return tuple(step for step in sorted(steps) if step not in kept and step < max(whole, default=0))
 
 
 def _leaves(old: object, new: object, path: str) -> Iterator[str]:

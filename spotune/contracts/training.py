@@ -118,9 +118,15 @@ class CheckpointConfig(Contract):
     keep: int = 2
 
     @property
-    def at_most(self) -> int:
-        """Folders on the disk at any moment: the newest, the best, and the one that is being written."""
+    def restored(self) -> int:
+        """Folders that S3 brings back at a start: the newest, one behind them, which is the best or is about to go, and
+        one that was on its way when the machine was lost."""
         return self.keep + 2
+
+    @property
+    def at_most(self) -> int:
+        """Folders on the disk at any moment: those, and the one that is being written."""
+        return self.restored + 1
 
 
 class LimitConfig(Contract):

@@ -27,8 +27,8 @@ WRITE_SECONDS = 2.0
 WAITED_SHARE = 0.05
 """Of a write, what the steps beside it are longer by: 0.04 with LoRA and nothing with full fine-tuning where
 `make bench-resume` measured it, on a CPU."""
-KEPT_DAYS = 30
-"""The artifacts bucket keeps versions, and so keeps a checkpoint after a newer one has replaced it."""
+KEPT_DAYS = 2
+"""That the artifacts bucket keeps a superseded checkpoint after it was deleted: one, from midnight on."""
 KEPT_PRICE = 0.023e6 / 1e9 / 30
 """Micro-dollars a byte and day: S3 Standard, the first 50 TB a month in us-east-1."""
 

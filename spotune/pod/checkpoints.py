@@ -11,10 +11,10 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import ValidationError
 
+from spotune.contracts.checkpoint import best_of
 from spotune.contracts.layout import split_uri
 from spotune.contracts.training import MANIFEST_NAME, Manifest
 from spotune.pod.objects import Objects
-from spotune.pod.resumable import best_of
 
 Signature = tuple[int, int]
 """Size and time of change; a file that has the same two has not changed."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from pydantic import ValidationError
 
-from spotune.contracts.checkpoint import CHECKPOINT_PREFIX
+from spotune.contracts.checkpoint import CHECKPOINT_PREFIX, needed_folders
 from spotune.contracts.layout import split_uri
 from spotune.contracts.training import MANIFEST_NAME, Manifest, ManifestFile
 from spotune.pod.objects import Objects, StoredObject
@@ -23,19 +23,6 @@ def resumable(objects: Objects, uri: str, keep: int) -> Callable[[str], bool]:
         return not folder.startswith(CHECKPOINT_PREFIX) or folder in needed
 
     return wanted
-
-
-def needed_folders(manifests: Mapping[str, Manifest], newest: int) -> frozenset[str]:
-    """The folders of the newest checkpoints and of the best."""
-    by_step = sorted(manifests, key=lambda name: manifests[name].step)
-    best = best_of(manifests)
-    return frozenset(by_step[-newest:]) | ({best} if best is not None else frozenset())
-
-
-def best_of(manifests: Mapping[str, Manifest]) -> str | None:
-    """The folder with the lowest held-out loss, of equals the earliest; None where none was evaluated."""
-    losses = {name: (loss, one.step) for name, one in manifests.items() if (loss := one.eval_loss) is not None}
-    return min(losses, key=lambda name: losses[name], default=None)
 
 
 def _whole(objects: Objects, uri: str) -> dict[str, Manifest]:

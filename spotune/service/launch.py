@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from spotune import planner
 from spotune.aws.base import STAGE_VARIABLE, AwsRefused, NameTaken, ObjectMissing, TrainingJobRefused, TrainingJobSpec
@@ -23,11 +24,13 @@ from spotune.contracts.job import Attempt, Inputs, JobRecord
 from spotune.contracts.subject import know_job
 from spotune.contracts.training import CONFIG_NAME, CONFIG_VERSION, HOME_REGION_VARIABLE, TrainingConfig
 from spotune.lifecycle.rungs import plan_of
+from spotune.service.apart import apart
 from spotune.service.installation import Installation
 from spotune.service.jobs.changes import apply
 from spotune.service.jobs.checkpoints import release_checkpoints
 from spotune.service.jobs.inputs import InputsChanged, inputs_in_region
 from spotune.service.jobs.observation import observe
+from spotune.service.jobs.pruning import prune_checkpoints
 from spotune.service.jobs.resumption import carry_over
 from spotune.service.jobs.submit import check_recorded
 from spotune.service.models.registration import register
@@ -105,6 +108,8 @@ def start_attempt(here: Installation, job: JobRecord, attempt: Attempt) -> bool:
         return True
     if inputs is None:
         return False
+    if attempt.number > 1:
+        apart("superseded checkpoints", partial(prune_checkpoints, here, job), job=job.id, tenant=job.tenant)
     _create(here, job, attempt, inputs)
     return True
 

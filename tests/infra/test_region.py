@@ -67,8 +67,9 @@ def test_events_of_our_training_jobs_alone_go_to_the_home_bus_alone() -> None:
     assert target["RoleArn"] == {"Fn::GetAtt": "ForwardingRole.Arn"}
 
 
-def test_a_model_that_was_trained_there_is_deleted_with_what_jobs_there_have_of_others() -> None:
+def test_what_was_trained_there_is_deleted_with_what_jobs_there_have_of_others() -> None:
     granted = [s for s in main.statements("ReconcileRole") if "s3:DeleteObject" in main.listed(s["Action"])]
     where = " ".join(str(resource) for statement in granted for resource in main.listed(statement["Resource"]))
     assert "-*-jobs/*/jobs/*/output/*" in where
+    assert "-*-jobs/*/jobs/*/checkpoints/*" in where
     assert "-*-data/*/copies/*" in where

@@ -73,7 +73,8 @@ ALLOWED: dict[str, set[str]] = {
     "LaunchRole": RECORDS
     | READ_OBJECTS
     | SHOW_MODELS
-    | of_tenants("write rule", "write config", "write quality", "write checkpoint", "tag checkpoints")
+    | of_tenants("write rule", "write config", "write quality", "write checkpoint")
+    | of_tenants("tag checkpoints", "delete checkpoint")
     | takes_from("LaunchQueue")
     | {
         *("read file's version", "list versions", "send to LaunchQueue", "send to DeliveryQueue"),
@@ -90,7 +91,7 @@ ALLOWED: dict[str, set[str]] = {
     "ReconcileRole": RECORDS
     | READ_OBJECTS
     | SHOW_MODELS
-    | of_tenants("delete output")
+    | of_tenants("delete output", "tag checkpoints", "delete checkpoint")
     | {
         *("send to LaunchQueue", "send to DeliveryQueue"),
         *("describe ftjob-a-1", "stop ftjob-a-1", "list training jobs"),

@@ -16,6 +16,7 @@ import yaml
 
 from spotune.contracts.addresses import parse_networks
 from spotune.planner.interruptions import KEPT_DAYS
+from spotune.service.jobs.pruning import TAG
 from tests import pages
 
 TEMPLATE = Path(__file__).parents[2] / "infra" / "template.yaml"
@@ -271,14 +272,16 @@ def test_whoever_only_looks_at_jobs_writes_no_object_and_starts_no_job() -> None
     assert jobs == {"sagemaker:DescribeTrainingJob"} | orphans
 
 
-def test_the_reconciler_deletes_what_jobs_left_as_results_and_writes_nothing_else_of_theirs() -> None:
+def test_the_reconciler_deletes_results_and_checkpoints_of_jobs_and_writes_nothing_else_of_theirs() -> None:
     deleted = [
         r
         for s in statements("ReconcileRole")
         if "s3:DeleteObject" in listed(s["Action"])
         for r in listed(s["Resource"])
     ]
-    assert {r["Fn::Sub"].partition("/*/jobs/*/")[2] for r in deleted if "/jobs/" in r["Fn::Sub"]} == {"output/*"}
+    assert {r["Fn::Sub"].partition("/*/jobs/*/")[2] for r in deleted if "/jobs/" in r["Fn::Sub"]} == {
+        *("checkpoints/*", "output/*")
+    }
 
 
 def test_models_are_shown_in_groups_of_this_stage_alone() -> None:
@@ -468,10 +471,11 @@ def test_a_training_role_reads_by_our_key_through_s3_and_secrets_alone() -> None
     assert {name for grant in grants_of_key.values() for name in names_of_key(grant)} == {"${KmsKeyArn}/"}
 
 
-def test_a_replaced_checkpoint_is_kept_as_long_as_the_planner_reckons() -> None:
+def test_a_superseded_checkpoint_is_kept_as_long_as_the_planner_reckons() -> None:
     rules = BUCKETS["ArtifactsBucket"]["LifecycleConfiguration"]["Rules"]
-    (kept,) = (rule for rule in rules if "NoncurrentVersionExpiration" in rule)
-    assert kept["NoncurrentVersionExpiration"]["NoncurrentDays"] == KEPT_DAYS
+    (kept,) = (rule for rule in rules if rule.get("TagFilters") == [{"Key": TAG[0], "Value": TAG[1]}])
+    to_midnight = 1
+    assert kept["NoncurrentVersionExpiration"]["NoncurrentDays"] + to_midnight == KEPT_DAYS
 
 
 def test_the_checkpoints_of_ended_jobs_are_forgotten_and_nothing_else_is() -> None:
@@ -484,9 +488,11 @@ def test_the_checkpoints_of_ended_jobs_are_forgotten_and_nothing_else_is() -> No
     assert set(expiring) == {"ArtifactsBucket"}
     assert expiring["ArtifactsBucket"]["ExpirationInDays"] == {"Ref": "CheckpointDays"}
     assert expiring["ArtifactsBucket"]["TagFilters"] == [{"Key": "spotune-job", "Value": "ended"}]
-    tagged = [r for s in statements("LaunchRole") if "Tagging" in str(s["Action"]) for r in listed(s["Resource"])]
-    assert {r["Fn::Sub"].partition("/jobs/*/")[2] for r in tagged} == {"checkpoints/*"}
-    assert {role for role in ROLES if "s3:PutObjectTagging" in actions(role, "s3")} == {"LaunchRole"}
+    tagging = {role for role in ROLES if "s3:PutObjectTagging" in actions(role, "s3")}
+    assert tagging == {"LaunchRole", "ReconcileRole"}
+    tags = [s for role in tagging for s in statements(role) if "s3:PutObjectTagging" in listed(s["Action"])]
+    tagged = [r["Fn::Sub"].partition("/jobs/*/")[2] for s in tags for r in listed(s["Resource"])]
+    assert tagged == ["checkpoints/*"] * 4, "of both, at home and in further regions"
 
 
 def test_the_queue_hides_a_message_six_times_as_long_as_its_function_runs() -> None:

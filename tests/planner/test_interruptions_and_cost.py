@@ -11,6 +11,7 @@ from spotune.planner import load_catalog
 from spotune.planner.interruptions import (
     BILLED_START_SECONDS,
     FREE_START_SECONDS,
+    KEPT_DAYS,
     QUEUE_SECONDS,
     RESTART_SECONDS,
     Hazard,
@@ -65,8 +66,8 @@ def test_no_other_interval_makes_a_run_shorter(write, waited, hazard, factor):
 
 
 def test_storage_that_costs_as_much_as_a_minute_of_the_machine_counts_as_a_minute():
-    a_gigabyte = 0.023  # dollars a month
-    assert kept_seconds(1e9, 60 * a_gigabyte * 1e6) == pytest.approx(60)
+    a_gigabyte = 0.023 / 30  # dollars a day
+    assert kept_seconds(1e9, 60 * KEPT_DAYS * a_gigabyte * 1e6) == pytest.approx(60)
 
 
 def test_billed_time_is_the_one_worked_out_by_hand():

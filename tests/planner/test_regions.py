@@ -71,7 +71,7 @@ def test_a_cheaper_region_is_chosen_and_the_plan_names_what_the_copy_costs():
     assert chosen.region == "us-west-2"
     assert 16 * GIGABYTE * 20_000 / GIGABYTE < chosen.transfer < 17 * GIGABYTE * 20_000 / GIGABYTE
     assert chosen.transfer_bytes > 16 * GIGABYTE
-    assert chosen.cost.mid == pytest.approx(home.chosen.cost.mid / 2 + chosen.transfer, rel=1e-3)
+    assert chosen.cost.mid == pytest.approx(home.chosen.cost.mid / 2 + chosen.transfer, rel=2e-3)
     assert chosen.wall_hours.mid > home.chosen.wall_hours.mid
     assert (home.chosen.transfer, home.chosen.transfer_bytes) == (0, 0)
     assert any("Runs in us-west-2: 16.1 GB are copied there first" in warning for warning in plan.warnings)

@@ -19,10 +19,10 @@ from botocore.exceptions import EndpointConnectionError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spotune.contracts.checkpoint import needed_folders
 from spotune.contracts.training import ExitCode, Manifest, ManifestFile
 from spotune.pod.checkpoints import CheckpointSync
 from spotune.pod.objects import Objects, StoredObject, patiently
-from spotune.pod.resumable import needed_folders
 from tests import factories
 from tests.pod.conftest import BUCKET, Bucket, Pods
 from tests.polling import wait_for

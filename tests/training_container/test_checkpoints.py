@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spotune.contracts.checkpoint import Identity, RunState
+from spotune.contracts.checkpoint import Identity, RunState, needed_folders
 from spotune.contracts.training import CheckpointConfig, Manifest, ManifestFile, TrainingConfig
-from spotune.pod.resumable import needed_folders
 from tests.training_container.building import CONFIG
 from training_container.checkpoints import Checkpoints, verified_manifest
 from training_container.writing import write_file

@@ -127,8 +127,16 @@ def carry_over(here: Installation, job: JobRecord, taken: Resumption) -> None:
         _copy_checkpoint(here, layout.checkpoint_uri(source, step), layout.checkpoint_uri(target, step), there)
 
 
+def read_contract(here: Installation, kind: type[C], uri: str) -> C | None:
+    """What S3 holds of this kind; None where there is none, or it does not parse."""
+    try:
+        return kind.model_validate_json(here.objects.read(uri))
+    except (ObjectMissing, ValidationError):
+        return None
+
+
 def _copy_checkpoint(here: Installation, source: str, target: str, there: Sizes) -> None:
-    manifest = _read(here, Manifest, source + MANIFEST_NAME)
+    manifest = read_contract(here, Manifest, source + MANIFEST_NAME)
     if manifest is None:
         raise ObjectMissing(source + MANIFEST_NAME)
     for file in manifest.files:
@@ -228,7 +236,7 @@ def _stated(prepared: Prepared, resumption: Resumption) -> Prepared:
 
 
 def _newest(here: Installation, job: JobRecord) -> Found | None:
-    """Reads the newest few alone: S3 keeps every checkpoint that there ever was."""
+    """Reads the newest few alone."""
     folder = here.job_folder(job)
     sizes = _sizes(here, layout.checkpoints_uri(folder))
     known: dict[int, StateFile] = {}
@@ -243,7 +251,7 @@ def _newest(here: Installation, job: JobRecord) -> Found | None:
     newest = newest_whole(newest_first, lambda step: whole(step) is not None)
     if newest is None:
         return None
-    progress = _read(here, Progress, layout.checkpoints_uri(folder) + PROGRESS_NAME)
+    progress = read_contract(here, Progress, layout.checkpoints_uri(folder) + PROGRESS_NAME)
     return Found(
         job=job,
         written=known[newest.step],
@@ -262,18 +270,11 @@ def _steps(folder: str, sizes: Sizes) -> list[int]:
 
 def _whole(here: Installation, folder: str, sizes: Sizes) -> StateFile | None:
     """The state of a checkpoint whose files are there; their content is verified by the container."""
-    manifest = _read(here, Manifest, folder + MANIFEST_NAME)
+    manifest = read_contract(here, Manifest, folder + MANIFEST_NAME)
     if manifest is None or any(sizes.get(folder + file.name) != file.bytes for file in manifest.files):
         return None
-    return _read(here, StateFile, folder + STATE_NAME)
+    return read_contract(here, StateFile, folder + STATE_NAME)
 
 
 def _sizes(here: Installation, folder: str) -> Sizes:
     return {one.uri: one.bytes for one in here.objects.list(folder)}
-
-
-def _read(here: Installation, kind: type[C], uri: str) -> C | None:
-    try:
-        return kind.model_validate_json(here.objects.read(uri))
-    except (ObjectMissing, ValidationError):
-        return None
