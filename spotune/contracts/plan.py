@@ -166,6 +166,7 @@ class Rejection(Contract):
         "quota",
         "interruptions",
         "runtime",
+        "disk",
     ]
     reason: str
 

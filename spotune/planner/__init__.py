@@ -4,7 +4,7 @@ from spotune.planner.architecture import FAMILIES_WITH_CODE, Architecture, known
 from spotune.planner.catalog import load_catalog
 from spotune.planner.check import check_request
 from spotune.planner.combinations import METHOD_FIELDS
-from spotune.planner.disk import disk_gb, has_local_storage
+from spotune.planner.disk import disk_gb, has_local_storage, volume_gb
 from spotune.planner.evaluation import NOTHING_JUDGED, Judged
 from spotune.planner.prepare import NOTHING_DONE, Done, prepare
 from spotune.planner.settings import sequence_limit
@@ -27,4 +27,5 @@ __all__ = [
     "prepare",
     "read_architecture",
     "sequence_limit",
+    "volume_gb",
 ]

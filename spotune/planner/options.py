@@ -11,6 +11,7 @@ from spotune.contracts.market import MarketSnapshot
 from spotune.contracts.money import worst_case
 from spotune.contracts.request import Market
 from spotune.planner.catalog import InstanceSpec
+from spotune.planner.disk import needed_gb, room_gb
 from spotune.planner.evaluation import Evaluations
 from spotune.planner.interruptions import (
     BILLED_START_SECONDS,
@@ -54,6 +55,8 @@ class Job:
     """Of them, the champion's and the golden prompts'."""
     whole_bytes: int = 0
     """Of the 16-bit weights that are published whole: a GPU or the machine's memory holds them when they are made."""
+    resting_bytes: int = 0
+    """On the disk, but for checkpoints."""
     to_copy: Mapping[str, int] = field(default_factory=dict)
     """Bytes that a region lacks of them; all of them where it is not named."""
 
@@ -143,6 +146,8 @@ def list_options(
     hazards = {"spot": corrector.hazard(name, region, quote.hazard), "on_demand": ON_DEMAND_HAZARD}
     spot = None if quote.spot is None else corrector.spot_price(name, region, quote.spot, quote.on_demand)
     for timed in layouts.best:
+        if disk_needed(job, timed.fit.work) > room_gb(machines.spec):
+            continue
         work = _work(job, timed, corrector.factor("start"))
         carried = _carriage(job, timed.fit.work, home, region)
         for market in MARKETS:
@@ -169,6 +174,11 @@ def list_options(
                 )
 
 
+def disk_needed(job: Job, work: Workload) -> int:
+    """GB of each machine's disk, the image included."""
+    return needed_gb(job.resting_bytes, _checkpoint_bytes(work))
+
+
 def _carriage(job: Job, work: Workload, home: str, region: str) -> Carriage:
     """Model and data go there once, before the first start; what is trained comes back."""
     return carriage(home, region, job.to_copy.get(region, job.input_bytes), work.trainable_parameters * TRAINED_BYTES)
@@ -192,5 +202,5 @@ def _work(job: Job, timed: Timed, slower_start: float) -> Work:
 
 
 def _checkpoint_bytes(work: Workload) -> float:
-    """What is trained, and the optimizer's two moments of it."""
+    """Of what is trained, and the optimizer's two moments of it."""
     return work.trainable_parameters * (TRAINED_BYTES + 2 * MOMENT_BYTES[work.optimizer])

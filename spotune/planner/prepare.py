@@ -19,6 +19,7 @@ from spotune.planner.catalog import load_catalog
 from spotune.planner.combinations import check_convertible
 from spotune.planner.configuration import configure, publication_seconds
 from spotune.planner.corrections import Corrector
+from spotune.planner.disk import resting_bytes
 from spotune.planner.evaluation import NOTHING_JUDGED, Evaluations, Judged, evaluations, resolved_by_gate
 from spotune.planner.layouts import PRESENT_TRAINER, Trainer
 from spotune.planner.learning_rates import choose_learning_rate
@@ -91,8 +92,14 @@ def prepare(
     limits = read_limits(request.constraints, cap, catalog, snapshots, bounds)
     settings = settle(request, architecture, training, validation)
     files = training.bytes + (validation.bytes if validation is not None else 0)
+    resting = resting_bytes(settings.methods[0], request.outputs, architecture.parameters, files, judged.bytes)
     input_bytes = architecture.parameters * WEIGHT_BYTES + files + judged.bytes
-    job = replace(_job(request, architecture, settings, done, judged), input_bytes=input_bytes, to_copy=to_copy)
+    job = replace(
+        _job(request, architecture, settings, done, judged),
+        input_bytes=input_bytes,
+        to_copy=to_copy,
+        resting_bytes=resting,
+    )
     found = search(job, catalog, snapshots, limits, trainer, Corrector(corrections))
     if not found.feasible:
         raise refuse(found)
@@ -160,7 +167,9 @@ def _price_of_choices(
         open_request = request.with_(training=training)
         settings = replace(settings, checkpointing=checkpointing_of(open_request))
         job = _job(open_request, architecture, settings, done, judged)
-        job = replace(job, input_bytes=planned.input_bytes, to_copy=planned.to_copy)
+        job = replace(
+            job, input_bytes=planned.input_bytes, to_copy=planned.to_copy, resting_bytes=planned.resting_bytes
+        )
         free = search(job, found.catalog, snapshots, limits, trainer, found.corrector)
     yield from price_of_choices(choices, found.feasible[0], free.feasible[0])
 

@@ -92,6 +92,7 @@ def _nothing_usable(found: Search) -> PlanRefused:
     first = f" {verdicts[0].instance_type}: {verdicts[0].reason}." if verdicts else " The catalog is empty."
     remedies = {
         "market": "Refresh the market (docs/market.md), or look at it with `spotune catalog`.",
+        "disk": "Publish fewer outputs, train an adapter, or give a smaller file.",
         "quota": "Ask for the quota in the Service Quotas console; `spotune catalog` lists those that there are.",
     }
     widen = "Leave constraints.instance_types and constraints.regions out, or set constraints.market to auto."

@@ -10,6 +10,7 @@ from spotune.contracts.market import MarketSnapshot
 from spotune.contracts.plan import Rejection
 from spotune.planner.catalog import Catalog, InstanceSpec
 from spotune.planner.corrections import Corrector
+from spotune.planner.disk import room_gb
 from spotune.planner.layouts import (
     Fit,
     Layouts,
@@ -21,7 +22,8 @@ from spotune.planner.layouts import (
     micro_batches,
 )
 from spotune.planner.limits import Limits
-from spotune.planner.options import Job, Option, list_options
+from spotune.planner.options import Job, Option, disk_needed, list_options
+from spotune.planner.workload import Workload
 
 NEEDS_BF16 = frozenset({"gemma", "gemma2", "gemma3", "gemma3_text"})
 """Families whose activations exceed what fp16 holds."""
@@ -85,6 +87,8 @@ def search(
             nearest = [(machines, layouts.nearest) for machines, layouts in found]
             misses += nearest
             refused[spec.instance_type] = _too_small(*min(nearest, key=lambda miss: miss[1].memory.p95))
+        elif full := _without_disk(spec, job, [timed.fit.work for _, layouts in found for timed in layouts.best]):
+            refused[spec.instance_type] = full
     options.sort(key=lambda option: (option.cost.mid, option.spec.instance_type, option.market))
     regions = ", ".join(snapshot.region for snapshot in snapshots)
     return Search(
@@ -139,11 +143,26 @@ def _incapable(spec: InstanceSpec, job: Job, trainer: Trainer) -> Rejection | No
         return _rejected(spec, f"has {spec.gpus} GPUs; the trainer uses one GPU at present")
     if WHOLE_MARGIN * job.whole_bytes > max(spec.gpu.usable_memory, host_room(spec)):
         return _rejected(spec, f"has no room for the {job.whole_bytes / _GIB:.0f} GiB that are published whole")
+    if (full := _without_disk(spec, job, job.workloads)) is not None:
+        return full
     if not micro_batches(work.global_batch, spec.gpus):
         return _rejected(
             spec, f"has {spec.gpus} GPUs, over which a global batch of {work.global_batch} cannot be shared out evenly"
         )
     return None
+
+
+def _without_disk(spec: InstanceSpec, job: Job, works: Sequence[Workload]) -> Rejection | None:
+    """Where none of these has room; they differ in their optimizers, and so in their checkpoints."""
+    needed, room = min(disk_needed(job, work) for work in works), room_gb(spec)
+    if needed <= room:
+        return None
+    if spec.nvme_gb:
+        held = f"its NVMe of {spec.nvme_gb:,} GB, which no volume adds to, holds {room:,}"
+    else:
+        held = f"an account gets volumes of {room:,} GB for training instances"
+    reason = f"needs {needed:,} GB of disk for the image, the model, checkpoints and files; {held}"
+    return Rejection(instance_type=spec.instance_type, rule="disk", reason=reason)
 
 
 def _rejected(spec: InstanceSpec, reason: str) -> Rejection:

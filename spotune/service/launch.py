@@ -39,10 +39,6 @@ from spotune.service.retraining.ends import end
 
 logger = logging.getLogger(__name__)
 
-IMAGE_GB = 30
-"""Disk for the image. No more than is needed is asked for: a type with a disk of its own (125 GB in an ml.g4dn.xlarge)
-takes no request for a larger one."""
-
 
 def run_command(here: Installation, job_id: str, entry_id: str) -> None:
     """Run one outbox entry and take it off; an entry that is already done is left alone.
@@ -192,6 +188,7 @@ def _spec(
     champion_bytes = job.champion.bytes if job.champion is not None and inputs.champion_uri is not None else 0
     key = here.settings.key_in(job.region)
     types, volume_key = _encrypted(rung.instance_types, key)
+    needed = planner.disk_gb(told, job.model.parameters, file_bytes, champion_bytes)
     return TrainingJobSpec(
         name=attempt.name,
         job_id=job.id,
@@ -202,7 +199,7 @@ def _spec(
         market=attempt.market,
         instance_types=types,
         instance_count=attempt.instance_count,
-        volume_gb=IMAGE_GB + planner.disk_gb(told, job.model.parameters, file_bytes, champion_bytes),
+        volume_gb=planner.volume_gb(types, needed),
         max_runtime=attempt.max_runtime,
         max_wait=attempt.max_wait,
         config_uri=config,

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from spotune import planner
 from spotune.contracts.job import JobRecord
 from spotune.contracts.plan import HardwareConfig, Rung
 from spotune.contracts.request import JobRequest
@@ -51,6 +52,24 @@ def test_an_attempt_on_another_rung_has_that_rungs_machines_and_the_same_global_
     assert one["optimization"] == two["optimization"]
     spec = here.training_jobs.specs[f"{job.id}-2"]
     assert (spec.instance_types, spec.instance_count) == (("ml.g5.12xlarge",), 2)
+
+
+def test_no_more_disk_is_asked_for_than_the_rungs_smallest_machine_has(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a run needs is bounded without its architecture; SageMaker refuses more than a type's own disk."""
+
+    def two_types(*given: object) -> tuple[Rung, ...]:
+        first, *rest = build_ladder(*given)
+        types, prices = ("ml.g6.xlarge", "ml.g4dn.xlarge"), first.on_demand_prices * 2
+        return (first.with_(instance_types=types, prices=prices, on_demand_prices=prices), *rest)
+
+    monkeypatch.setattr(statement, "build_ladder", two_types)
+    monkeypatch.setattr(planner, "disk_gb", lambda *_: 900)
+    file_id = client_of(here.here, "acme").upload(tiny_model.chat_rows(30))
+    job = submit(here.here, "acme", JobRequest(model=tiny_model.NAME, training_file=file_id), "one-key")
+    here.run_queue()
+    assert here.training_jobs.specs[f"{job.id}-1"].volume_gb == 125
 
 
 def test_a_job_of_an_earlier_version_is_read_and_its_next_attempt_has_a_config_of_this_one(here: World) -> None:

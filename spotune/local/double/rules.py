@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from spotune.contracts.layout import split_uri
 from spotune.contracts.money import LONGEST_RUNTIME
 from spotune.local.double.faults import invalid
 from spotune.local.double.job import Request
+from spotune.planner.catalog import load_catalog
 from spotune.planner.disk import has_local_storage
 
 ENVIRONMENT_BYTES = 16 * 1024
@@ -61,12 +63,29 @@ def _check_volume_key(request: Request) -> None:
     resources = request["ResourceConfig"]
     if "VolumeKmsKeyId" not in resources:
         return
-    preferences = resources.get("InstancePreferences", [{"InstanceType": resources.get("InstanceType", "")}])
-    local = [entry["InstanceType"] for entry in preferences if has_local_storage(entry["InstanceType"])]
+    local = [name for name in _named_types(resources) if has_local_storage(name)]
     if local:
         raise invalid(
             f"VolumeKmsKeyId is not supported for {', '.join(local)}: local instance storage is encrypted by hardware."
         )
+
+
+def _check_volume_size(request: Request) -> None:
+    """As SageMaker's API reference has it of ProcessingClusterConfig and HyperParameterTuningResourceConfig."""
+    resources = request["ResourceConfig"]
+    specs = [load_catalog().instances.get(name) for name in _named_types(resources)]
+    small = [spec for spec in specs if spec is not None and 0 < spec.nvme_gb < resources["VolumeSizeInGB"]]
+    if small:
+        sizes = ", ".join(f"{spec.instance_type} ({spec.nvme_gb} GB)" for spec in small)
+        raise invalid(
+            f"VolumeSizeInGB {resources['VolumeSizeInGB']} is greater than the total size of the local instance "
+            f"storage of {sizes}."
+        )
+
+
+def _named_types(resources: dict[str, Any]) -> list[str]:
+    preferences = resources.get("InstancePreferences", [{"InstanceType": resources.get("InstanceType", "")}])
+    return [entry["InstanceType"] for entry in preferences]
 
 
 def _check_stopping_condition(request: Request) -> None:
@@ -162,6 +181,7 @@ _RULES: tuple[Callable[[Request], None], ...] = (
     _check_resources,
     _check_preferences,
     _check_volume_key,
+    _check_volume_size,
     _check_stopping_condition,
     _check_spot_exclusions,
     _check_channels,

@@ -180,3 +180,15 @@ def test_a_volume_takes_a_key_and_a_list_with_local_storage_in_it_takes_none() -
     mixed = [*volumes, {"InstanceType": "ml.p4d.24xlarge"}]
     with pytest.raises(ServiceError, match=r"not supported for ml\.p4d\.24xlarge: local instance storage"):
         check_rules(on_demand("rule-5", **resources(InstancePreferences=mixed, **keyed)))
+
+
+@pytest.mark.parametrize("named", [{}, {"InstanceType": None, "InstancePreferences": PREFERENCES}])
+def test_more_than_the_local_storage_has_is_not_asked_for(named: dict[str, Any]) -> None:
+    """The smallest of those that are named decides; ml.g5.xlarge and ml.g6.xlarge have 250 GB."""
+    check_rules(on_demand("rule-6", **resources(VolumeSizeInGB=250, **named)))
+    with pytest.raises(ServiceError, match=r"local instance storage of ml\.g5\.xlarge \(250 GB\)"):
+        check_rules(on_demand("rule-7", **resources(VolumeSizeInGB=251, **named)))
+
+
+def test_a_volume_is_as_large_as_asked_for() -> None:
+    check_rules(on_demand("rule-8", **resources(InstanceType="ml.p3.2xlarge", VolumeSizeInGB=900)))
