@@ -36,13 +36,23 @@ scan: $(READY) build/scan/ready  ## templates, secrets in files, known vulnerabi
 audit: $(READY) build/scan/ready  ## known vulnerabilities of every pinned package; fails where nobody can be asked
 	$(BIN)/python security/scan.py advisories
 
-check: $(READY) build/scan/ready  ## format, lint, types, import directions, dead code, template, generated pages
+check:  ## format, lint, types, import directions, dead code, template, generated pages; on two cores
+	@$(MAKE) --no-print-directory -j2 $(READY) build/scan/ready
+	@$(MAKE) --no-print-directory -j2 --output-sync=target types template lint pages scan
+
+lint: $(READY)  ## format, lint, import directions, dead code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/vulture
+
+types: $(READY)  ## mypy, strictly
+	$(BIN)/mypy
+
+template: $(READY)  ## cfn-lint
 	$(BIN)/cfn-lint infra/template.yaml infra/region.yaml infra/code.yaml
+
+pages: $(READY)  ## the generated pages say what the code says
 	$(BIN)/python docs/errors.py --check
 	$(BIN)/python docs/lifecycle.py --check
 	$(BIN)/python docs/support.py --check
@@ -52,7 +62,6 @@ check: $(READY) build/scan/ready  ## format, lint, types, import directions, dea
 	$(BIN)/python docs/settings.py --check
 	$(BIN)/python docs/cost.py --check
 	$(BIN)/python docs/permissions.py --check
-	$(MAKE) --no-print-directory scan
 
 deploy: $(READY)  ## into your AWS account, as the settings file says; SETTINGS=file for another one
 	$(BIN)/spotune deploy $(if $(SETTINGS),--settings $(SETTINGS))
@@ -105,4 +114,4 @@ lock:  ## write constraints.txt, infra/lambda.txt, infra/image/*.txt and securit
 	{ echo "# What the scanners of 'make scan' are made of, exactly. Made by 'make lock'."; \
 	  build/scan/bin/python -m pip freeze; } > security/scanners.txt
 
-.PHONY: help setup demo scan audit check deploy docs dist test image-test faults faults-mutants kills fuzz bench lock
+.PHONY: help setup demo scan audit check lint types template pages deploy docs dist test image-test faults faults-mutants kills fuzz bench lock
