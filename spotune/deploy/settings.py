@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 
 from spotune.contracts.base import Contract
 from spotune.contracts.layout import region_bucket
@@ -25,11 +25,25 @@ _IMAGE = re.compile(
     rf"(?P<account>\d{{12}})\.dkr\.ecr(-fips)?\.(?P<region>{_REGION})\.amazonaws\.com(\.cn)?/"
     r"(?P<repository>[a-z0-9][a-z0-9._/-]*)(:[\w][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?"
 )
+_TENANT = (r"[a-z0-9][a-z0-9-]{0,39}", "small letters, digits and hyphens, 40 at most, and no hyphen first: team")
 CODE, FURTHER = "code", "further"
 """What the names of an installation's stacks beside its own end in."""
 _BUCKET_LENGTH = 63
 _ACCOUNT = "0" * 12
-Region = Annotated[str, Field(pattern=f"^{_REGION}$")]
+
+
+def _written(pattern: str, rule: str) -> AfterValidator:
+    """Refuses what the pattern does not match, with the rule in words."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value, re.ASCII):
+            raise ValueError(f"{value!r} does not do; write {rule}")
+        return value
+
+    return AfterValidator(check)
+
+
+Region = Annotated[str, _written(_REGION, "a region of AWS as its console spells it: eu-west-1")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +84,12 @@ class Limits(Contract):
 class Tokens(Contract):
     """Tokens of your own identity provider that open the API below /jwt/."""
 
-    issuer: Annotated[str, Parameter("JwtIssuer")] = Field(
+    issuer: Annotated[
+        str,
+        Parameter("JwtIssuer"),
+        _written(r"(https?://[^# ]+)?", "a URL without # or spaces: https://login.example"),
+    ] = Field(
         default="",
-        pattern=r"^(|https?://[^# ]+)$",
         description="Whose tokens, spelt as in their claim iss; empty for none.",
     )
     audience: Annotated[tuple[str, ...], Parameter("JwtAudience")] = Field(
@@ -89,11 +106,13 @@ class Tokens(Contract):
 class Vpc(Contract):
     """Your own network for training jobs: private subnets with a way to S3; SageMaker's own where none is named."""
 
-    subnets: Annotated[tuple[Annotated[str, Field(pattern=r"^subnet-[0-9a-f]+$")], ...], Parameter("Subnets")] = Field(
-        default=(), description="Subnets of the home region, with a gateway endpoint for S3."
-    )
+    subnets: Annotated[
+        tuple[Annotated[str, _written(r"subnet-[0-9a-f]+", "ids of subnets: subnet-0a1b2c3d")], ...],
+        Parameter("Subnets"),
+    ] = Field(default=(), description="Subnets of the home region, with a gateway endpoint for S3.")
     security_groups: Annotated[
-        tuple[Annotated[str, Field(pattern=r"^sg-[0-9a-f]+$")], ...], Parameter("SecurityGroups")
+        tuple[Annotated[str, _written(r"sg-[0-9a-f]+", "ids of security groups: sg-0a1b2c3d")], ...],
+        Parameter("SecurityGroups"),
     ] = Field(default=(), description="Their security groups, which let their members reach each other.")
 
     @model_validator(mode="after")
@@ -106,10 +125,15 @@ class Vpc(Contract):
 class Settings(Contract):
     """One installation in one account."""
 
-    stage: Annotated[str, Parameter("Stage")] = Field(
+    stage: Annotated[
+        str,
+        Parameter("Stage"),
+        # Names of resources are spotune-<stage>-...: with a hyphen in a stage, one could be read as another one's.
+        _written(r"[a-z][a-z0-9]{0,19}", "small letters and digits, 20 at most, a letter first: staging2"),
+    ] = Field(
         default="prod",
-        pattern=r"^[a-z][a-z0-9-]{0,19}$",
-        description="Name of this installation. Several of one account stand side by side under different names.",
+        description="Name of this installation, of letters and digits. Several of one account stand side by side under "
+        "different names.",
     )
     region: Region = Field(description="Home of its API, table, buckets and, unless more are named, all training.")
     further_regions: Annotated[tuple[Region, ...], Parameter("FurtherRegions")] = Field(
@@ -119,9 +143,8 @@ class Settings(Contract):
         default=None,
         description="Full URI of the training image in this account's ECR; `spotune image push` writes it here.",
     )
-    first_tenant: str = Field(
+    first_tenant: Annotated[str, _written(*_TENANT)] = Field(
         default="team",
-        pattern=r"^[a-z0-9][a-z0-9-]{0,39}$",
         description="Tenant of the first admin key, which the first deployment prints.",
     )
     python: Literal["3.11", "3.12", "3.13", "3.14"] = Field(
@@ -132,9 +155,7 @@ class Settings(Contract):
     )
     budgets: Budgets = Field(default=Budgets(), description=str(Budgets.__doc__))
     limits: Limits = Field(default=Limits(), description=str(Limits.__doc__))
-    tenants: Annotated[
-        tuple[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")], ...], Parameter("Tenants")
-    ] = Field(
+    tenants: Annotated[tuple[Annotated[str, _written(*_TENANT)], ...], Parameter("Tenants")] = Field(
         default=(),
         description="Tenants whose training jobs run under a role of their own, which reaches their folders alone; "
         "nobody else may train then. None: all jobs run under one role.",
@@ -155,23 +176,33 @@ class Settings(Contract):
         description="Days after which checkpoints of ended jobs are forgotten, counted from when each was written.",
     )
     vpc: Vpc = Field(default=Vpc(), description=str(Vpc.__doc__))
-    kms_key_arn: Annotated[str, Parameter("KmsKeyArn")] = Field(
+    kms_key_arn: Annotated[
+        str,
+        Parameter("KmsKeyArn"),
+        _written(
+            r"(arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/[a-z0-9-]+)?",
+            "a key's ARN, and no alias: arn:aws:kms:eu-west-1:111122223333:key/mrk-0a1b",
+        ),
+    ] = Field(
         default="",
-        pattern=r"^(|arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/[a-z0-9-]+)$",
         description="Key of your own for everything that is kept (docs/permissions.md has its policy); AWS's keys "
         "where it is empty. With further regions, a multi-Region key with a replica in each.",
     )
-    alarm_email: Annotated[str, Parameter("AlarmEmail")] = Field(
+    alarm_email: Annotated[
+        str, Parameter("AlarmEmail"), _written(r"([^@\s]+@[^@\s]+)?", "one address: team@example.com")
+    ] = Field(
         default="",
-        pattern=r"^(|[^@\s]+@[^@\s]+)$",
         description="Address that alarms are sent to, once it has confirmed; empty for none.",
     )
     log_retention_days: Annotated[Literal[1, 3, 5, 7, 14, 30, 60, 90, 180, 365], Parameter("LogRetentionDays")] = Field(
         default=30, description="Days after which logs are forgotten."
     )
-    mirror_bucket: Annotated[str, Parameter("MirrorBucket")] = Field(
+    mirror_bucket: Annotated[
+        str,
+        Parameter("MirrorBucket"),
+        _written(r"([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?", "a bucket's name without s3:// or a folder: base-models"),
+    ] = Field(
         default="",
-        pattern=r"^([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?$",
         description="Bucket of the home region with base models that several installations share; one of its own where "
         "it is empty.",
     )
@@ -191,14 +222,24 @@ class Settings(Contract):
         default=(), description="Networks (CIDR) that webhooks may lead to though they are not public."
     )
     jwt: Tokens = Field(default=Tokens(), description=str(Tokens.__doc__))
-    web_acl_arn: Annotated[str, Parameter("WebAclArn")] = Field(
+    web_acl_arn: Annotated[
+        str,
+        Parameter("WebAclArn"),
+        _written(
+            r"(arn:aws:wafv2:us-east-1:\d{12}:global/webacl/.+)?",
+            "the ARN of a web ACL of CloudFront, which is in us-east-1: "
+            "arn:aws:wafv2:us-east-1:111122223333:global/webacl/NAME/ID",
+        ),
+    ] = Field(
         default="",
-        pattern=r"^(|arn:aws:wafv2:us-east-1:\d{12}:global/webacl/.+)$",
         description="A web ACL of WAF (scope CLOUDFRONT) that the API stands behind, with CloudFront; empty for none.",
     )
-    edge_secret_version: Annotated[str, Parameter("EdgeSecretVersion")] = Field(
+    edge_secret_version: Annotated[
+        str,
+        Parameter("EdgeSecretVersion"),
+        _written(r"([a-zA-Z0-9-]{32,64})?", "a version's id of Secrets Manager, 32 to 64 letters, digits and hyphens"),
+    ] = Field(
         default="",
-        pattern=r"^([a-zA-Z0-9-]{32,64})?$",
         description="After a rotation of CloudFront's secret the version that it is to send (docs/security.md).",
     )
     deletion_protection: Annotated[bool, Parameter("DeletionProtection")] = Field(
@@ -224,21 +265,6 @@ class Settings(Contract):
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if unknown := [name for name in value if name not in load_catalog().instances]:
             raise ValueError(f"{', '.join(unknown)}: not in the catalog; see `spotune catalog`")
-        return value
-
-    @field_validator("stage")
-    @classmethod
-    def _apart(cls, value: str) -> str:
-        """No name that is made of it is another installation's, too."""
-        for ending in (CODE, FURTHER):
-            if value.endswith(f"-{ending}"):
-                other = value.removesuffix(f"-{ending}")
-                raise ValueError(
-                    f"{stack_name(value)} is the stack {ending} of an installation {other!r}; a stage does not end in "
-                    f"-{ending}"
-                )
-        if re.search(r"[0-9]{12}", value):
-            raise ValueError("a stage holds no account's number: buckets of another installation could be called so")
         return value
 
     @model_validator(mode="after")

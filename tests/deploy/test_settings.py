@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import boto3
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from spotune.deploy import templates
 from spotune.deploy.settings import Settings, parameters, region_parameters, settings_listed
 from tests.infra.test_region import DOCUMENT as REGION
 from tests.infra.test_template import DOCUMENT
@@ -86,18 +88,12 @@ def test_yaml_reads_a_python_version_as_a_number() -> None:
         ({"further_regions": ("eu-west-1",)}, "further_regions"),
         ({"further_regions": ("us-east-1", "us-east-1")}, "further_regions"),
         ({"jwt": {"issuer": "https://login.example"}}, "audience"),
-        ({"stage": "Prod"}, "stage"),
-        ({"stage": "prod-code"}, "the stack code of an installation 'prod'"),
-        ({"stage": "prod-further"}, "does not end in -further"),
-        ({"stage": "p-123456789012-x"}, "number"),
         ({"stage": "s" * 20, "further_regions": ("us-east-1", "ap-southernmost-1")}, "3 shorter"),
-        ({"region": "Ireland"}, "region"),
         ({"log_retention_days": 31}, "log_retention_days"),
         ({"budget": 3}, "budget"),
         ({"tenants": ("acme",)}, "first_tenant"),
         ({"instance_types": ("ml.g99.xlarge",)}, "ml.g99.xlarge"),
         ({"max_runtime_hours": 673}, "max_runtime_hours"),
-        ({"tenants": ("Acme",)}, "tenants"),
         ({"tenants": ("a-b", "ab")}, "hyphens"),
         ({"stage": "s" * 20, "tenants": ("t" * 36,)}, "64"),
         ({"vpc": {"subnets": ("subnet-1",)}}, "together"),
@@ -105,12 +101,69 @@ def test_yaml_reads_a_python_version_as_a_number() -> None:
         ({"vpc": OWN_NETWORK, "further_regions": ("us-east-1",)}, "further_regions"),
         ({"kms_key_arn": KEY.replace("eu-west-1", "us-east-1")}, "another region"),
         ({"kms_key_arn": KEY.replace("mrk-", ""), "further_regions": ("us-east-1",)}, "multi-Region"),
-        ({"kms_key_arn": "alias/team"}, "kms_key_arn"),
     ],
 )
 def test_what_cannot_be_deployed_is_refused_before_anything_is_asked_of_aws(fields: dict[str, Any], word: str) -> None:
     with pytest.raises(ValidationError, match=word):
         settings(**fields)
+
+
+WRITTEN: tuple[tuple[dict[str, Any], str, str], ...] = (
+    ({"stage": "Prod"}, "'Prod'", "staging2"),
+    ({"stage": "2nd"}, "'2nd'", "a letter first"),
+    ({"stage": "s" * 21}, "20 at most", "staging2"),
+    ({"stage": "prod-eu"}, "'prod-eu'", "small letters and digits"),
+    ({"stage": "prod\n"}, "prod", "small letters and digits"),
+    ({"region": "Ireland"}, "'Ireland'", "eu-west-1"),
+    ({"further_regions": ("us-east",)}, "'us-east'", "eu-west-1"),
+    ({"first_tenant": "Team"}, "'Team'", "small letters"),
+    ({"tenants": ("-acme",)}, "'-acme'", "no hyphen first"),
+    ({"jwt": {"issuer": "login.example", "audience": ("a",)}}, "'login.example'", "https://"),
+    ({"vpc": {"subnets": ("net-1",), "security_groups": ("sg-1",)}}, "'net-1'", "subnet-"),
+    ({"vpc": {"subnets": ("subnet-1",), "security_groups": ("default",)}}, "'default'", "sg-"),
+    ({"kms_key_arn": "alias/team"}, "'alias/team'", "key/"),
+    ({"alarm_email": "team"}, "'team'", "team@example.com"),
+    ({"mirror_bucket": "s3://models"}, "'s3://models'", "without s3://"),
+    ({"web_acl_arn": "arn:aws:wafv2:eu-west-1:123456789012:regional/webacl/a/b"}, "regional", "us-east-1"),
+    ({"edge_secret_version": "AWSCURRENT"}, "'AWSCURRENT'", "32 to 64"),
+)
+
+
+@pytest.mark.parametrize(("fields", "told", "instead"), WRITTEN)
+def test_what_is_misspelt_is_told_with_what_to_write(fields: dict[str, Any], told: str, instead: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        settings(**fields)
+    (message,) = (one["msg"] for one in refused.value.errors())
+    assert told in message
+    assert instead in message
+    assert "pattern" not in message
+
+
+def test_no_setting_is_refused_in_the_words_of_a_pattern() -> None:
+    assert "pattern" not in json.dumps(Settings.model_json_schema())
+
+
+@given(st.from_regex(r"[a-z0-9-]{1,12}", fullmatch=True), st.from_regex(r"[a-z0-9-]{0,12}", fullmatch=True))
+def test_a_name_is_of_one_stage_alone(stage: str, rest: str) -> None:
+    """Roles, buckets, groups of models and stacks are called spotune-<stage>-<anything>, and granted by that."""
+    words = f"{stage}-{rest}".split("-")
+    readings = ["-".join(words[:count]) for count in range(1, len(words) + 1)]
+    assert [reading for reading in readings if is_stage(reading)] == ([words[0]] if is_stage(words[0]) else [])
+
+
+def is_stage(name: str) -> bool:
+    try:
+        return settings(stage=name).stage == name
+    except ValidationError:
+        return False
+
+
+def test_the_templates_take_no_other_stage_than_the_settings() -> None:
+    patterns = {
+        templates.parsed(path.read_text())["Parameters"]["Stage"]["AllowedPattern"]
+        for path in (templates.CODE, templates.INSTALLATION, templates.REGION)
+    }
+    assert patterns == {"[a-z][a-z0-9]{0,19}"}
 
 
 def test_the_longest_stage_has_buckets_in_every_region_that_there_is() -> None:
