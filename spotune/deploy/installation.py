@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from spotune.contracts.errors import RequestRefused
 from spotune.deploy.account import Account
 from spotune.deploy.drawer import Drawer
+from spotune.deploy.image_name import ImageName
 from spotune.deploy.settings import (
     CODE,
     FURTHER,
     Settings,
-    image_account,
     parameters,
     region_parameters,
     stack_name,
@@ -90,7 +90,7 @@ class Installation:
                 param="image",
                 remedy="`spotune image build` makes one; `spotune image push` sends it and names it in the settings.",
             )
-        if (owner := image_account(image)) != self.account.id:
+        if (owner := ImageName.of(image).account) != self.account.id:
             raise RequestRefused(
                 f"The training image lies in the account {owner}; your credentials belong to {self.account.id}.",
                 code="image_of_another_account",

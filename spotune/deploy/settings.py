@@ -15,16 +15,12 @@ from pydantic import AfterValidator, BaseModel, Field, field_validator, model_va
 
 from spotune.contracts.base import Contract
 from spotune.contracts.layout import region_bucket
+from spotune.deploy.image_name import REGION, ImageName
 from spotune.planner.catalog import load_catalog
 
 FILE = "spotune-deploy.yaml"
 """Where the commands look for the settings unless told otherwise."""
 
-_REGION = r"[a-z]{2}(-[a-z]+)+-[0-9]"
-_IMAGE = re.compile(
-    rf"(?P<account>\d{{12}})\.dkr\.ecr(-fips)?\.(?P<region>{_REGION})\.amazonaws\.com(\.cn)?/"
-    r"(?P<repository>[a-z0-9][a-z0-9._/-]*)(:[\w][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?"
-)
 _TENANT = (r"[a-z0-9][a-z0-9-]{0,39}", "small letters, digits and hyphens, 40 at most, and no hyphen first: team")
 CODE, FURTHER = "code", "further"
 """What the names of an installation's stacks beside its own end in."""
@@ -43,7 +39,7 @@ def _written(pattern: str, rule: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-Region = Annotated[str, _written(_REGION, "a region of AWS as its console spells it: eu-west-1")]
+Region = Annotated[str, _written(REGION, "a region of AWS as its console spells it: eu-west-1")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,10 +250,8 @@ class Settings(Contract):
     @field_validator("image")
     @classmethod
     def _in_ecr(cls, value: str | None) -> str | None:
-        if value is not None and not _IMAGE.fullmatch(value):
-            raise ValueError(
-                "SageMaker pulls images from ECR alone: <account>.dkr.ecr.<region>.amazonaws.com/<name>:<tag>"
-            )
+        if value is not None:
+            ImageName.of(value)
         return value
 
     @field_validator("instance_types")
@@ -302,7 +296,7 @@ class Settings(Contract):
             raise ValueError("mlflow_servers cannot be reached while network_isolation is true; set it to false")
         if self.region in self.further_regions or len(set(self.further_regions)) < len(self.further_regions):
             raise ValueError("further_regions names each region once, and not the home")
-        if self.image is not None and (at := _image_part(self.image, "region")) != self.region:
+        if self.image is not None and (at := ImageName.of(self.image).region) != self.region:
             raise ValueError(f"image lies in {at}; SageMaker pulls from its own region, {self.region}")
         return self
 
@@ -349,7 +343,7 @@ def parameters(settings: Settings) -> dict[str, str]:
         ),
     }
     if settings.image is not None:
-        derived["TrainingRepository"] = _image_part(settings.image, "repository")
+        derived["TrainingRepository"] = ImageName.of(settings.image).repository
     return marked | derived
 
 
@@ -399,13 +393,3 @@ def _spelling(value: object) -> str:
 def _source_arns(settings: Settings) -> list[str]:
     buckets = {place.partition("/")[0] for places in settings.sources.values() for place in places}
     return [f"arn:{partition(settings.region)}:s3:::{bucket}" for bucket in sorted(buckets)]
-
-
-def image_account(image: str) -> str:
-    """Number of the account whose registry an image lies in."""
-    return _image_part(image, "account")
-
-
-def _image_part(image: str, part: str) -> str:
-    found = _IMAGE.fullmatch(image)
-    return found.group(part) if found else ""

@@ -100,13 +100,11 @@ class Stack:
 
     def outputs(self) -> dict[str, str]:
         """Its outputs; empty where there is no stack."""
-        found = self.describe() or {}
-        return {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", ())}
+        return outputs_of(self.describe() or {})
 
     def parameters(self) -> dict[str, str]:
         """Its parameters; empty where there is no stack."""
-        found = self.describe() or {}
-        return {one["ParameterKey"]: one["ParameterValue"] for one in found.get("Parameters", ())}
+        return parameters_of(self.describe() or {})
 
     def resources(self) -> Iterator[tuple[str, str, str]]:
         """Logical name, type and physical name of everything in it."""
@@ -357,6 +355,16 @@ class Stack:
             code="change_refused",
             remedy="Correct the setting that it names.",
         )
+
+
+def outputs_of(described: Mapping[str, Any]) -> dict[str, str]:
+    """The outputs in what CloudFormation says of a stack."""
+    return {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", ())}
+
+
+def parameters_of(described: Mapping[str, Any]) -> dict[str, str]:
+    """The parameters in what CloudFormation says of a stack."""
+    return {one["ParameterKey"]: one.get("ParameterValue", "") for one in described.get("Parameters", ())}
 
 
 def _at_work(status: str) -> bool:

@@ -36,9 +36,9 @@ from spotune.deploy.doctor.judge_installation import (
 from spotune.deploy.doctor.judge_machine import judge_endpoints, judge_installer
 from spotune.deploy.doctor.judge_network import judge_key, judge_network
 from spotune.deploy.doctor.judge_quotas import judge_quotas, quota_names
-from spotune.deploy.doctor.probe_image import ImageName
 from spotune.deploy.doctor.probing import look
 from spotune.deploy.doctor.seen import Caller, Stack
+from spotune.deploy.image_name import ImageName
 from spotune.deploy.settings import FURTHER, Settings, parameters, stack_name
 from spotune.planner.catalog import load_catalog
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from spotune.deploy.doctor.findings import Finding, fail, not_seen, ok, warn
 from spotune.deploy.doctor.seen import Alarm, Answer, BaseModel, Image, Seen, Stack, Subscription, Unseen
-from spotune.deploy.settings import image_account
+from spotune.deploy.image_name import ImageName
 
 _GOOD = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"})
 _STUCK = "UPDATE_ROLLBACK_FAILED"
@@ -103,7 +103,7 @@ def judge_image(uri: str | None, region: str, home: str, seen: Seen[Image | None
 
 def _copied(uri: str, region: str, home: str) -> str:
     """ECR copies by itself what is pushed once it was told to, and what was there before when it is asked."""
-    destination = f"region={region},registryId={image_account(uri)}"
+    destination = f"region={region},registryId={ImageName.of(uri).account}"
     command = f"aws ecr start-replication-backfill --region {home} --destination {destination}"
     return f"Have ECR replicate it there (docs/regions.md); what was pushed before that: `{command}`"
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import urllib.request
-from dataclasses import dataclass
 from typing import Any
 
 from spotune.aws.clients import client
 from spotune.deploy.doctor.seen import Image
+from spotune.deploy.image_name import ImageName
 
 _INDEXES = frozenset(
     {"application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"}
@@ -16,29 +16,6 @@ _INDEXES = frozenset(
 _MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
 _CONFIG_BYTES = 4_000_000
 _SECONDS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class ImageName:
-    """An image's URI in its parts; a digest wins over a tag."""
-
-    account: str
-    repository: str
-    tag: str
-    digest: str
-
-    @classmethod
-    def of(cls, uri: str) -> ImageName:
-        """Of a URI that the settings took."""
-        host, _, path = uri.partition("/")
-        named, _, digest = path.partition("@")
-        repository, _, tag = named.partition(":")
-        return cls(host.split(".")[0], repository, tag or "latest", digest)
-
-    @property
-    def identifier(self) -> dict[str, str]:
-        """As ECR asks for it."""
-        return {"imageDigest": self.digest} if self.digest else {"imageTag": self.tag}
 
 
 def image(name: ImageName, region: str) -> Image | None:

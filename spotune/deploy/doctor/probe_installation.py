@@ -7,10 +7,9 @@ import urllib.request
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from botocore.exceptions import ClientError
-
 from spotune.aws.clients import client
 from spotune.contracts.layout import MODEL_MARKER, base_model_uri, split_uri
+from spotune.deploy import stacks
 from spotune.deploy.doctor.probing import look, paged
 from spotune.deploy.doctor.seen import Alarm, Answer, BaseModel, Key, Network, Stack, Subnet, Subscription, Unseen
 
@@ -20,18 +19,15 @@ _UNCONFIRMED = frozenset({"PendingConfirmation", "Deleted"})
 
 def stack(region: str, name: str) -> Stack | None:
     """The stack of this name; None where there is none."""
-    try:
-        (found,) = client("cloudformation", region).describe_stacks(StackName=name)["Stacks"]
-    except ClientError as error:
-        if "does not exist" in str(error):
-            return None
-        raise
+    found = stacks.Stack(client("cloudformation", region), name).describe()
+    if found is None:
+        return None
     return Stack(
         name=name,
         status=str(found["StackStatus"]),
         reason=str(found.get("StackStatusReason", "")),
-        parameters={one["ParameterKey"]: one.get("ParameterValue", "") for one in found.get("Parameters", ())},
-        outputs={one["OutputKey"]: one["OutputValue"] for one in found.get("Outputs", ())},
+        parameters=stacks.parameters_of(found),
+        outputs=stacks.outputs_of(found),
     )
 
 
@@ -120,8 +116,8 @@ def answer(url: str) -> Answer:
 
 def _resources(region: str, stack: str, kind: str) -> dict[str, str]:
     """Names in the template of a stack's resources of one type, by their own names."""
-    listed = paged(client("cloudformation", region), "list_stack_resources", "StackResourceSummaries", StackName=stack)
-    return {one["PhysicalResourceId"]: one["LogicalResourceId"] for one in listed if one["ResourceType"] == kind}
+    listed = stacks.Stack(client("cloudformation", region), stack).resources()
+    return {physical: logical for logical, sort, physical in listed if sort == kind}
 
 
 def _filter(name: str, values: Sequence[str]) -> list[dict[str, object]]:

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from spotune.aws.base import AwsRefused
+from spotune.contracts.errors import SpotuneError
 from spotune.deploy.doctor.seen import Unseen
 
 T = TypeVar("T")
@@ -21,6 +23,9 @@ def look(probe: Callable[[], T]) -> T | Unseen:
         return Unseen(f"{code}: {said}".rstrip(": "), code)
     except BotoCoreError as error:
         return Unseen(str(error))
+    except SpotuneError as error:
+        refused = error.__cause__
+        return Unseen(str(refused), refused.code) if isinstance(refused, AwsRefused) else Unseen(str(error))
 
 
 def paged(service: Any, operation: str, key: str, **arguments: object) -> Iterator[Any]:

@@ -14,15 +14,16 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.stub import Stubber
 
 from spotune.aws import clients
 from spotune.contracts.layout import MODEL_MARKER
 from spotune.contracts.market import quota_name
 from spotune.contracts.request import Market
 from spotune.deploy.doctor import probe_account, probe_image, probe_installation
-from spotune.deploy.doctor.probe_image import ImageName
 from spotune.deploy.doctor.probing import look
 from spotune.deploy.doctor.seen import Answer, BaseModel, Caller, Refused, Subscription, Unseen
+from spotune.deploy.image_name import ImageName
 
 REGION = "us-east-1"
 ACCOUNT = "000000000000"
@@ -305,10 +306,12 @@ def test_an_image_is_read_down_to_its_processor(account: Account, monkeypatch: p
 def test_names_of_images_are_taken_apart() -> None:
     host = "111122223333.dkr.ecr.eu-west-1.amazonaws.com"
     digest = "sha256:" + "a" * 64
-    assert ImageName.of(f"{host}/a/b:1") == ImageName("111122223333", "a/b", "1", "")
-    assert ImageName.of(f"{host}/a") == ImageName("111122223333", "a", "latest", "")
+    assert ImageName.of(f"{host}/a/b:1") == ImageName("111122223333", "eu-west-1", "a/b", "1", "")
+    assert ImageName.of(f"{host}/a") == ImageName("111122223333", "eu-west-1", "a", "latest", "")
     assert ImageName.of(f"{host}/a:1@{digest}").identifier == {"imageDigest": digest}
     assert ImageName.of(f"{host}/a:1").identifier == {"imageTag": "1"}
+    with pytest.raises(ValueError, match="ECR alone"):
+        ImageName.of("docker.io/library/python:3.11")
 
 
 def test_an_address_that_does_not_answer_is_seen_to_be_silent(double: Any) -> None:
@@ -316,3 +319,14 @@ def test_an_address_that_does_not_answer_is_seen_to_be_silent(double: Any) -> No
     assert probe_installation.answer("no address").status == 0
     assert probe_installation.answer(double.url).status >= 400
     assert Answer(200).status == 200
+
+
+def test_a_stack_that_may_not_be_looked_at_is_unseen_with_awss_own_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    cloudformation = boto3.client("cloudformation", REGION, aws_access_key_id="a", aws_secret_access_key="b")
+    monkeypatch.setattr(probe_installation, "client", lambda *_: cloudformation)
+    with Stubber(cloudformation) as stubbed:
+        stubbed.add_client_error("describe_stacks", "AccessDenied", "no cloudformation:DescribeStacks", 403)
+        seen = look(lambda: probe_installation.stack(REGION, "spotune-prod"))
+    assert isinstance(seen, Unseen)
+    assert seen.denied
+    assert "cloudformation:DescribeStacks" in seen.reason
