@@ -13,6 +13,7 @@ from spotune.contracts.lines import EVERYBODY, is_quota_line
 from spotune.contracts.money import month_of
 from spotune.local.double.job import Job
 from spotune.store.records import decode
+from tests.checkpoints import folder_of
 from tests.faults.fairness import Fairness
 from tests.faults.world import AWAY, HOME, JOBS_AT_A_TIME, JOBS_PER_TENANT, World
 
@@ -68,6 +69,7 @@ class Watcher:
             self.violations += [f"{job.id}: {words}" for words in _unsettled(job, trained[job.id])]
             self.violations += [f"{job.id}: {words}" for words in self._gaps(job)]
             self.violations += [f"{job.id}: {words}" for words in self._astray(job, trained[job.id])]
+            self.violations += [f"{job.id}: {words}" for words in self._lost(job, trained[job.id])]
         known = {job.id for job in self._jobs()}
         self.violations += [f"{one}: training jobs of no submission" for one in trained if one not in known]
         self.violations += [f"{job.id}: {words}" for job in self._jobs() for words in self._not_copied(job)]
@@ -104,6 +106,15 @@ class Watcher:
         for name in (f"checkpoint-{step}/{file}" for step in (20, 40) for file in CHECKPOINT_FILES):
             if self._world.objects.head(folder + name) is None:
                 yield f"trained without {name} of {job.resumption.job_id}"
+
+    def _lost(self, job: JobRecord, trained: list[Job]) -> Iterator[str]:
+        """Whatever goes from S3, the newest whole checkpoint stays, and the best one that it names. Simulated training
+        leaves its checkpoints at home."""
+        if any(one.status in ("Failed", "Stopped") for one in trained):
+            folder = layout.checkpoints_uri(folder_of(job))
+            for name in (f"checkpoint-{step}/{file}" for step in (20, 40) for file in CHECKPOINT_FILES):
+                if self._world.objects.head(folder + name) is None:
+                    yield f"lost {name}"
 
     def _ends_are_told(self) -> None:
         """At least once, under the job's own id, to whoever takes what the installation publishes."""

@@ -13,6 +13,7 @@ import spotune.lifecycle.rungs as rungs
 import spotune.service.jobs.changes as changes
 import spotune.service.jobs.control as control
 import spotune.service.jobs.inputs as copies
+import spotune.service.jobs.pruning as pruning
 import spotune.service.jobs.resumption as resumption
 import spotune.service.jobs.submit as submit
 import spotune.service.launch as launch
@@ -267,6 +268,10 @@ def _copy_the_manifest_first() -> None:
     resumption._copy_checkpoint = copy
 
 
+def _prune_all_but_the_newest() -> None:
+    pruning.superseded = lambda steps, whole, newest: tuple(sorted(set(steps) - {max(whole, default=0)}))  # type: ignore[attr-defined]
+
+
 def _tell_nobody() -> None:
     """As a process that is killed on the way, and takes the command off first."""
     launch.notify = lambda here, job, command: None  # type: ignore[attr-defined]
@@ -297,6 +302,7 @@ def _pay_for_each_attempt_again() -> None:
 MUTANTS: dict[str, Patch] = {
     "start a retry without its checkpoint": _retry_without_the_checkpoint,
     "copy a checkpoint's manifest first": _copy_the_manifest_first,
+    "prune all checkpoints but the newest": _prune_all_but_the_newest,
     "skip the version guard": _skip_the_version_guard,
     "settle an attempt twice": _settle_twice,
     "look at an ended attempt again": _look_at_an_ended_attempt_again,

@@ -87,7 +87,7 @@ _STORE_WRITES = frozenset(
 _STORE_CONFLICTS = frozenset(
     {"commit", "replace_rule", "commit_arrivals", "begin_retraining", "commit_retraining", "commit_group"}
 )
-_OBJECT_WRITES = frozenset({"write", "write_new", "write_stream", "copy", "carry", "delete"})
+_OBJECT_WRITES = frozenset({"write", "write_new", "write_stream", "copy", "carry", "delete", "mark"})
 
 HOME, AWAY = "us-east-1", "eu-west-1"
 """Where an installation runs, and where some of its jobs do."""
@@ -290,8 +290,8 @@ def _changed(
     _leave_a_checkpoint(objects, nemesis, name, detail["OutputDataConfig"]["S3OutputPath"])
     job = store.find_job(name.rpartition("-")[0])
     if detail["TrainingJobStatus"] in ("Failed", "Stopped") and job is not None:
-        leave_checkpoint(objects, job, 40, best_step=20)
-        leave_checkpoint(objects, job, 20, best_step=20)
+        for step, best in ((10, None), (30, 20), (40, 20), (20, 20)):
+            leave_checkpoint(objects, job, step, best_step=best)
         leave_notes(objects, job, step=45, total_steps=100)
     if detail["TrainingJobStatus"] == "Completed" and job is not None:
         body = report_of(job).model_dump_json().encode()
