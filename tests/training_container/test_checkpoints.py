@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spotune.contracts.checkpoint import Identity, RunState, needed_folders
+from spotune.contracts.checkpoint import Identity, RunState, StateFile, WholeCheckpoint, superseded
 from spotune.contracts.training import CheckpointConfig, Manifest, ManifestFile, TrainingConfig
 from tests.training_container.building import CONFIG
 from training_container.checkpoints import Checkpoints, verified_manifest
@@ -143,24 +143,42 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
 @given(data=st.data(), keep=st.integers(1, 3))
 @settings(max_examples=30, deadline=None)
 def test_the_disk_never_holds_more_checkpoints_than_the_plan_counts(data: st.DataObject, keep: int) -> None:
-    """Over pods that each begin with what is fetched from S3, of which some does not verify."""
+    """Over machines that each begin with all that the service has left in S3: some does not verify, and one the machine
+    before did not bring up."""
     most = CheckpointConfig(interval_seconds=60, keep=keep).at_most
     with TemporaryDirectory() as kept, TemporaryDirectory() as disk:
         s3, folder, step = Path(kept), Path(disk) / "checkpoints", 0
         for _ in range(data.draw(st.integers(1, 3))):
             shutil.rmtree(folder, ignore_errors=True)
-            manifests = {path.name: manifest_of(path) for path in s3.iterdir()}
-            for name in sorted(needed_folders(manifests, keep)):
-                shutil.copytree(s3 / name, folder / name)
+            prune(s3, keep)
+            shutil.copytree(s3, folder)
+            for name in names(folder):
                 if data.draw(st.booleans()):
                     (folder / name / "optimizer.pt").write_bytes(b"damaged")
             counting = Counting(folder, IDENTITY, job_id="ftjob-1", keep=keep)
-            for loss in data.draw(st.lists(st.none() | st.floats(0, 9), max_size=5)):
+            for loss in data.draw(st.lists(st.none() | st.floats(0, 9), min_size=1, max_size=5)):
                 step += 1
                 counting.save(state(step, loss), FILES)
                 shutil.copytree(folder / f"checkpoint-{step}", s3 / f"checkpoint-{step}")
                 assert counting.most <= most
                 assert len(names(folder)) < most
+            if data.draw(st.booleans()):
+                step += 1
+                (s3 / f"checkpoint-{step}").mkdir()
+
+
+def prune(s3: Path, keep: int) -> None:
+    """As the service does."""
+    whole = {
+        manifest.step: WholeCheckpoint(
+            manifest, StateFile.model_validate_json((path / "state.json").read_bytes()).state
+        )
+        for path in s3.iterdir()
+        if (path / "manifest.json").exists() and (manifest := manifest_of(path))
+    }
+    steps = [int(path.name.removeprefix("checkpoint-")) for path in s3.iterdir()]
+    for step in superseded(steps, whole, keep):
+        shutil.rmtree(s3 / f"checkpoint-{step}")
 
 
 class Counting(Checkpoints):
