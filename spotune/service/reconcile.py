@@ -20,7 +20,7 @@ from spotune.service.jobs.changes import apply, queue_commands
 from spotune.service.jobs.counts import correct_counts
 from spotune.service.jobs.observation import observe
 from spotune.service.jobs.orphans import Orphans, find_orphans
-from spotune.service.jobs.pruning import prune_checkpoints
+from spotune.service.jobs.pruning import RESTORING, prune_checkpoints
 from spotune.service.models.news import Settled, settle_all
 from spotune.service.retraining.due import call_rules
 from spotune.service.turns import call_in_turn
@@ -185,8 +185,10 @@ def _look(here: Installation, job_id: str, waits: dict[str, Timestamp]) -> bool:
     waits[job_id] = waits_since(before)
     for attempt in before.attempts:
         if attempt.live:
-            _stop_again(here, attempt, observe(here, attempt.name))
-            apart("superseded checkpoints", partial(prune_checkpoints, here, before))
+            now = observe(here, attempt.name)
+            _stop_again(here, attempt, now)
+            if now is not None and now.attempts[attempt.number - 1].secondary_status not in RESTORING:
+                apart("superseded checkpoints", partial(prune_checkpoints, here, now))
     begun = before.check_begun_at if before.state == "validating" else None
     if begun is not None and here.clock() - begun > CHECK_LIMIT:
         apply(here, job_id, Refused(error=_CHECK_TIMED_OUT))

@@ -99,6 +99,19 @@ def test_where_nothing_is_new_a_look_lists_once_and_reads_nothing(
     assert steps(world, job) == [10, 20, 30]
 
 
+@pytest.mark.parametrize(
+    ("status", "left"),
+    [("Downloading", [10, 20, 30, 40]), ("Interrupted", [30, 40]), ("Starting", [30, 40]), ("Uploading", [30, 40])],
+)
+def test_nothing_goes_while_sagemaker_fetches_what_it_has_listed(world: World, status: str, left: list[int]) -> None:
+    job = running(world)
+    for step in (10, 20, 30, 40):
+        leave_checkpoint(world.objects, job, step)
+    world.training_jobs.observe(f"{job.id}-1", secondary_status=status)
+    reconcile(world.here)
+    assert steps(world, job) == left
+
+
 def test_what_is_newer_than_the_newest_whole_one_stays_whatever_it_is(world: World) -> None:
     job = running(world)
     for step in (10, 20, 30, 40):

@@ -141,7 +141,7 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
 
 
 @given(data=st.data(), keep=st.integers(1, 3))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_the_disk_never_holds_more_checkpoints_than_the_plan_counts(data: st.DataObject, keep: int) -> None:
     """Over machines that each begin with all that the service has left in S3: some does not verify, and one the machine
     before did not bring up."""

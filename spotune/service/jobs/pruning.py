@@ -22,6 +22,9 @@ from spotune.service.jobs.resumption import read_contract
 TAG = ("spotune-job", "superseded")
 """What the lifecycle rules look for that forget the deleted version: buckets keep others for longer."""
 
+RESTORING = frozenset({"Downloading", "DownloadingTrainingImage", "Restarting"})
+"""SageMaker's secondary statuses in which it may be fetching what it has just listed: nothing goes meanwhile."""
+
 Files = dict[int, dict[str, int]]
 """Bytes of each checkpoint's files by their names, by its step."""
 
