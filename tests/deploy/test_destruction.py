@@ -96,7 +96,7 @@ def test_what_was_deleted_by_hand_meanwhile_is_made_anew(install: Make, aws: Aws
 def test_what_aws_does_not_say_is_gone_is_never_put_aside(
     install: Make, aws: Aws, code: Path, operation: str, code_of_refusal: str
 ) -> None:
-    installation = install(f"veiled-{operation.lower()[:4]}")
+    installation = install(f"veiled{operation.lower()[:4]}")
     first = deploy(installation, code)
     left = destroy(installation)
     with answering(operation, code_of_refusal), pytest.raises(Conflict, match=code_of_refusal) as refusal:
@@ -112,11 +112,11 @@ def test_what_a_stack_that_failed_holds_is_taken_over_by_the_next(
     install: Make, aws: Aws, code: Path, tmp_path: Path
 ) -> None:
     installation = install("stranded")
-    deployment._bring_up(installation, installation.code, templates.CODE, *deployment._code(installation), silent)
+    deployment._bring_up(installation, deployment._code(installation), silent, None)
     drawer = installation.drawer
     assert drawer is not None
     drawer.put(code, code.name)
-    (_, parameters), bad = deployment._home(installation, drawer, code), tmp_path / "bad.yaml"
+    parameters, bad = deployment._home(installation, drawer, code).parameters, tmp_path / "bad.yaml"
     late = BAD.replace("    Properties:", "    DependsOn: [DataBucket, Table]\n    Properties:")
     bad.write_text(templates.INSTALLATION.read_text().replace("\nResources:\n", late, 1))
     aws("cloudformation").create_stack(
@@ -232,7 +232,7 @@ def test_what_an_earlier_one_has_kept_can_be_deleted_later(install: Make, aws: A
 def test_a_destruction_that_is_killed_anywhere_is_completed_by_the_next(
     install: Make, aws: Aws, code: Path, operation: str
 ) -> None:
-    stage = f"cut-{operation.lower()[-6:]}"
+    stage = f"cut{operation.lower()[-6:]}"
     installation = install(stage)
     deploy(installation, code)
     with killed_after(operation):
@@ -399,8 +399,6 @@ def test_one_that_was_cut_off_holds_attempts_back_until_the_next_deployment(
 def test_a_region_that_is_no_longer_named_is_looked_at_and_goes_as_well(install: Make, aws: Aws, code: Path) -> None:
     deploy(install("moved", further_regions=(AWAY,)), code)
     installation, looked = install("moved"), set()
-    deploy(installation, code)
-    assert installation.further(AWAY).status() == "CREATE_COMPLETE"
 
     def look(model: Any, context: dict[str, Any], **_: object) -> None:
         looked.add(context["client_region"])
