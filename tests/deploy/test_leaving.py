@@ -75,7 +75,7 @@ def test_a_region_that_trains_does_not_leave(install: Make, code: Path, waiting_
 
 @pytest.mark.parametrize("operation", ["ExecuteChangeSet", "DeleteStack"])
 def test_cut_off_the_next_deployment_takes_it_away(install: Make, code: Path, operation: str) -> None:
-    stage = f"cut-{operation.lower()[:7]}"
+    stage = f"cut{operation.lower()[:7]}"
     deploy(install(stage, further_regions=(AWAY,)), code)
     without = install(stage)
     with killed_after(operation):
