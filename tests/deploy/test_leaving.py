@@ -57,9 +57,9 @@ def test_its_stack_goes_and_its_data_is_there_when_it_is_named_again(install: Ma
 def test_what_it_left_goes_with_the_installations_data(install: Make, aws: Aws, code: Path) -> None:
     deploy(install("leftover", further_regions=(AWAY,)), code)
     deploy(install("leftover"), code)
-    assert any(AWAY in name for name in held(aws, "left-over"))
+    assert any(AWAY in name for name in held(aws, "leftover"))
     destroy(install("leftover"), delete_data=True)
-    assert held(aws, "left-over") == set()
+    assert held(aws, "leftover") == set()
 
 
 def test_a_region_that_trains_does_not_leave(install: Make, code: Path, waiting_job: Callable[..., None]) -> None:
