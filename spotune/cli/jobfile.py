@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeGuard, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -89,6 +89,8 @@ def read_job_file(path: Path, *, begin: str = _BEGIN) -> JobFile:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise RequestRefused(f"Cannot read the file {path}: {reason}.", code="job_file_unreadable") from None
+    if path.suffix == ".jsonl":
+        raise RequestRefused(f"{path} is a dataset, and no file of fields.", code="job_file_invalid", remedy=begin)
     body, lines = _parse_json(path, text) if path.suffix == ".json" else _parse_yaml(path, text)
     if not isinstance(body, dict):
         raise RequestRefused(
@@ -202,13 +204,11 @@ def _refused(source: JobFile, body: Body, error: ValidationError, kind: type[Bas
 
 def _faults(source: JobFile, body: Body, error: ValidationError, kind: type[BaseModel]) -> list[dict[str, object]]:
     """One for each field: a union's branches all complain of the same one."""
-    found: dict[Location, dict[str, object]] = {}
+    found: dict[Location, list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
         at = _existing(detail["loc"], body, missing=detail["type"] in ("missing", "extra_forbidden"))
-        if at in found and detail["type"].startswith("literal"):
-            continue
-        found[at] = _fault(source, at, detail, kind)
-    return list(found.values())
+        found.setdefault(at, []).append(detail)
+    return [_fault(source, at, details, kind) for at, details in found.items()]
 
 
 def _existing(loc: Location, body: object, *, missing: bool) -> Location:
@@ -227,7 +227,8 @@ def _existing(loc: Location, body: object, *, missing: bool) -> Location:
     return tuple(at)
 
 
-def _fault(source: JobFile, at: Location, detail: ErrorDetails, kind: type[BaseModel]) -> dict[str, object]:
+def _fault(source: JobFile, at: Location, details: Sequence[ErrorDetails], kind: type[BaseModel]) -> dict[str, object]:
+    detail = details[-1]
     name = ".".join(str(part) for part in at)
     line = source.lines.get(at)
     where = f"{source.name}, line {line}: " if line else f"{source.name}: "
@@ -236,23 +237,52 @@ def _fault(source: JobFile, at: Location, detail: ErrorDetails, kind: type[BaseM
         return {"code": "unknown_field", "param": name, "message": message}
     if detail["type"] == "missing":
         return {"code": "missing_field", "param": name, "message": f"{where}{name!r} is missing."}
-    reason = detail["msg"].removeprefix("Value error, ")
     about = f"{name!r}: " if name else ""
-    return {"code": "invalid_field", "param": name, "message": f"{where}{about}{reason}."}
+    return {"code": "invalid_field", "param": name, "message": f"{where}{about}{_reason(details)}."}
+
+
+def _reason(details: Sequence[ErrorDetails]) -> str:
+    """What the field takes: of every branch where all are words, else of one that is not."""
+    words = [detail for detail in details if detail["type"] == "literal_error"]
+    others = [detail for detail in details if detail["type"] != "literal_error"]
+    if others:
+        return others[-1]["msg"].removeprefix("Value error, ")
+    return f"Input should be {', '.join(str(detail['ctx']['expected']) for detail in words)}"
 
 
 def _suggestion(at: Location, kind: type[BaseModel]) -> str:
-    close = difflib.get_close_matches(str(at[-1]), _fields_of(kind, at[:-1]), n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    """The likely field: of this group by its spelling, else of another group by its very name."""
+    name, group = str(at[-1]), _group_at(kind, at[:-1])
+    here = list(group.model_fields) if group else []
+    likely = [*difflib.get_close_matches(name, here, n=1), *_dotted(kind, name)]
+    if likely:
+        return f" Did you mean {likely[0]!r}?"
+    return f" Known here: {', '.join(here)}." if here else ""
 
 
-def _fields_of(model: type[BaseModel], groups: Location) -> list[str]:
+def _group_at(model: type[BaseModel], groups: Location) -> type[BaseModel] | None:
     for group in groups:
-        inner = model.model_fields[str(group)].annotation if str(group) in model.model_fields else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return []
+        inner = _groups_of(model).get(str(group))
+        if inner is None:
+            return None
         model = inner
-    return list(model.model_fields)
+    return model
+
+
+def _dotted(model: type[BaseModel], name: str) -> Iterator[str]:
+    for group, inner in _groups_of(model).items():
+        found = [name] if name in inner.model_fields else _dotted(inner, name)
+        yield from (f"{group}.{rest}" for rest in found)
+
+
+def _groups_of(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
+    """The fields that hold fields of their own, optional ones too."""
+    branches = ((name, (one.annotation, *get_args(one.annotation))) for name, one in model.model_fields.items())
+    return {name: inner for name, types in branches for inner in types if _is_group(inner)}
+
+
+def _is_group(annotation: object) -> TypeGuard[type[BaseModel]]:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def local_files(fields: Mapping[str, object], folder: Path, names: Sequence[str] = FILE_FIELDS) -> dict[str, Path]:

@@ -58,6 +58,35 @@ def test_an_unknown_field_is_named_with_its_line_and_the_likely_one(tmp_path: Pa
     assert "job.yaml, line 7: unknown field 'training.paking'. Did you mean 'packing'?" in str(error)
 
 
+@pytest.mark.parametrize(
+    ("line", "suggestion"),
+    [
+        ("method: {supervised: {hyperparameters: {epochs: 1}}}", "Did you mean 'n_epochs'?"),
+        ("budget_usd: 5", "Did you mean 'constraints.budget_usd'?"),
+        ("learning_rate: 0.001", "Did you mean 'training.learning_rate'?"),
+        ("registry: {colour: red}", "Known here: group, start_from"),
+    ],
+)
+def test_a_field_of_an_inner_group_is_found_where_it_belongs(tmp_path: Path, line: str, suggestion: str) -> None:
+    error = refusal(write(tmp_path, f"model: some/model\ntraining_file: s3://a/b\n{line}\n"))
+    assert "job.yaml, line 3: unknown field" in str(error)
+    assert suggestion in str(error)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("adapter: {type: lorra}", ["'auto'", "'lora'", "'qlora'"]),
+        ("constraints: {market: spott}", ["'auto'", "'spot'", "'on_demand'"]),
+    ],
+)
+def test_a_misspelt_word_is_answered_with_every_word_that_the_field_takes(
+    tmp_path: Path, line: str, words: list[str]
+) -> None:
+    error = refusal(write(tmp_path, f"model: some/model\ntraining_file: s3://a/b\n{line}\n"))
+    assert [word for word in words if word not in str(error)] == []
+
+
 def test_every_fault_is_named_once(tmp_path: Path) -> None:
     text = GOOD.replace("budget_usd: 20", "budget_usd: -1").replace("false", "perhaps").replace("some/model", "''")
     faults = refusal(write(tmp_path, text)).details["faults"]
@@ -91,6 +120,11 @@ def test_a_field_given_twice_is_refused(tmp_path: Path, name: str, ending: str) 
         ("job.yaml", "", "an object"),
         ("job.json", '{\n"model" "a"}', "line 2: not JSON"),
         ("job.json", "[" * 5, "not JSON"),
+        (
+            "rows.jsonl",
+            '{"messages": []}\n{"messages": []}\n',
+            "is a dataset, and no file of fields. Begin with `model:`",
+        ),
     ],
 )
 def test_what_is_no_job_file_is_refused_with_its_line(tmp_path: Path, name: str, text: str, word: str) -> None:
