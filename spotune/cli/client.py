@@ -13,7 +13,7 @@ from uuid import uuid4
 import httpx
 from pydantic import ValidationError
 
-from spotune.cli.connection import HOW_TO_START, Connection
+from spotune.cli.connection import CHECK_ADDRESS, Connection
 from spotune.contracts.api import (
     AccuracyObject,
     BudgetObject,
@@ -297,7 +297,7 @@ class Api:
             self._sleep(pauses.pop(0))
 
     def _unreachable(self, error: httpx.TransportError) -> Unavailable:
-        remedy = "Start it with `spotune up`." if self.connection.stack else HOW_TO_START
+        remedy = "Start it with `spotune up`." if self.connection.stack else CHECK_ADDRESS
         reason = str(error) or type(error).__name__
         return Unavailable(
             f"The API at {self.connection.url} does not answer ({reason}).", code="api_unreachable", remedy=remedy
@@ -321,7 +321,7 @@ def _checked(response: httpx.Response) -> httpx.Response:
         raise kind(
             f"The API answered {response.status_code} without an error object: {excerpt or 'empty body'}.",
             code="unexpected_answer",
-            remedy="See `spotune logs` or the API's own logs." if kind is SpotuneError else "",
+            remedy=CHECK_ADDRESS if kind is NotFound else "See the API's own logs.",
         ) from None
     if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
         raise TooManyRequests(message, code=code, retry_after=_retry_after(response))

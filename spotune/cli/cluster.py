@@ -178,7 +178,7 @@ def _of_answer(api: Api, answer: PlanObject, name: str) -> Source:
                 f"The API has no model {model}.",
                 code="model_not_found",
                 param="model",
-                remedy="List those that it has with GET /v1/models.",
+                remedy="List those that it has with `spotune models base`.",
             )
     uris = {channel: models[model].uri for channel, model in wanted.items()}
     channels = {channel: report.uri for channel, report in _reports(answer.dataset).items()}

@@ -13,6 +13,11 @@ HOW_TO_START = (
     "or set SPOTUNE_API_URL and SPOTUNE_API_KEY to reach a deployed API."
 )
 
+CHECK_ADDRESS = (
+    "Check SPOTUNE_API_URL: it is the address that `spotune deploy` printed, with its https://. "
+    "Unset it to use embedded mode on this machine."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Connection:
@@ -30,7 +35,7 @@ def find_connection() -> Connection:
         NotAuthenticated: an address is set, but no key.
         Unavailable: neither way leads anywhere.
     """
-    url = os.environ.get("SPOTUNE_API_URL", "").rstrip("/")
+    url = os.environ.get("SPOTUNE_API_URL", "").rstrip("/").removesuffix("/v1")
     if url:
         key = os.environ.get("SPOTUNE_API_KEY", "")
         if not key:

@@ -7,6 +7,7 @@ something missing, 130 interrupted.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -49,6 +50,7 @@ from spotune.contracts.errors import (
     TooManyRequests,
 )
 from spotune.contracts.errors import Unavailable as NotAnswering
+from spotune.local.state import default_home
 
 INTERNAL, REFUSED, NOT_FOUND, NOT_AUTHENTICATED, UNREACHABLE, INTERRUPTED = 1, 2, 3, 4, 5, 130
 
@@ -63,6 +65,7 @@ _EXIT_CODES: tuple[tuple[type[SpotuneError], int], ...] = (
     (TooManyRequests, UNREACHABLE),
 )
 _LISTED_FAULTS = 10
+_DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 app = typer.Typer(
     help="Fine-tune language models on your own AWS account, or on this machine: planned, priced, on spot.",
@@ -142,7 +145,10 @@ def run(arguments: Sequence[str]) -> int:
         print_error(_words(error), error.body(), machine=machine)
         return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), INTERNAL)
     except typer.TyperException as error:
-        message = f"{error.format_message().rstrip('.?')}. See `spotune --help`."
+        context = getattr(error, "ctx", None)  # of wrong usage; Typer does not export that exception
+        about = context.command_path if context else "spotune"
+        fault = error.format_message().rstrip(".")
+        message = f"{fault}{'' if fault.endswith('?') else '.'} See `{about} --help`."
         print_error(message, RequestRefused(message, code="usage").body(), machine=machine)
         return REFUSED
     except KeyboardInterrupt:
@@ -154,9 +160,23 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:  # the edge of the process: a person gets words, not a trace; SPOTUNE_DEBUG=1 shows it
         if os.environ.get("SPOTUNE_DEBUG"):
             raise
+        if isinstance(error, OSError) and error.errno in _DISK_REFUSES:
+            refused = _refused_by_disk(error)
+            print_error(str(refused), refused.body(), machine=machine)
+            return REFUSED
         message = f"Internal error: {type(error).__name__}: {error} Run again with SPOTUNE_DEBUG=1 for the trace."
         print_error(message, SpotuneError(message, code="internal_error").body(), machine=machine)
         return INTERNAL
+
+
+def _refused_by_disk(error: OSError) -> RequestRefused:
+    home = default_home()
+    return RequestRefused(
+        f"Cannot use {error.filename or 'the disk'}: {error.strerror}.",
+        code="disk_unusable",
+        remedy=f"Spotune keeps its state in {home}: make room there and see that you may write to it, "
+        "or set SPOTUNE_HOME to another folder.",
+    )
 
 
 def _words(error: SpotuneError) -> str:
@@ -166,7 +186,8 @@ def _words(error: SpotuneError) -> str:
     for name, report in reports.items() if isinstance(reports, dict) else ():
         faults = report.get("faults", [])
         lines += [
-            f"  {name}, line {fault['line']}: {fault['message']} {fault['remedy']}" for fault in faults[:_LISTED_FAULTS]
+            f"  {name}, line {fault['line']}: {fault['message']}. {fault['remedy']}"
+            for fault in faults[:_LISTED_FAULTS]
         ]
         left = report.get("fault_count", 0) - min(len(faults), _LISTED_FAULTS)
         if left > 0:

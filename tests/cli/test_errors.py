@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import socket
 from pathlib import Path
 
@@ -32,6 +34,27 @@ def test_wrong_usage_ends_with_2(run: Run, line: list[str]) -> None:
     assert (wrong.code, wrong.out, wrong.error["code"]) == (2, "", "usage")
 
 
+def test_wrong_usage_names_the_help_of_the_command_that_was_meant(run: Run) -> None:
+    assert "See `spotune data preview --help`." in run("data", "preview", "rows.jsonl").err
+    assert "Did you mean 'plan', 'explain'? See `spotune --help`." in run("pln").err
+
+
+@pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_disk_that_refuses_is_told_with_the_folder_that_may_be_moved(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch, fault: int
+) -> None:
+    def refuses(*_: object, **__: object) -> StackState:
+        raise OSError(fault, os.strerror(fault), str(home / "stack.lock"))
+
+    monkeypatch.setattr(stack, "up", refuses)
+    answer = run("up")
+    assert answer.code == 2
+    assert f"{home / 'stack.lock'}: {os.strerror(fault)}" in answer.err
+    assert f"in {home}" in answer.err
+    assert "SPOTUNE_HOME" in answer.err
+    assert "Internal error" not in answer.err
+
+
 def test_nothing_to_talk_to_ends_with_5_and_names_both_ways(run: Run) -> None:
     answer = run("list")
     assert answer.code == 5
@@ -46,6 +69,38 @@ def test_a_stack_that_is_down_ends_with_5_and_says_how_to_start_it(run: Run, hom
     assert (answer.code, answer.error["code"]) == (5, "api_unreachable")
     assert "spotune up" in answer.error["message"]
     assert url in answer.error["message"]
+
+
+def test_a_wrong_address_is_to_be_checked_not_started(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPOTUNE_API_KEY", "sk-any")
+    for wrong in (f"http://127.0.0.1:{free_port()}", "api.example.com"):
+        monkeypatch.setenv("SPOTUNE_API_URL", wrong)
+        answer = run("list")
+        assert answer.code == 5
+        assert "Check SPOTUNE_API_URL" in answer.err
+        assert "spotune up" not in answer.err
+
+
+def test_an_address_may_end_as_the_openai_sdk_wants_it(
+    service: Service, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPOTUNE_API_URL", os.environ["SPOTUNE_API_URL"] + "/v1")
+    assert run("list").code == 0
+
+
+def test_a_server_that_is_no_spotune_is_told_from_a_thing_that_is_not_there(service: Service, run: Run) -> None:
+    service.refuse = lambda method, path: 404
+    answer = run("list")
+    assert answer.code == 3
+    assert "Check SPOTUNE_API_URL" in answer.err
+
+
+def test_what_is_not_there_is_listed_by_a_command(service: Service, run: Run) -> None:
+    for line, command in (
+        (["show", "ftjob-none"], "`spotune list`"),
+        (["rules", "show", "none"], "`spotune rules list`"),
+    ):
+        assert command in run(*line).err
 
 
 def test_an_address_without_a_key_ends_with_4(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

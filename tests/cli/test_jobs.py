@@ -133,6 +133,7 @@ def test_a_dataset_with_faults_is_refused_with_its_lines(service: Service, run: 
     assert refused.code == 2
     assert "line 4" in refused.err
     assert "line 5" in refused.err
+    assert "the chat has no assistant turn. Add the answer" in refused.err
     assert run("list", "--json").json["data"] == []
 
 

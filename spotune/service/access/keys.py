@@ -134,7 +134,9 @@ def key_of(here: Installation, tenant: str, key_id: str) -> tuple[ApiKey, Timest
         key = here.store.find_key(listed.sha256) if listed.id == key_id else None
         if key is not None and key.tenant == tenant:
             return key, used
-    raise NotFound(f"No API key {key_id!r}.", code="key_not_found", remedy="List yours with GET /v1/keys.")
+    raise NotFound(
+        f"No API key {key_id!r}.", code="key_not_found", remedy="List yours with `spotune keys list` or GET /v1/keys."
+    )
 
 
 def authenticate(here: Installation, authorization: str | None) -> ApiKey:

@@ -23,7 +23,7 @@ def job_of(here: Installation, tenant: str, job_id: str) -> JobRecord:
             f"No fine-tuning job {job_id!r}.",
             code="job_not_found",
             param="fine_tuning_job_id",
-            remedy="List yours with GET /v1/fine_tuning/jobs.",
+            remedy="List yours with `spotune list` or GET /v1/fine_tuning/jobs.",
         )
     know_job(job)
     return job
@@ -97,5 +97,5 @@ def _wrong_state(job: JobRecord, what: str, *, pausing: bool = False) -> Conflic
         param="fine_tuning_job_id",
         remedy="It is being stopped: resume it once it is paused."
         if pausing
-        else f"See it with GET /v1/fine_tuning/jobs/{job.id}.",
+        else f"See it with `spotune show {job.id}` or GET /v1/fine_tuning/jobs/{job.id}.",
     )

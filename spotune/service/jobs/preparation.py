@@ -46,7 +46,9 @@ class FilesRefused(DatasetRefused):
     def __init__(self, name: str, reports: dict[str, DatasetReport | GoldenReport]) -> None:
         param, report = next(iter(reports.items()))
         first = report.faults[0] if report.faults else None
-        where = f"line {first.line}, field {first.field or '-'}: {first.message} {first.remedy}" if first else "no rows"
+        where = (
+            f"line {first.line}, field {first.field or '-'}: {first.message}. {first.remedy}" if first else "no rows"
+        )
         super().__init__(
             f"{name} has {report.fault_count} fault(s); the first: {where}",
             code=first.rule if first else "no_rows",

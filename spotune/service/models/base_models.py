@@ -117,5 +117,5 @@ def _unknown(here: Installation, name: str) -> NotFound:
         f"Base model {name!r} is not in the models bucket.",
         code="model_not_found",
         param="model",
-        remedy=f"Use one of those that are there ({known}), or have it added: spotune models add.",
+        remedy=f"Use one of those that are there ({known}), or have it added: spotune models add {name}.",
     )

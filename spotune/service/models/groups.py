@@ -40,7 +40,7 @@ def group_of(here: Installation, tenant: str, name: str) -> ModelGroup:
             f"No model group {name!r}.",
             code="model_group_not_found",
             param="group",
-            remedy="List yours with GET /v1/model_groups.",
+            remedy="List yours with `spotune models list` or GET /v1/model_groups.",
         )
     return group
 
@@ -57,7 +57,7 @@ def version_of(here: Installation, tenant: str, group: str, number: int) -> Mode
             f"Model group {group!r} has no version {number}.",
             code="model_version_not_found",
             param="version",
-            remedy=f"List them with GET /v1/model_groups/{group}/versions.",
+            remedy=f"List them with `spotune models versions {group}` or GET /v1/model_groups/{group}/versions.",
         )
     return version
 
@@ -319,7 +319,7 @@ def _champion_changed(group: ModelGroup) -> Conflict:
         f"Version {group.champion} became champion of group {group.name} meanwhile.",
         code="champion_changed",
         param="version",
-        remedy=f"See GET /v1/model_groups/{group.name}, and ask again if you still want it.",
+        remedy=f"See `spotune models show {group.name}`, and ask again if you still want it.",
     )
 
 

@@ -161,5 +161,5 @@ def _not_found(endpoint_id: str) -> NotFound:
     return NotFound(
         f"No webhook endpoint {endpoint_id!r}.",
         code="webhook_not_found",
-        remedy="List yours with GET /v1/webhook_endpoints.",
+        remedy="List yours with `spotune webhooks list` or GET /v1/webhook_endpoints.",
     )

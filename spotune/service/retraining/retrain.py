@@ -280,6 +280,9 @@ def _rule_of(here: Installation, tenant: str, rule_id: str) -> RuleRecord:
     rule = here.store.get_rule(tenant, rule_id)
     if rule is None:
         raise NotFound(
-            f"No rule {rule_id!r}.", code="rule_not_found", param="rule", remedy="List yours with GET /v1/rules."
+            f"No rule {rule_id!r}.",
+            code="rule_not_found",
+            param="rule",
+            remedy="List yours with `spotune rules list` or GET /v1/rules.",
         )
     return rule

@@ -68,7 +68,12 @@ def rule_of(here: Installation, tenant: str, name: str) -> RuleRecord:
     """
     rule = here.store.get_rule(tenant, name) or here.store.get_rule(tenant, rule_id(here.settings.stage, tenant, name))
     if rule is None:
-        raise NotFound(f"No rule {name!r}.", code="rule_not_found", param="rule", remedy="List yours: GET /v1/rules.")
+        raise NotFound(
+            f"No rule {name!r}.",
+            code="rule_not_found",
+            param="rule",
+            remedy="List yours with `spotune rules list` or GET /v1/rules.",
+        )
     return rule
 
 
@@ -156,7 +161,7 @@ def retraining_of(here: Installation, rule: RuleRecord, number: int) -> Retraini
             f"Rule {rule.request.name} has no retraining {number}.",
             code="retraining_not_found",
             param="number",
-            remedy=f"List them: GET /v1/rules/{rule.id}/retrainings.",
+            remedy=f"List them with `spotune rules retrainings {rule.request.name}`.",
         )
     return found
 
