@@ -92,8 +92,14 @@ def check(
         screen.show(render.dataset(report))
         screen.show(quality(look.report))
     good = all(report.ok for report in reports)
-    screen.say("\nGood to train on." if good else "\nRefused: mend the faults and check again.")
+    screen.say(f"\n{_verdict(good=good, noticed=any(look.report.issues for look in looks))}")
     return 0 if good else 2
+
+
+def _verdict(*, good: bool, noticed: bool) -> str:
+    if not good:
+        return "Refused: mend the faults and check again."
+    return "A job would take it. Look at what was noticed first." if noticed else "Good to train on."
 
 
 @app.command(epilog="Example: spotune data preview train.jsonl --model HuggingFaceTB/SmolLM2-135M-Instruct")
@@ -202,7 +208,8 @@ def model_folder(model: str) -> Path:
         f"No model {model!r} lies on this machine (looked for {cached_model(model)}).",
         code="model_not_here",
         param="model",
-        remedy="Give a folder with tokenizer.json and tokenizer_config.json.",
+        remedy="Give a folder with tokenizer.json and tokenizer_config.json; of a model on the hub: "
+        f"hf download {model} --local-dir {cached_model(model)}",
     )
 
 

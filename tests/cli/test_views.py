@@ -124,6 +124,7 @@ def test_data_check_counts_tokens_as_the_model_does(run: Run, tmp_path: Path, ho
     assert report["tokens"]["rows"] == 12
     unknown = run("data", "check", tmp_path / "rows.jsonl", "--model", "no/such", "--json")
     assert (unknown.code, unknown.error["code"]) == (2, "model_not_here")
+    assert "hf download" in unknown.error["message"]
 
 
 def test_a_file_that_is_not_there_is_named(run: Run, tmp_path: Path) -> None:
