@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,18 @@ def main(arguments: list[str] | None = None) -> int:
         if folder is not None and not folder.is_dir():
             print(f"There is no folder {folder}.", file=sys.stderr)
             return 2
+    _quiet()
     chat = Chat(options.model, options.adapter, system=options.system)
     if options.prompt is not None:
         print(chat.answer(options.prompt))
         return 0
     return _take_turns(chat)
+
+
+def _quiet() -> None:
+    """Leave the terminal to the conversation: libraries warn of their own future and of kernels that nobody needs."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 class Chat:
@@ -35,12 +44,12 @@ class Chat:
     def __init__(self, model: Path, adapter: Path | None, *, system: str | None = None) -> None:
         """`adapter` is a published folder: an adapter, or a whole model, which then takes the base's place."""
         from transformers import AutoModelForCausalLM, AutoTokenizer
-        from transformers.utils import logging
+        from transformers.utils.logging import disable_progress_bar
 
         from spotune.contracts.training import HardwareConfig
         from training_container.device import find_machine
 
-        logging.disable_progress_bar()
+        disable_progress_bar()
         hardware = HardwareConfig(micro_batch_size=1, gradient_checkpointing=False)
         self._machine = find_machine(hardware)
         beside = adapter is not None and (adapter / "adapter_config.json").exists()

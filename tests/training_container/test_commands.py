@@ -68,3 +68,12 @@ def test_chat_answers_with_the_published_adapter(
 def test_chat_without_its_folder_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert chat.main(["--model", str(tmp_path / "none"), "--prompt", "Hello"]) == 2
     assert "There is no folder" in capsys.readouterr().err
+
+
+def test_chat_leaves_the_terminal_to_the_conversation(taught: Path, model: Path) -> None:
+    command = [sys.executable, "-m", "training_container.chat", "--model", str(model), "--prompt", "Row 50"]
+    command += ["--adapter", str(taught / "model")]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    answered = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    assert answered.stdout.startswith("yes")
+    assert answered.stderr == ""
