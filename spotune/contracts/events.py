@@ -29,6 +29,8 @@ class Prepared(Contract):
     plan: Plan
     resumption: Resumption | None = None
     """Of a retry; the plan then counts what is left to do."""
+    leaked: int = 0
+    """Rows of the validation file that the training file has, too."""
 
 
 class Refused(Contract):

@@ -141,3 +141,9 @@ class JobQuality(Contract):
 
     training: QualityReport
     validation: QualityReport | None = None
+
+    @property
+    def leaked(self) -> int:
+        """Rows of the validation file that the training file has, too."""
+        issues = self.validation.issues if self.validation else ()
+        return sum(issue.rows for issue in issues if issue.kind == "leaked")

@@ -44,6 +44,12 @@ def prepared(draft: Draft, event: Prepared) -> bool:
         + (f", {event.validation.rows} validation rows" if event.validation else "")
         + (f", {event.golden.prompts} golden prompts." if event.golden else ".")
     )
+    if event.leaked:
+        draft.say(
+            f"{event.leaked} rows of the validation file are also trained on: its scores will be better than "
+            f"new data's. See them with `spotune data quality {draft.job.id}`.",
+            level="warn",
+        )
     _say_champion(draft)
     if event.resumption is not None:
         level: Literal["info", "warn"] = "info" if event.resumption.used else "warn"

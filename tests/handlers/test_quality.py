@@ -38,6 +38,12 @@ def test_a_jobs_files_are_looked_at_and_what_was_seen_stays_readable(world: Worl
     kept = world.objects.read(layout.quality_uri(folder_of(job["id"])))
     assert KEY.encode() not in kept
     assert KEY not in json.dumps(seen.body)
+    log = client.call("GET", f"{JOBS}/{job['id']}/events").body["data"]
+    warnings = [line["message"] for line in log if line["level"] == "warn"]
+    assert warnings == [
+        "3 rows of the validation file are also trained on: its scores will be better than new data's. "
+        f"See them with `spotune data quality {job['id']}`."
+    ]
 
 
 def test_large_files_are_looked_at_when_they_are_checked(

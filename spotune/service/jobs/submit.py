@@ -239,9 +239,11 @@ def _prepare(
         prepared = plan_of(start.request, NOTHING_DONE)
     else:
         prepared = prepare_retry(here, start.request, earlier, files, plan_of)
-    if files.quality is not None:
-        keep_quality(here, job, files.quality)
-    return prepared.with_(settings=(*start.settings, *prepared.settings))
+    prepared = prepared.with_(settings=(*start.settings, *prepared.settings))
+    if files.quality is None:
+        return prepared
+    keep_quality(here, job, files.quality)
+    return prepared.with_(leaked=files.quality.leaked)
 
 
 def _record(here: Installation, job: JobRecord, prepared: Prepared | None, full_line: str = "") -> JobRecord:
