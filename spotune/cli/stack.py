@@ -18,6 +18,12 @@ STOPPED = 5
 """Exit code of `status` where the stack does not answer: as of any command that needs it."""
 
 
+_DOWN = (
+    "Embedded mode is down. Everything is kept: with the next `spotune up`, a job that ran goes on from its newest "
+    "checkpoint, as after an interruption."
+)
+
+
 def up(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of the API and the emulator; 0 takes a free one.")] = (
         DEFAULT_EMULATOR_PORT
@@ -54,7 +60,7 @@ def status(json: JsonOption = False) -> int:
     if found.running and found.state:
         screen.show(blocks.facts("Embedded mode is up", _rows(found.state)))
     else:
-        screen.say(f"Embedded mode is not up. {found.problem}".strip())
+        screen.say(f"Embedded mode is not up. {found.problem}")
     if found.parts:
         listed = blocks.table("part", "pid", "runs", "memory")
         for part in found.parts:
@@ -70,7 +76,7 @@ def down(json: JsonOption = False) -> None:
     screen = Screen(machine=json)
     ended = stack.down()
     screen.emit({"ended": ended})
-    screen.say("Embedded mode is down. Everything is kept." if ended else "Embedded mode was not up.")
+    screen.say(_DOWN if ended else "Embedded mode was not up.")
 
 
 def reset(

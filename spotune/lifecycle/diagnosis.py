@@ -56,8 +56,13 @@ def diagnose(
         return _ended_by_a_person(job)
     if job.verdict is not None and job.verdict.decision != "promote":
         return _judged(job, job.verdict)
-    doing = f"waiting for {job.waiting_for}" if job.waiting_for else job.state
-    return Diagnosis(job_id=job.id, cause="well", message=f"Nothing is wrong: the job is {doing}.")
+    return Diagnosis(job_id=job.id, cause="well", message=f"Nothing is wrong: the job {_doing(job)}.")
+
+
+def _doing(job: JobRecord) -> str:
+    if job.waiting_for:
+        return f"is waiting for {job.waiting_for}"
+    return "has succeeded" if job.state == "succeeded" else f"is {job.state}"
 
 
 def _judged(job: JobRecord, verdict: Verdict) -> Diagnosis:

@@ -97,7 +97,7 @@ def status(home: Path | None = None) -> Status:
     home = home or default_home()
     state, running = read_state(home), supervisor.read_running(home)
     if running is None or not supervisor.is_running(home):
-        return Status(False, state, problem="It does not run; start it with `spotune up`.")
+        return Status(False, state, problem="Start it with `spotune up`.")
     marks = {"supervisor": running.supervisor, **running.children}
     parts = tuple(
         Part(name, mark.pid, processes.alive(mark), processes.resident_bytes(mark)) for name, mark in marks.items()

@@ -186,6 +186,13 @@ def test_status_of_a_stack_that_is_down_ends_with_5(run: Run) -> None:
     answer = run("status", "--json")
     assert (answer.code, answer.json["running"]) == (5, False)
     assert run("down", "--json").json == {"ended": False}
+    assert "Embedded mode is not up. Start it with `spotune up`." in run("status").out
+
+
+def test_the_end_of_embedded_mode_says_what_becomes_of_a_running_job(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack, "down", lambda: True)
+    words = " ".join(run("down").out.split())
+    assert "with the next `spotune up`, a job that ran goes on from its newest checkpoint" in words
 
 
 def stack_state(home: Path, url: str) -> StackState:

@@ -123,6 +123,8 @@ def test_a_job_that_has_just_started_is_well_without_a_checkpoint():
 def test_every_state_has_a_diagnosis():
     causes = [diagnose(running().with_(state=state), None, NOW).cause for state in ("paused", "cancelled", "succeeded")]
     assert causes == ["paused", "cancelled", "well"]
+    ended = diagnose(running().with_(state="succeeded"), None, NOW)
+    assert ended.message == "Nothing is wrong: the job has succeeded."
     assert diagnose(running().with_(state="paused"), None, NOW).command == "spotune resume ftjob-abc"
     assert diagnose(running().with_(state="cancelled"), None, NOW).command == "spotune retry ftjob-abc"
     assert all(one != other for one, other in pairwise(causes))
