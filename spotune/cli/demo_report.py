@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +71,8 @@ def close(outcome: Outcome, screen: Screen) -> int:
             screen.show(table)
             screen.say()
     screen.show(_bars(bars))
+    if not kept:
+        screen.say("\nThe job is done and its adapter is yours; what failed is a bound that this demo sets itself.")
     screen.say()
     screen.show(blocks.facts("Next", _next_commands(outcome)))
     return 0 if kept else BAR_MISSED
@@ -173,7 +177,10 @@ def _bars(bars: list[Bar]) -> RenderableType:
 
 def _next_commands(outcome: Outcome) -> list[blocks.Row]:
     job_id = outcome.job.id
-    commands = [(f'spotune chat {job_id} --system "{outcome.system_message}"', "hand it tickets of your own")]
+    commands: list[blocks.Row] = []
+    if shutil.which("spotune") is None:
+        commands.append((f'export PATH="{Path(sys.executable).parent}:$PATH"', "so that your shell finds spotune"))
+    commands.append((f'spotune chat {job_id} --system "{outcome.system_message}"', "hand it tickets of your own"))
     if not outcome.stack_is_up:
         commands.append(("spotune up", "the service again; the ones below need it"))
     return [

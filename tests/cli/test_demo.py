@@ -124,6 +124,26 @@ def test_the_closing_words_hold_what_a_person_wants_to_know(tmp_path: Path, caps
     ):
         assert part in words
     assert "FAIL" not in words
+    assert "The job is done" not in words
+
+
+def test_a_shell_that_does_not_find_the_command_is_told_how_it_will(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripts = str(Path(sys.executable).parent)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    demo_report.close(outcome(tmp_path), Screen())
+    assert f'export PATH="{scripts}:$PATH"' in capsys.readouterr().out
+    (tmp_path / "spotune").touch(mode=0o755)
+    demo_report.close(outcome(tmp_path), Screen())
+    assert "export PATH" not in capsys.readouterr().out
+
+
+def test_a_slow_machine_is_told_that_its_job_is_done_all_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    demo_report.close(outcome(tmp_path, ended_at=factories.NOW + 500), Screen())
+    assert "The job is done and its adapter is yours" in capsys.readouterr().out
 
 
 def test_a_missed_bar_ends_with_1_and_says_which(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
