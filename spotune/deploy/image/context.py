@@ -22,7 +22,7 @@ Accelerator = Literal["cuda", "cpu"]
 
 FILES = Path(infra.__file__).with_name("image")
 """The Dockerfile and what it copies before the code."""
-CPU_BASE = "debian:bookworm-slim"
+CPU_BASE = "docker.io/library/debian:bookworm-slim"
 """For an image without CUDA; the Dockerfile names the base of one with it."""
 ROOMS = ("spotune/contracts", "spotune/data", "spotune/pod", "training_container")
 CODE = "code"

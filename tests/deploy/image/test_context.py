@@ -66,6 +66,7 @@ def test_a_tag_is_one_that_registries_take(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_an_image_for_cpus_stands_on_a_plain_base_and_one_for_cuda_on_the_dockerfiles() -> None:
     assert ImageSpec("cpu").arguments == {"ACCELERATOR": "cpu", "BASE_IMAGE": CPU_BASE}
+    assert CPU_BASE.startswith("docker.io/library/")
     assert ImageSpec().arguments == {"ACCELERATOR": "cuda"}
     assert ImageSpec(base="mine@sha256:1").arguments["BASE_IMAGE"] == "mine@sha256:1"
 
