@@ -114,9 +114,9 @@ def test_the_screen_names_rows_by_their_place(rows: list[str]) -> None:
 def test_words_about_a_value_show_two_characters_of_it_at_most(kind: str, seed: int) -> None:
     text = VALUES[kind](Random(seed))
     for value in private_values(text):
-        said = masked(value, text)
         found = text[value.start : value.end]
-        assert not any(found[at : at + 3] in said.removeprefix(value.what) for at in range(len(found) - 2))
+        said = masked(value, text).removeprefix(value.what).removesuffix(f"({len(found)} characters)")
+        assert not any(found[at : at + 3] in said for at in range(len(found) - 2))
 
 
 def test_checksums_by_published_examples() -> None:
