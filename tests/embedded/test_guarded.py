@@ -67,12 +67,15 @@ UNUSED: dict[str, set[str]] = {
     "DataArrivedRole": IN_PARTS | RECORDS | {"s3:ListBucket", "sqs:SendMessage"},
     # A receiver that fails, or is gone.
     "DeliverRole": {"dynamodb:PutItem", "sqs:ChangeMessageVisibility"},
-    # Retrainings; models in groups; money that an event has settled first.
-    "LaunchRole": IN_PARTS | MODEL_REGISTRY | {"s3:GetObjectVersion", "s3:ListBucketVersions", "dynamodb:UpdateItem"},
+    # Retrainings; models in groups; money that an event has settled first; checkpoints that a further attempt lets go.
+    "LaunchRole": IN_PARTS
+    | MODEL_REGISTRY
+    | {"s3:GetObjectVersion", "s3:ListBucketVersions", "dynamodb:UpdateItem"}
+    | {"s3:DeleteObject", "s3:PutObjectTagging"},
     # Whatever was left undone.
     "ReconcileRole": RECORDS
     | MODEL_REGISTRY
-    | {"s3:DeleteObject", "s3:GetObject", "s3:ListBucket", "sqs:SendMessage"}
+    | {"s3:DeleteObject", "s3:GetObject", "s3:ListBucket", "s3:PutObjectTagging", "sqs:SendMessage"}
     | {"sagemaker:DescribeTrainingJob", "sagemaker:StopTrainingJob", "kms:GenerateDataKey"},
     # What is not there: no market yet, no report.
     "RefreshMarketRole": {"s3:ListBucket"},
