@@ -1,8 +1,7 @@
 """Superseded checkpoints go from S3 while their job lives: a start restores all that lies there onto each host's disk.
 
-What the container removes, SageMaker's sync is said to remove from S3, too. Users have seen all of it stay, and our
-training roles may delete nothing, so that nothing here counts on it. A folder that goes has been removed on the disk
-before, and is not brought up again.
+AWS documents that its sync deletes in S3 what the container deletes. Our training roles may delete nothing, so that
+nothing here counts on it. A folder that goes has been removed on the disk before, and is not brought up again.
 """
 
 from __future__ import annotations
