@@ -5,6 +5,7 @@ The folders are SageMaker's own under `/opt/ml` (`SPOTUNE_ML_ROOT` elsewhere): s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Annotated, Literal
 
@@ -260,6 +261,20 @@ class Manifest(Contract):
     eval_loss: float | None = None
     best: bool = False
     files: tuple[ManifestFile, ...]
+
+    def lacks(self, size_of: Callable[[str], int | None]) -> str:
+        """What keeps its folder from being whole, in words; empty where nothing does. The content is not looked at.
+
+        Args:
+            size_of: bytes of the folder's file of this name; None where there is none.
+        """
+        for file in self.files:
+            size = size_of(file.name)
+            if size is None:
+                return f"{file.name} is missing"
+            if size != file.bytes:
+                return f"{file.name} has {size} bytes instead of {file.bytes}"
+        return ""
 
 
 class SampleAnswer(Contract):

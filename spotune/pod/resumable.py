@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from pydantic import ValidationError
 
 from spotune.contracts.checkpoint import CHECKPOINT_PREFIX, needed_folders
 from spotune.contracts.layout import split_uri
-from spotune.contracts.training import MANIFEST_NAME, Manifest, ManifestFile
+from spotune.contracts.training import MANIFEST_NAME, Manifest
 from spotune.pod.objects import Objects, StoredObject
 
 
@@ -37,10 +38,11 @@ def _whole(objects: Objects, uri: str) -> dict[str, Manifest]:
             continue
         with contextlib.suppress(ValidationError):
             manifest = Manifest.model_validate_json(objects.read(source))
-            if all(_arrived(there.get(f"{folder}/{one.name}"), one) for one in manifest.files):
+            if not manifest.lacks(partial(_size, there, folder)):
                 found[folder] = manifest
     return found
 
 
-def _arrived(source: StoredObject | None, expected: ManifestFile) -> bool:
-    return source is not None and source.size == expected.bytes
+def _size(there: Mapping[str, StoredObject], folder: str, name: str) -> int | None:
+    source = there.get(f"{folder}/{name}")
+    return None if source is None else source.size

@@ -8,16 +8,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import TypeVar
 
 from pydantic import ValidationError
 
-from spotune.aws.base import ObjectInfo, ObjectMissing
+from spotune.aws.base import ObjectMissing
 from spotune.contracts import layout
-from spotune.contracts.base import Seconds
+from spotune.contracts.base import Contract, Seconds
 from spotune.contracts.job import JobRecord
 from spotune.contracts.training import MANIFEST_NAME, Manifest
 from spotune.service.installation import Installation
 from spotune.service.jobs.control import job_of
+
+C = TypeVar("C", bound=Contract)
 
 TAG = ("spotune-job", "ended")
 """What the lifecycle rules of the artifacts bucket and of further regions' jobs buckets look for."""
@@ -33,7 +36,7 @@ def list_checkpoints(here: Installation, tenant: str, job_id: str) -> tuple[JobR
     job = job_of(here, tenant, job_id)
     folder = layout.checkpoints_uri(here.job_folder(job))
     uris = [one.uri for one in here.objects.list(folder) if one.uri.endswith("/" + MANIFEST_NAME)]
-    found = [manifest for uri in uris if (manifest := _manifest(here, uri)) is not None]
+    found = [manifest for uri in uris if (manifest := read_contract(here, Manifest, uri)) is not None]
     return job, tuple(sorted(found, key=lambda manifest: -manifest.step))
 
 
@@ -47,11 +50,12 @@ def verified_checkpoints(here: Installation, job: JobRecord) -> tuple[tuple[Mani
         return (), ()
     folder = layout.checkpoints_uri(here.job_folder(job))
     there = {one.uri: one for one in here.objects.list(folder)}
-    uris = [uri for uri, one in there.items() if uri.endswith("/" + MANIFEST_NAME)]
-    found = {uri: manifest for uri in uris if (manifest := _manifest(here, uri)) is not None}
+    sizes = {uri: one.bytes for uri, one in there.items()}
+    uris = [uri for uri in there if uri.endswith("/" + MANIFEST_NAME)]
+    found = {uri: manifest for uri in uris if (manifest := read_contract(here, Manifest, uri)) is not None}
     whole, damaged = [], []
     for uri, manifest in sorted(found.items(), key=lambda item: -item[1].step):
-        fault = _fault_of(uri.removesuffix(MANIFEST_NAME), manifest, there)
+        fault = lacks(manifest, uri.removesuffix(MANIFEST_NAME), sizes)
         if not fault:
             whole.append(manifest)
         elif not whole and here.clock() - there[uri].modified > SETTLED:
@@ -59,20 +63,15 @@ def verified_checkpoints(here: Installation, job: JobRecord) -> tuple[tuple[Mani
     return tuple(whole), tuple(damaged)
 
 
-def _fault_of(folder: str, manifest: Manifest, there: Mapping[str, ObjectInfo]) -> str:
-    for file in manifest.files:
-        one = there.get(folder + file.name)
-        if one is None:
-            return f"{file.name} is missing"
-        if one.bytes != file.bytes:
-            return f"{file.name} has {one.bytes} bytes instead of {file.bytes}"
-    return ""
+def lacks(manifest: Manifest, folder: str, sizes: Mapping[str, int]) -> str:
+    """`Manifest.lacks` of a folder in S3, by the bytes of its objects by their URIs."""
+    return manifest.lacks(lambda name: sizes.get(folder + name))
 
 
-def _manifest(here: Installation, uri: str) -> Manifest | None:
-    """A checkpoint whose manifest is gone or does not parse does not exist."""
+def read_contract(here: Installation, kind: type[C], uri: str) -> C | None:
+    """What S3 holds of this kind; None where there is none, or it does not parse: then it does not exist."""
     try:
-        return Manifest.model_validate_json(here.objects.read(uri))
+        return kind.model_validate_json(here.objects.read(uri))
     except (ObjectMissing, ValidationError):
         return None
 

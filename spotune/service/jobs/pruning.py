@@ -16,7 +16,7 @@ from spotune.contracts.checkpoint import CHECKPOINT_PREFIX, STATE_NAME, StateFil
 from spotune.contracts.job import JobRecord
 from spotune.contracts.training import MANIFEST_NAME, Manifest
 from spotune.service.installation import Installation
-from spotune.service.jobs.resumption import read_contract
+from spotune.service.jobs.checkpoints import read_contract
 
 TAG = ("spotune-job", "superseded")
 """What the lifecycle rules look for that forget the deleted version: buckets keep others for longer."""
@@ -71,7 +71,7 @@ def _whole(here: Installation, folder: str, step: int, files: dict[str, int]) ->
     """None where it is not whole. The container alone reads all bytes."""
     folder = f"{folder}{CHECKPOINT_PREFIX}{step}/"
     manifest = read_contract(here, Manifest, folder + MANIFEST_NAME) if MANIFEST_NAME in files else None
-    if manifest is None or manifest.step != step or any(files.get(one.name) != one.bytes for one in manifest.files):
+    if manifest is None or manifest.step != step or manifest.lacks(files.get):
         return None
     written = read_contract(here, StateFile, folder + STATE_NAME)
     return None if written is None or written.state.step != step else WholeCheckpoint(manifest, written.state)

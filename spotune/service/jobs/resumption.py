@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
-
-from pydantic import ValidationError
 
 from spotune.aws.base import ObjectMissing
 from spotune.contracts import layout
-from spotune.contracts.base import Contract
 from spotune.contracts.checkpoint import (
     BASE_SCORES_NAME,
     CHAMPION_SCORES_NAME,
@@ -31,9 +27,8 @@ from spotune.contracts.request import JobRequest
 from spotune.contracts.training import MANIFEST_NAME, PROGRESS_NAME, Manifest, Progress
 from spotune.planner import NOTHING_DONE, Done
 from spotune.service.installation import Installation
+from spotune.service.jobs.checkpoints import lacks, read_contract
 from spotune.service.jobs.preparation import CheckedFiles
-
-C = TypeVar("C", bound=Contract)
 
 Planning = Callable[[JobRequest, Done], Prepared]
 """Plans a request of which this much is done."""
@@ -127,14 +122,6 @@ def carry_over(here: Installation, job: JobRecord, taken: Resumption) -> None:
         _copy_checkpoint(here, layout.checkpoint_uri(source, step), layout.checkpoint_uri(target, step), there)
 
 
-def read_contract(here: Installation, kind: type[C], uri: str) -> C | None:
-    """What S3 holds of this kind; None where there is none, or it does not parse."""
-    try:
-        return kind.model_validate_json(here.objects.read(uri))
-    except (ObjectMissing, ValidationError):
-        return None
-
-
 def _copy_checkpoint(here: Installation, source: str, target: str, there: Sizes) -> None:
     manifest = read_contract(here, Manifest, source + MANIFEST_NAME)
     if manifest is None:
@@ -142,11 +129,8 @@ def _copy_checkpoint(here: Installation, source: str, target: str, there: Sizes)
     for file in manifest.files:
         if there.get(target + file.name) != file.bytes:
             here.objects.copy(source + file.name, target + file.name)
-    arrived = _sizes(here, target)
-    for file in manifest.files:
-        if arrived.get(target + file.name) != file.bytes:
-            found = arrived.get(target + file.name)
-            raise ObjectMissing(source + file.name, f"{found} bytes instead of {file.bytes}")
+    if fault := lacks(manifest, target, _sizes(here, target)):
+        raise ObjectMissing(source, fault)
     if target + MANIFEST_NAME not in there:
         here.objects.copy(source + MANIFEST_NAME, target + MANIFEST_NAME)
 
@@ -271,7 +255,7 @@ def _steps(folder: str, sizes: Sizes) -> list[int]:
 def _whole(here: Installation, folder: str, sizes: Sizes) -> StateFile | None:
     """The state of a checkpoint whose files are there; their content is verified by the container."""
     manifest = read_contract(here, Manifest, folder + MANIFEST_NAME)
-    if manifest is None or any(sizes.get(folder + file.name) != file.bytes for file in manifest.files):
+    if manifest is None or lacks(manifest, folder, sizes):
         return None
     return read_contract(here, StateFile, folder + STATE_NAME)
 
