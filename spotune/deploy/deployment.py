@@ -139,9 +139,8 @@ def deploy(
 
 
 def _note_regions(installation: Installation, drawer: Drawer) -> None:
-    noted = drawer.note(REGIONS) or []
-    if new := [region for region in installation.settings.further_regions if region not in noted]:
-        drawer.leave_note(REGIONS, [*noted, *new])
+    if named := installation.settings.further_regions:
+        drawer.revise(REGIONS, lambda noted: [*dict.fromkeys([*(noted or ()), *named])])
 
 
 def _leaving(installation: Installation) -> list[Stack]:

@@ -54,9 +54,12 @@ def noted(drawer: Drawer) -> list[Kept]:
 
 def note(drawer: Drawer, things: Iterable[Kept]) -> tuple[Kept, ...]:
     """Note what is about to lose its stack, beside what was noted before; all of it."""
-    together = {(thing.region, thing.id): thing for thing in (*noted(drawer), *things)}
-    _leave_note(drawer, together.values())
-    return tuple(together.values())
+    added = [asdict(thing) for thing in things]
+
+    def beside(noted: Any) -> list[dict[str, str]]:
+        return [*{(entry["region"], entry["id"]): entry for entry in (*(noted or ()), *added)}.values()]
+
+    return tuple(Kept(**entry) for entry in drawer.revise(NOTE, beside))
 
 
 def note_before_deletion(installation: Installation, stack: Stack) -> None:
@@ -155,7 +158,8 @@ def restore_secrets(installation: Installation, drawer: Drawer, tell: Tell) -> N
         if thing.type == SECRET and now is not None and now != thing.id:
             _move_value(installation, thing, now, tell)
     # What could be taken over was: another one in its place means that it is gone.
-    _leave_note(drawer, [thing for thing in things if _key(thing) not in present])
+    ended = [asdict(thing) for thing in things if _key(thing) in present]
+    drawer.revise(NOTE, lambda noted: [entry for entry in noted or () if entry not in ended])
 
 
 def _move_value(installation: Installation, thing: Kept, present: str, tell: Tell) -> None:
@@ -186,7 +190,3 @@ def _unclear(thing: Kept, refused: AwsSaysNo) -> Conflict:
         code="kept_data_unclear",
         remedy=f"Mend that, then deploy again. If it is not to be taken over, take it out of {_PLACE}.",
     )
-
-
-def _leave_note(drawer: Drawer, things: Iterable[Kept]) -> None:
-    drawer.leave_note(NOTE, [asdict(thing) for thing in things])

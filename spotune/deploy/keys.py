@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
 from spotune.contracts.errors import NotFound, Unavailable
 from spotune.contracts.identity import clear_key, key_hash, key_id
@@ -20,21 +22,30 @@ _TRIES = 5
 
 
 def first_key(installation: Installation, drawer: Drawer, outputs: Mapping[str, str]) -> str | None:
-    """The installation's first admin key; None where it was shown before.
+    """The installation's first admin key; None where it was shown before, or somebody who deploys as well shows theirs.
 
     It is noted before it is made: a command that is killed in between leaves one that nobody has seen, and the next
-    one has it revoked for its own. Killed once it is noted as shown, one can only have another made.
+    one has it revoked for its own. So does one that runs beside it; of the two, the one that began last shows its key.
+    Killed once it is noted as shown, one can only have another made.
     """
-    noted, tenant = drawer.note(FIRST_KEY), installation.settings.first_tenant
-    if noted is not None and not noted.get("unseen"):
+    clear, tenant = clear_key(), installation.settings.first_tenant
+    sha256 = key_hash(clear)
+    began = drawer.revise(FIRST_KEY, partial(_with_unseen, tenant, sha256))
+    if "unseen" not in began:
         return None
-    unseen = noted["unseen"] if noted is not None and noted["tenant"] == tenant else []
-    clear = clear_key()
-    drawer.leave_note(FIRST_KEY, {"tenant": tenant, "unseen": [*unseen, key_hash(clear)]})
-    order = {"tenant": tenant, "name": "first", "instead_of": unseen}
+    order = {"tenant": tenant, "name": "first", "instead_of": [other for other in began["unseen"] if other != sha256]}
     _keep(installation.account, outputs, clear, order, installation.pause)
-    drawer.leave_note(FIRST_KEY, {"tenant": tenant, "id": key_id(key_hash(clear))})
-    return clear
+    shown = {"tenant": tenant, "id": key_id(sha256)}
+    ended = drawer.revise(FIRST_KEY, lambda noted: shown if noted == began else noted)
+    return clear if ended == shown else None
+
+
+def _with_unseen(tenant: str, sha256: str, noted: Any) -> Any:
+    """The note with a further key that nobody has seen yet; as it is where one was shown."""
+    if noted is not None and "unseen" not in noted:
+        return noted
+    unseen = noted["unseen"] if noted is not None and noted["tenant"] == tenant else []
+    return {"tenant": tenant, "unseen": [*(other for other in unseen if other != sha256), sha256]}
 
 
 def new_key(installation: Installation) -> str:

@@ -172,9 +172,11 @@ def test_a_kept_secret_gives_its_value_to_the_new_one(install: Make, aws: Aws, c
     destroy(installation)
     drawer = installation.drawer
     assert drawer is not None
-    things = kept.noted(drawer)
     old = secrets.create_secret(Name="spotune-secretive-old", SecretString="what webhooks are signed with")["ARN"]
-    kept._leave_note(drawer, [thing if thing.type != kept.SECRET else _renamed(thing, old) for thing in things])
+    drawer.revise(
+        kept.NOTE,
+        lambda noted: [entry if entry["type"] != kept.SECRET else {**entry, "id": old} for entry in noted],
+    )
     with (
         answering("GetSecretValue", "DecryptionFailure"),
         pytest.raises(Conflict, match="DecryptionFailure") as refusal,
@@ -370,7 +372,7 @@ def test_a_note_that_somebody_gives_up_meanwhile_is_left_again(install: Make, aw
     assert drawer is not None
 
     def give_up(**_: object) -> None:
-        drawer.leave_note(kept.NOTE, [])
+        drawer.revise(kept.NOTE, lambda _: [])
 
     with listening("after-call.cloudformation.DeleteStack", give_up):
         left = destroy(installation)
