@@ -32,18 +32,24 @@ def find_connection() -> Connection:
     """SPOTUNE_API_URL with SPOTUNE_API_KEY, else the embedded stack's own state file.
 
     Raises:
-        NotAuthenticated: an address is set, but no key.
+        NotAuthenticated: an address is set, but no key, or a key, but no address.
         Unavailable: neither way leads anywhere.
     """
     url = os.environ.get("SPOTUNE_API_URL", "").rstrip("/").removesuffix("/v1")
+    key = os.environ.get("SPOTUNE_API_KEY", "")
+    if url and not key:
+        raise NotAuthenticated(
+            f"SPOTUNE_API_URL is set ({url}), SPOTUNE_API_KEY is not.",
+            code="api_key_missing",
+            remedy="Set SPOTUNE_API_KEY to a key of that API, or unset SPOTUNE_API_URL to use embedded mode.",
+        )
+    if key and not url:
+        raise NotAuthenticated(
+            "SPOTUNE_API_KEY is set, SPOTUNE_API_URL is not.",
+            code="api_url_missing",
+            remedy="Set SPOTUNE_API_URL to the API that the key opens, or unset SPOTUNE_API_KEY to use embedded mode.",
+        )
     if url:
-        key = os.environ.get("SPOTUNE_API_KEY", "")
-        if not key:
-            raise NotAuthenticated(
-                f"SPOTUNE_API_URL is set ({url}), SPOTUNE_API_KEY is not.",
-                code="api_key_missing",
-                remedy="Set SPOTUNE_API_KEY to a key of that API, or unset SPOTUNE_API_URL to use embedded mode.",
-            )
         return Connection(url, key)
     state = read_state(default_home())
     if state is None:

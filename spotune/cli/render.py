@@ -128,12 +128,13 @@ def job_rows(answer: JobObject, *, now: float) -> list[Row]:
 
 def jobs(answers: Sequence[JobObject], *, now: float) -> RenderableType:
     """A list of jobs, one a line."""
-    listed = table("job", "model", "state", "age", "cost", "tuned model")
+    listed = table("job", "model", "state", "age", "billed", "reserved", "tuned model")
     for answer in answers:
-        billed = dollars(answer.spotune.money.billed)
+        money = answer.spotune.money
+        amounts = (dollars(money.billed), dollars(money.reserved) if money.reserved else "")
         age = words.age(now - answer.created_at)
         state = Text(answer.spotune.state, style=_STATE_STYLES.get(answer.spotune.state, ""))
-        add_row(listed, answer.id, answer.model, state, age, billed, answer.fine_tuned_model or "")
+        add_row(listed, answer.id, answer.model, state, age, *amounts, answer.fine_tuned_model or "")
     return listed
 
 

@@ -108,6 +108,15 @@ def test_an_address_without_a_key_ends_with_4(run: Run, monkeypatch: pytest.Monk
     assert run("list").code == 4
 
 
+def test_a_key_without_an_address_is_not_left_out_of_account(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_state(stack_state(home, f"http://127.0.0.1:{free_port()}"))
+    monkeypatch.setenv("SPOTUNE_API_KEY", "sk-of-a-deployed-api")
+    answer = run("list", "--json")
+    assert (answer.code, answer.error["code"]) == (4, "api_url_missing")
+
+
 def test_a_wrong_key_ends_with_4(service: Service, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPOTUNE_API_KEY", "sk-wrong")
     assert run("list").code == 4

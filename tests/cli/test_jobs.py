@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from spotune.contracts.base import MICRO
+from spotune.contracts.base import MICRO, dollars
 from tests import tiny_model
 from tests.cli.conftest import Run, Service
 
@@ -69,6 +69,15 @@ def test_jobs_are_listed_page_by_page(service: Service, run: Run, job_file: Path
     assert f"spotune list --after {ids[1]}" in page.out
     rest = run("list", "--after", ids[1], "--json").json
     assert [job["id"] for job in rest["data"]] == ids[:1]
+
+
+def test_a_list_says_what_is_held_back_for_a_job_that_runs(service: Service, run: Run, job_file: Path) -> None:
+    submitted(run, job_file)
+    service.world.run_queue()
+    (listed,) = run("list", "--json").json["data"]
+    money = listed["spotune"]["money"]
+    assert money["reserved"] > 0
+    assert dollars(money["reserved"]) in run("list").out
 
 
 def test_a_job_is_shown_with_its_settings_and_their_reasons(service: Service, run: Run, job_file: Path) -> None:
