@@ -61,11 +61,16 @@ def packages(stack: StackState) -> dict[str, str]:
     return found
 
 
+def keys_of(stack: StackState, uri: str) -> list[str]:
+    bucket, prefix = split_uri(uri)
+    listed = client("s3", stack.emulator_url).list_objects_v2(Bucket=bucket, Prefix=prefix)
+    return [one["Key"] for one in listed.get("Contents", [])]
+
+
 def sha256s(stack: StackState, uri: str) -> dict[str, str]:
     bucket, prefix = split_uri(uri)
     s3 = client("s3", stack.emulator_url)
-    listed = s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
-    bodies = {one["Key"]: s3.get_object(Bucket=bucket, Key=one["Key"])["Body"].read() for one in listed}
+    bodies = {key: s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys_of(stack, uri)}
     return {key.removeprefix(prefix): hashlib.sha256(body).hexdigest() for key, body in bodies.items()}
 
 
@@ -92,7 +97,7 @@ def test_the_life_of_a_group(
     with pytest.raises(openai.ConflictError):
         sdk.models.delete(first)
     uri = api.get(f"model_groups/{GROUP}/versions/2").json()["uri"]
-    wait_for(lambda: sha256s(trainable, uri) == {} or None, "the deletion of its files")
+    wait_for(lambda: not keys_of(trainable, uri) or None, "the deletion of its files")
     wait_for(lambda: packages(trainable) == {first: "Approved"} or None, "the mirror")
 
 
