@@ -21,7 +21,7 @@ from tests.polling import wait_for
 
 BUCKET = "artifacts"
 ROLE = "arn:aws:iam::000000000000:role/training"
-QUICK = Timing(starting=0.05, capacity_retry=0.1, capacity_patience=1.0, stop_grace=1.0, sync=0.2, storage_patience=2.0)
+QUICK = Timing(starting=0.05, capacity_retry=0.1, capacity_patience=1.0, stop_grace=5.0, sync=0.2, storage_patience=2.0)
 
 
 def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:

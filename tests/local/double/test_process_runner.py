@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from spotune.local.double.clock import SystemClock
 from tests.local.double.conftest import (
     BUCKET,
     QUICK,
@@ -178,9 +179,12 @@ def test_a_child_left_behind_by_the_container_ends_with_it(site: Site) -> None:
     assert not alive(logged(site, "stray-1")[0]["pid"])
 
 
-def test_max_runtime_stops_the_container_and_keeps_its_model(site: Site) -> None:
+def test_max_runtime_stops_the_container_and_keeps_its_model(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.entry_point(COUNTER)
-    site.sagemaker.create_training_job(**on_demand("long-1", StoppingCondition={"MaxRuntimeInSeconds": 1}))
+    site.sagemaker.create_training_job(**on_demand("long-1", StoppingCondition={"MaxRuntimeInSeconds": 3600}))
+    until(lambda: steps_in_s3(site, "long-1"))
+    monkeypatch.setattr(SystemClock, "now", lambda _: time.time() + 3600)
+    site.server._clock.call_at(0, lambda: None)  # it looks at the time when it is given something to do
     done = site.end("long-1")
     assert (done["TrainingJobStatus"], done["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
     assert done["ModelArtifacts"]["S3ModelArtifacts"].endswith("/long-1/output/model/")
