@@ -23,11 +23,11 @@ Policy = Literal["DeletionPolicy", "UpdateReplacePolicy"]
 _WORD = re.compile(r"\w+")
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.CSafeLoader):
     """YAML with CloudFormation's short forms (`!Ref x`), which become the long ones (`{"Ref": "x"}`)."""
 
 
-def _long_form(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+def _long_form(loader: yaml.CSafeLoader, suffix: str, node: yaml.Node) -> dict[str, Any]:
     name = suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}"
     match node:
         case yaml.ScalarNode():

@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
-from spotune.local.conditions import mend_conditions
+from spotune.local import cloudformation
 from spotune.local.guard import Guard
 from spotune.local.journal import ITEM_WRITES, Journal, follow, merge
 from spotune.local.state import ACCOUNT, REGION, write_private
@@ -143,7 +143,7 @@ def main() -> None:
     from spotune.local.workers import limit_processes
 
     limit_processes()
-    mend_conditions()
+    cloudformation.mend()
     _raise_open_files()
     config = Config()
     config.bind = [f"{os.environ['BIND_HOST']}:{os.environ['GATEWAY_PORT']}"]
