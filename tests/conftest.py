@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
+import botocore.session
 import pytest
 from hypothesis import settings
 
@@ -13,6 +15,9 @@ from spotune.local.state import StackState
 # How long an example takes says more of the machine than of the code.
 settings.register_profile("spotune", deadline=None)
 settings.load_profile("spotune")
+
+# botocore reads what it knows of a service anew for every session: most of the time that a client takes to be made.
+botocore.session.create_loader = cache(botocore.session.create_loader)
 
 
 @pytest.fixture(scope="session")
