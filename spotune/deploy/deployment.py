@@ -132,9 +132,9 @@ def deploy(
     destruction.release(installation)
     _take_away(installation, drawer, leaving, tell)
     outputs = installation.home.outputs()
-    if changed:
-        keys.refresh_market(installation.account, outputs)
     key = keys.first_key(installation, drawer, outputs)
+    if changed or key:  # a first deployment that was cut off after its stack stood has not come here
+        keys.refresh_market(installation.account, outputs)
     return Deployed(outputs["ApiUrl"], outputs, key, changed or bool(leaving))
 
 
@@ -270,8 +270,10 @@ def _take_away(installation: Installation, drawer: Drawer, leaving: Iterable[Sta
             tell(f"{stack.name} in {stack.region} stays until the next deployment: {running[0].name} began meanwhile")
             continue
         tell(f"{stack.name} in {stack.region}: deleting; its data stays")
-        kept.note(drawer, kept.held_by(stack))
+        held = kept.held_by(stack)
+        kept.note(drawer, held)
         stack.delete(tell)
+        kept.note(drawer, held)  # again: who deployed meanwhile may have held it for taken over
 
 
 def _foreseen(installation: Installation, part: _Part) -> Step:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from spotune.aws.training_jobs import TrainingJobs
@@ -24,6 +25,9 @@ from spotune.deploy.stacks import Stack, Tell
 
 SECRET_DAYS = 7
 """A deleted secret can be restored for so long; AWS takes no less."""
+
+Look = Callable[[], None]
+"""Asked before something is deleted for good: raises where somebody has deployed meanwhile."""
 
 _PATIENCE_SECONDS = 900
 _NOT_THERE = ("ResourceNotFoundException", "NoSuchBucket", "404")
@@ -67,23 +71,25 @@ def destroy(installation: Installation, tell: Tell, *, delete_data: bool, stop_j
     installation.home.rest(tell)
     regions = all_regions(installation, drawer)
     _end_jobs(installation, regions, tell, stop=stop_jobs)
-    stacks = [installation.home, *(installation.further(region) for region in regions[1:])]
+    stacks = _stacks(installation, regions)
     things = kept.note(drawer, [thing for stack in stacks for thing in kept.held_by(stack)])
     if installation.home.exists():
         installation.home.protect(False)
     _delete_stacks(stacks[:1], tell)
+    things = kept.note(drawer, things)  # again: who deployed meanwhile may have held it for taken over
     # With the home's role gone nothing starts any more. What came through before is seen by this look.
     _end_jobs(installation, regions, tell, stop=stop_jobs)
     _delete_stacks(stacks[1:], tell)
-    things = kept.note(drawer, things)  # again: a deployment that ended meanwhile held it for taken over
+    things = kept.note(drawer, things)
     if not delete_data:
         return things
+    look = partial(_require_gone, installation, drawer)
     for thing in things:
-        _require_gone(stacks)
+        look()
         tell(f"{thing.id}: deleting")
-        _delete(installation.account, thing, installation.pause)
-    _require_gone(stacks)
-    _empty_bucket(drawer.client, drawer.bucket)
+        _delete(installation.account, thing, installation.pause, look)
+    look()
+    _empty_bucket(drawer.client, drawer.bucket, look)
     installation.code.delete(tell)
     return ()
 
@@ -92,6 +98,10 @@ def all_regions(installation: Installation, drawer: Drawer) -> list[str]:
     """The home first. Those that were ever deployed, those that hold data yet, and those that are named by now."""
     deployed = [*(drawer.note(REGIONS) or ()), *(one.region for one in kept.noted(drawer))]
     return [*dict.fromkeys([installation.settings.region, *deployed, *installation.settings.further_regions])]
+
+
+def _stacks(installation: Installation, regions: list[str]) -> list[Stack]:
+    return [installation.home, *map(installation.further, regions[1:])]
 
 
 def running_jobs(installation: Installation, regions: list[str]) -> list[RunningJob]:
@@ -208,7 +218,8 @@ def _delete_stacks(stacks: Iterable[Stack], tell: Tell) -> None:
         stack.delete(tell)
 
 
-def _require_gone(stacks: Iterable[Stack]) -> None:
+def _require_gone(installation: Installation, drawer: Drawer) -> None:
+    stacks = _stacks(installation, all_regions(installation, drawer))
     if back := [stack.name for stack in stacks if stack.status() is not None]:
         raise Conflict(
             f"{', '.join(back)} is there again: somebody deploys it. What is left of its data stays.",
@@ -229,15 +240,15 @@ def _await(done: Callable[[], bool], pause: float) -> None:
         time.sleep(pause)
 
 
-def _delete(account: Account, thing: Kept, pause: float) -> None:
-    """Delete one thing that holds data; nothing where it is gone."""
+def _delete(account: Account, thing: Kept, pause: float, look: Look) -> None:
+    """Delete one thing that holds data; nothing where it is gone. It can take hours: it looks around on its way."""
     try:
         if thing.type == "AWS::S3::Bucket":
             client = account.client("s3", thing.region)
-            _empty_bucket(client, thing.id)
+            _empty_bucket(client, thing.id, look)
             call(client.delete_bucket, Bucket=thing.id)
         elif thing.type == "AWS::DynamoDB::Table":
-            _delete_table(account.client("dynamodb", thing.region), thing.id, pause)
+            _delete_table(account.client("dynamodb", thing.region), thing.id, pause, look)
         else:
             client = account.client("secretsmanager", thing.region)
             call(client.delete_secret, SecretId=thing.id, RecoveryWindowInDays=SECRET_DAYS)
@@ -246,11 +257,12 @@ def _delete(account: Account, thing: Kept, pause: float) -> None:
             raise
 
 
-def _delete_table(client: Any, name: str, pause: float) -> None:
+def _delete_table(client: Any, name: str, pause: float, look: Look) -> None:
     if _table_status(client, name) == "DELETING":
         return
     call(client.update_table, TableName=name, DeletionProtectionEnabled=False)
     _await(lambda: _table_status(client, name) == "ACTIVE", pause)
+    look()
     call(client.delete_table, TableName=name)
 
 
@@ -258,12 +270,13 @@ def _table_status(client: Any, name: str) -> str:
     return str(call(client.describe_table, TableName=name)["Table"]["TableStatus"])
 
 
-def _empty_bucket(client: Any, bucket: str) -> None:
+def _empty_bucket(client: Any, bucket: str, look: Look) -> None:
     """Delete every version of every object, and what unfinished uploads hold."""
     for page in pages(client, "list_object_versions", Bucket=bucket):
         entries = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
         objects = [{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in entries]
         if objects:
+            look()
             call(client.delete_objects, Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
     for page in pages(client, "list_multipart_uploads", Bucket=bucket):
         for upload in page.get("Uploads", ()):

@@ -76,8 +76,8 @@ def heirlooms(installation: Installation, stack: Stack, path: Path) -> list[Kept
         path: of the stack's template.
 
     Raises:
-        Conflict: the stack is there without it, two things were kept for one name, or AWS does not say whether it is
-            there yet. Nothing was made, and the note is as it was.
+        Conflict: the stack is there without it, two things were kept for one name, somebody is at work in the stack, or
+            AWS does not say whether it is there yet. Nothing was made, and the note is as it was.
     """
     ours = _awaiting(installation, stack, templates.read(path))
     twice = len({thing.name for thing in ours}) < len(ours)
@@ -120,6 +120,8 @@ def _awaiting(installation: Installation, stack: Stack, template: Mapping[str, A
         and thing.type in _IDENTIFIERS
         and thing.name in template["Resources"]
     ]
+    if found:
+        stack.require_rest()  # one that is just being made does not say yet what it holds
     held = {id_ for _, _, id_ in stack.resources()} if found and stack.exists() else set()
     return [thing for thing in found if thing.id not in held and _is_there(installation.account, thing)]
 
@@ -152,8 +154,9 @@ def restore_secrets(installation: Installation, drawer: Drawer, tell: Tell) -> N
     if not things:
         return
     stacks = [installation.home, *map(installation.further, installation.settings.further_regions)]
-    present = {(*_place(stack), name): id_ for stack in stacks if stack.exists() for name, _, id_ in stack.resources()}
-    for thing in things:
+    present = {(*_place(stack), name): id_ for stack in stacks if stack.stays() for name, _, id_ in stack.resources()}
+    # Of two secrets for one name the older was in use: the other is of a deployment that was cut off. It is moved last.
+    for thing in reversed(things):
         now = present.get(_key(thing))
         if thing.type == SECRET and now is not None and now != thing.id:
             _move_value(installation, thing, now, tell)

@@ -25,15 +25,16 @@ def first_key(installation: Installation, drawer: Drawer, outputs: Mapping[str, 
     """The installation's first admin key; None where it was shown before, or somebody who deploys as well shows theirs.
 
     It is noted before it is made: a command that is killed in between leaves one that nobody has seen, and the next
-    one has it revoked for its own. So does one that runs beside it; of the two, the one that began last shows its key.
-    Killed once it is noted as shown, one can only have another made.
+    one has it revoked for its own. So does one that runs beside it; of the two, the one that was noted last shows its
+    key. Killed once it is noted as shown, one can only have another made.
     """
     clear, tenant = clear_key(), installation.settings.first_tenant
     sha256 = key_hash(clear)
     began = drawer.revise(FIRST_KEY, partial(_with_unseen, tenant, sha256))
-    if "unseen" not in began:
+    *before, last = began.get("unseen", [None])
+    if last != sha256:
         return None
-    order = {"tenant": tenant, "name": "first", "instead_of": [other for other in began["unseen"] if other != sha256]}
+    order = {"tenant": tenant, "name": "first", "instead_of": before}
     _keep(installation.account, outputs, clear, order, installation.pause)
     shown = {"tenant": tenant, "id": key_id(sha256)}
     ended = drawer.revise(FIRST_KEY, lambda noted: shown if noted == began else noted)
@@ -41,11 +42,11 @@ def first_key(installation: Installation, drawer: Drawer, outputs: Mapping[str, 
 
 
 def _with_unseen(tenant: str, sha256: str, noted: Any) -> Any:
-    """The note with a further key that nobody has seen yet; as it is where one was shown."""
-    if noted is not None and "unseen" not in noted:
+    """The note with a further key that nobody has seen yet; as it is where one was shown, or this one stands in it."""
+    if noted is not None and sha256 in noted.get("unseen", (sha256,)):
         return noted
     unseen = noted["unseen"] if noted is not None and noted["tenant"] == tenant else []
-    return {"tenant": tenant, "unseen": [*(other for other in unseen if other != sha256), sha256]}
+    return {"tenant": tenant, "unseen": [*unseen, sha256]}
 
 
 def new_key(installation: Installation) -> str:

@@ -123,6 +123,20 @@ class Stack:
         """True where it holds something, or may."""
         return self.status() not in (None, "REVIEW_IN_PROGRESS")
 
+    def stays(self) -> bool:
+        """True where it holds something, and nobody deletes it."""
+        return self.exists() and not (self.status() or "DELETE").startswith("DELETE")
+
+    def require_rest(self) -> None:
+        """Let nobody go on while somebody is at work in it.
+
+        Raises:
+            Conflict: somebody is.
+        """
+        status = self.status() or ""
+        if _at_work(status):
+            raise self._refused(f"it is in {status}")
+
     def changed_at(self) -> str:
         """When its last change began, as an ISO time; empty where it holds nothing."""
         found = self.describe()
@@ -145,20 +159,30 @@ class Stack:
         Raises:
             Conflict: its last change cannot be rolled back, or it cannot be deleted.
         """
-        status = self.rest(tell)
+        self.rest(tell)
+        found = self.describe() or {"StackStatus": None}
+        status = found["StackStatus"]
         if status in _SPENT:
             tell(f"{self.name} is in {status}: what is left of it is deleted first")
             before_deletion(self)
-            self.delete(tell)
+            self._delete(found["StackId"], tell)
         elif status == "UPDATE_ROLLBACK_FAILED":
             tell(f"{self.name} is in {status}: its rollback goes on first")
-            call(self.client.continue_update_rollback, StackName=self.name)
+            self._continue_rollback()
             if self._wait(tell) == "UPDATE_ROLLBACK_FAILED":
                 raise Conflict(
                     f"The last change of the stack {self.name} cannot be rolled back: {self._failure()}",
                     code="stack_stuck",
                     remedy="Mend it, or skip it in the console (Continue update rollback), then deploy again.",
                 )
+
+    def _continue_rollback(self) -> None:
+        try:
+            call(self.client.continue_update_rollback, StackName=self.name)
+        except AwsSaysNo:
+            if self.status() == "UPDATE_ROLLBACK_FAILED":
+                raise
+            # It goes on already: somebody else's word, or our own, whose answer was lost.
 
     def propose(self, template: Mapping[str, str], parameters: Mapping[str, str], stage: str) -> Proposal | None:
         """Have CloudFormation work out what this template would change; None where that is nothing.
@@ -232,7 +256,7 @@ class Stack:
             return
         if any(page["Summaries"] for page in pages(self.client, "list_change_sets", StackName=self.name)):
             return
-        replace(self, name=found["StackId"]).delete(lambda _: None)  # this very one, and no later one of its name
+        self._delete(found["StackId"], lambda _: None)
 
     def carry_out(self, proposal: Proposal, tell: Tell) -> None:
         """Carry out a change set and wait for its end.
@@ -274,14 +298,18 @@ class Stack:
         Raises:
             Conflict: something in it could not be deleted.
         """
-        if self.status() is None:
-            return
-        call(self.client.delete_stack, StackName=self.name)
+        if (found := self.describe()) is not None:
+            self._delete(found["StackId"], tell)
+
+    def _delete(self, stack_id: str, tell: Tell) -> None:
+        """Delete this very one, and no later one of its name."""
+        this = replace(self, name=stack_id)
+        call(self.client.delete_stack, StackName=stack_id)
         time.sleep(self.pause)
-        status = self._wait(tell, lambda status: status != "DELETE_FAILED")
+        status = this._wait(tell, lambda status: status != "DELETE_FAILED")
         if status is not None:
             raise Conflict(
-                f"The stack {self.name} ended in {status}: {self._failure()}",
+                f"The stack {self.name} ended in {status}: {this._failure()}",
                 code="stack_not_deleted",
                 remedy="Mend what it names, then run the command again.",
             )

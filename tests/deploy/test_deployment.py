@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -223,8 +224,13 @@ def test_a_deployment_that_is_killed_anywhere_is_completed_by_the_next(install: 
     ):
         with killed_after(operation, number=number):
             deploy(installation, code)
-    made = deploy(installation, code)
+    invoked: list[str] = []
+    with listening(
+        "provide-client-params.lambda.Invoke", lambda params, **_: invoked.append(params.get("InvocationType", "wait"))
+    ):
+        made = deploy(installation, code)
     assert made.key is not None
+    assert invoked == ["wait", "Event"], "the key, and the first look at the market"
     assert ask(aws_url, made.outputs, made.key) == 200
     assert installation.home.status() == "CREATE_COMPLETE"
 
@@ -262,6 +268,27 @@ def test_of_two_first_keys_made_at_once_one_is_shown_and_it_opens(install: Make,
     assert other is not None
     assert ask(aws_url, outputs, other) == 200
     assert keys.first_key(installation, _drawer(installation), outputs) is None
+
+
+def test_of_two_first_keys_whose_notes_answer_was_lost_one_is_made(install: Make, code: Path) -> None:
+    installation = install("stammer")
+    with killed_after("PutObject", number=3):  # template, bundle, the first note of the key
+        deploy(installation, code)
+    drawer, theirs = _drawer(installation), "f" * 64
+    outputs = installation.home.outputs()
+    noted = partial(keys._with_unseen, installation.settings.first_tenant, theirs)
+    before = drawer.note(keys.FIRST_KEY)["unseen"]
+
+    def lost(response: object, **_: object) -> int | None:
+        if theirs in drawer.note(keys.FIRST_KEY)["unseen"]:
+            return None
+        drawer.revise(keys.FIRST_KEY, noted)
+        return 0
+
+    with listening("needs-retry.s3.PutObject", lost):
+        assert keys.first_key(installation, _drawer(installation), outputs) is None
+    after = drawer.note(keys.FIRST_KEY)["unseen"]
+    assert (len(after), after[:-2], after[-1]) == (3, before, theirs)
 
 
 def test_what_two_commands_note_at_once_is_noted_of_both(install: Make, code: Path) -> None:

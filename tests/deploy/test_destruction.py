@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from spotune.contracts.errors import Conflict, NotFound
 from spotune.deploy import deployment, destruction, kept, keys, templates
 from spotune.deploy.installation import Installation
 from spotune.deploy.stacks import CAPABILITIES
-from tests.deploy.conftest import AWAY, BAD, REGION, Make, answering, ask, killed_after, listening
+from tests.deploy.conftest import AWAY, BAD, REGION, Killed, Make, answering, ask, killed_after, listening
+from tests.polling import wait_for
 
 pytestmark = pytest.mark.embedded
 
@@ -84,7 +86,7 @@ def test_what_was_deleted_by_hand_meanwhile_is_made_anew(install: Make, aws: Aws
     installation = install("thinned")
     first = deploy(installation, code)
     destroy(installation)
-    destruction._empty_bucket(aws("s3"), first.outputs["ModelsBucket"])
+    destruction._empty_bucket(aws("s3"), first.outputs["ModelsBucket"], lambda: None)
     aws("s3").delete_bucket(Bucket=first.outputs["ModelsBucket"])
     again = deploy(installation, code)
     same = {name: again.outputs[name] == first.outputs[name] for name in ("Table", "DataBucket", "ModelsBucket")}
@@ -193,8 +195,27 @@ def test_a_kept_secret_gives_its_value_to_the_new_one(install: Make, aws: Aws, c
     assert noted(installation) == []
 
 
-def _renamed(thing: kept.Kept, id_: str) -> kept.Kept:
-    return kept.Kept(thing.name, thing.type, id_, thing.region, thing.stack)
+def test_of_two_kept_secrets_the_one_that_was_in_use_gives_its_value(install: Make, aws: Aws, code: Path) -> None:
+    installation, secrets = install("twofold"), aws("secretsmanager")
+    deploy(installation, code)
+    destroy(installation)
+    drawer = installation.drawer
+    assert drawer is not None
+    # The second is of a deployment that was cut off before it took the first one's value over.
+    values = {"used": "what webhooks are signed with", "random": "what nobody has seen"}
+    ids = [
+        secrets.create_secret(Name=f"spotune-twofold-{name}", SecretString=text)["ARN"] for name, text in values.items()
+    ]
+
+    def doubled(noted: list[dict[str, str]]) -> list[dict[str, str]]:
+        (secret,) = [entry for entry in noted if entry["type"] == kept.SECRET and entry["name"] == "SigningSecret"]
+        return [*(entry for entry in noted if entry is not secret), *({**secret, "id": id_} for id_ in ids)]
+
+    drawer.revise(kept.NOTE, lambda noted: noted if ids[0] in {one["id"] for one in noted} else doubled(noted))
+    deploy(installation, code)
+    new = next(id_ for name, _, id_ in installation.home.resources() if name == "SigningSecret")
+    assert secrets.get_secret_value(SecretId=new)["SecretString"] == "what webhooks are signed with"
+    assert noted(installation) == []
 
 
 def test_all_of_it_goes_and_the_other_stage_stays(install: Make, aws: Aws, aws_url: str, code: Path) -> None:
@@ -363,6 +384,85 @@ def test_what_is_deployed_again_meanwhile_keeps_its_data(install: Make, aws: Aws
     assert noted(installation) != []
     destroy(installation, delete_data=True)
     assert held(aws, "contested") == set()
+
+
+def test_what_is_taken_over_while_a_bucket_is_emptied_keeps_what_is_in_it(install: Make, aws: Aws, code: Path) -> None:
+    installation, cloudformation, s3 = install("halfway"), aws("cloudformation"), aws("s3")
+    deploy(installation, code)
+    (bucket,) = [id_ for name, _, id_ in installation.home.resources() if name == "DataBucket"]
+    s3.put_object(Bucket=bucket, Key="team/rows", Body=b"there")
+
+    def taken_over(params: dict[str, Any], **_: object) -> None:
+        if f"/{bucket}?" in f"/{params['url'].split('/', 3)[-1]}":
+            body = json.dumps({"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}})
+            cloudformation.create_stack(StackName="spotune-halfway", TemplateBody=body)
+
+    with (
+        listening("before-call.s3.ListObjectVersions", taken_over),
+        pytest.raises(Conflict) as refusal,
+    ):
+        destroy(installation, delete_data=True)
+    assert refusal.value.code == "deployed_meanwhile"
+    assert s3.get_object(Bucket=bucket, Key="team/rows")["Body"].read() == b"there"
+
+
+def test_a_stack_that_is_made_anew_while_the_old_one_goes_is_not_taken_for_it(
+    install: Make, aws: Aws, code: Path
+) -> None:
+    installation, cloudformation = install("quick", deletion_protection=False), aws("cloudformation")
+    deploy(installation, code)
+    old = installation.home.describe() or {}
+
+    def anew(**_: object) -> None:
+        gone = replace(installation.home, name=old["StackId"])
+        wait_for(lambda: gone.status() is None or None, "the old stack's end")
+        body = json.dumps({"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}})
+        cloudformation.create_stack(StackName="spotune-quick", TemplateBody=body)
+
+    with listening("after-call.cloudformation.DeleteStack", anew):
+        installation.home.delete(silent)
+    assert installation.home.status() is not None
+
+
+def test_what_is_just_being_taken_over_is_not_called_displaced(install: Make, aws: Aws, code: Path) -> None:
+    installation = install("taking")
+    deploy(installation, code)
+    destroy(installation)
+    body = json.dumps({"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}})
+    aws("cloudformation").create_stack(StackName="spotune-taking", TemplateBody=body)
+    wait_for(lambda: installation.home.status() == "CREATE_COMPLETE" or None, "the stack")
+
+    def importing(parsed: dict[str, Any], **_: object) -> None:
+        for stack in parsed.get("Stacks", ()):
+            if stack["StackName"] == "spotune-taking":
+                stack["StackStatus"] = "IMPORT_IN_PROGRESS"
+
+    with listening("after-call.cloudformation.DescribeStacks", importing), pytest.raises(Conflict) as refusal:
+        deployment.plan(installation, code)
+    assert refusal.value.code == "stack_not_ready"
+
+
+def test_a_note_that_somebody_gives_up_meanwhile_is_left_again_though_it_is_cut_off(install: Make, code: Path) -> None:
+    installation = install("cutdoubly")
+    deploy(installation, code)
+    drawer = installation.drawer
+    assert drawer is not None
+    given_up = []
+
+    def give_up(**_: object) -> None:
+        given_up.append(drawer.revise(kept.NOTE, lambda _: []))
+
+    def cut_off(**_: object) -> None:
+        if given_up:
+            raise Killed("ListTrainingJobs")
+
+    with (
+        listening("after-call.cloudformation.DeleteStack", give_up),
+        listening("before-call.sagemaker.ListTrainingJobs", cut_off),
+        pytest.raises(Killed),
+    ):
+        destroy(installation)
+    assert {thing.name for thing in noted(installation)} >= {"Table", "DataBucket", "SigningSecret"}
 
 
 def test_a_note_that_somebody_gives_up_meanwhile_is_left_again(install: Make, aws: Aws, code: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from spotune.contracts.errors import Conflict
 from spotune.deploy import deployment, kept
 from spotune.deploy.deployment import Step
-from tests.deploy.conftest import AWAY, Make, killed_after
+from tests.deploy.conftest import AWAY, Make, killed_after, listening
 from tests.deploy.test_deployment import deploy, silent
 from tests.deploy.test_destruction import Aws, destroy, held
 
@@ -52,6 +52,17 @@ def test_its_stack_goes_and_its_data_is_there_when_it_is_named_again(install: Ma
     drawer = with_it.drawer
     assert drawer is not None
     assert kept.noted(drawer) == []
+
+
+def test_what_it_left_is_noted_though_somebody_who_deploys_too_gives_the_note_up(install: Make, code: Path) -> None:
+    deploy(install("handover", further_regions=(AWAY,)), code)
+    drawer = install("handover").drawer
+    assert drawer is not None
+    with listening(
+        "after-call.cloudformation.DeleteStack", lambda **_: drawer.revise(kept.NOTE, lambda _: []) and None
+    ):
+        deploy(install("handover"), code)
+    assert {thing.name for thing in kept.noted(drawer)} >= {"DataBucket", "JobsBucket", "ModelsBucket"}
 
 
 def test_what_it_left_goes_with_the_installations_data(install: Make, aws: Aws, code: Path) -> None:

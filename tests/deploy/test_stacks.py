@@ -37,7 +37,7 @@ class Told:
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
         if state is None:
             raise refusal("ValidationError", "Stack with id spotune-x does not exist")
-        return {"Stacks": [{"StackStatus": state, "StackName": "spotune-x"}]}
+        return {"Stacks": [{"StackStatus": state, "StackName": "spotune-x", "StackId": "arn:spotune-x/1"}]}
 
     def get_template(self, **_: object) -> dict[str, Any]:
         return {"TemplateBody": self.template}
@@ -114,9 +114,38 @@ def test_nobody_waits_for_ever_and_nothing_is_undone() -> None:
 
 
 def test_a_rollback_that_failed_goes_on_first() -> None:
-    told = Told(["UPDATE_ROLLBACK_FAILED"] * 2 + ["UPDATE_ROLLBACK_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE"])
+    told = Told(["UPDATE_ROLLBACK_FAILED"] * 3 + ["UPDATE_ROLLBACK_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE"])
     stack(told).ready(silent)
     assert told.done == ["continue_update_rollback"]
+
+
+def test_a_rollback_that_somebody_else_has_told_to_go_on_is_waited_for() -> None:
+    told = Told(["UPDATE_ROLLBACK_FAILED"] * 3 + ["UPDATE_ROLLBACK_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE"])
+    told.refuses["continue_update_rollback"] = refusal("ValidationError", "is in UPDATE_ROLLBACK_IN_PROGRESS state")
+    stack(told).ready(silent)
+    assert told.states == ["UPDATE_ROLLBACK_COMPLETE"]
+
+
+def test_a_rollback_that_cannot_go_on_says_why() -> None:
+    told = Told(["UPDATE_ROLLBACK_FAILED"])
+    told.refuses["continue_update_rollback"] = refusal("ValidationError", "a nested stack is in the way")
+    with pytest.raises(AwsSaysNo, match="nested stack"):
+        stack(told).ready(silent)
+
+
+@pytest.mark.parametrize(
+    ("state", "stays"),
+    [
+        (None, False),
+        ("REVIEW_IN_PROGRESS", False),
+        ("DELETE_IN_PROGRESS", False),
+        ("DELETE_FAILED", False),
+        ("CREATE_IN_PROGRESS", True),
+        ("UPDATE_COMPLETE", True),
+    ],
+)
+def test_a_stack_that_somebody_deletes_does_not_stay(state: str | None, stays: bool) -> None:
+    assert stack(Told([state])).stays() is stays
 
 
 def test_a_rollback_that_fails_again_is_a_persons_work() -> None:
