@@ -117,7 +117,7 @@ class Store(AuditStore, ModelStore, NoticeStore, RetrainingStore, Protocol):
     Tenant-scoped reads return None (or an empty page) for another tenant's things, as for missing ones."""
 
     def put_key(self, key: ApiKey) -> None:
-        """Keep an API key's hash, or replace it: revoked."""
+        """Keep an API key's hash, or replace it. A revoked one stays so; a principal may be mapped anew."""
 
     def find_key(self, sha256: str) -> ApiKey | None:
         """The key with this hash."""

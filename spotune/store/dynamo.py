@@ -7,6 +7,7 @@ The indexes only list: they may lag by moments.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 
@@ -40,7 +41,10 @@ class DynamoStore(DynamoAudit, DynamoModels, DynamoNotices, DynamoRetraining):
 
     def put_key(self, key: ApiKey) -> None:
         """See `Store`."""
-        call(self._client.put_item, TableName=self._table, Item=items.key_item(key))
+        anew = key.revoked_at is not None or key.principal is not None
+        condition = {} if anew else {"ConditionExpression": items.NOT_REVOKED}
+        with suppress(ConditionFailed):
+            call(self._client.put_item, TableName=self._table, Item=items.key_item(key), **condition)
 
     def find_key(self, sha256: str) -> ApiKey | None:
         """See `Store`."""

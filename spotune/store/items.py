@@ -154,6 +154,10 @@ def uses_of(tenant: str) -> str:
     return f"USES#{tenant}"
 
 
+NOT_REVOKED = "attribute_not_exists(expires_at)"
+"""Condition of a put of an API key: nothing but a revoked one expires."""
+
+
 def key_item(key: ApiKey) -> Item:
     """An API key. The table's time to live takes a revoked one away."""
     listed = indexed("gsi1", keys_of(key.tenant), key.created_at, key.sha256)

@@ -59,7 +59,10 @@ class MemoryStore(MemoryAudit, MemoryModels, MemoryNotices, MemoryRetraining):
     def put_key(self, key: ApiKey) -> None:
         """See `Store`."""
         with self._lock:
-            self._keys[key.sha256] = encode(key)
+            known = self._keys.get(key.sha256)
+            anew = key.revoked_at is not None or key.principal is not None
+            if known is None or anew or decode(ApiKey, known).revoked_at is None:
+                self._keys[key.sha256] = encode(key)
 
     def find_key(self, sha256: str) -> ApiKey | None:
         """See `Store`."""

@@ -41,6 +41,7 @@ def test_keys_that_nobody_has_seen_open_nothing_whether_they_came_to_be_or_not(w
     instead = [key_hash(unseen), key_hash(never)]
     keys.handler({"tenant": "acme", "sha256": key_hash(clear), "instead_of": instead}, None)
     keys.handler({"tenant": "acme", "sha256": key_hash(clear), "instead_of": instead}, None)
+    keys.handler({"tenant": "acme", "sha256": key_hash(unseen)}, None)  # it was on its way for long
     assert [Client(key).call("GET", "/v1/keys").status for key in (unseen, never, clear)] == [401, 401, 200]
 
 

@@ -628,6 +628,16 @@ class TestKeys:
         assert found.revoked_at == NOW + 1
         assert store.list_keys("acme") == ((found, NOW + 2),)
 
+    def test_a_revoked_key_stays_so_and_a_principal_is_mapped_anew(self, store: Store) -> None:
+        for principal, opens in ((None, False), ("arn:aws:iam::1:role/r", True)):
+            key = ApiKey(sha256="a" * 64, tenant="acme", name="ci", created_at=NOW, principal=principal)
+            store.put_key(key)
+            store.put_key(key.with_(revoked_at=NOW + 1))
+            store.put_key(key)
+            found = store.find_key(key.sha256)
+            assert found is not None
+            assert (found.revoked_at is None) is opens
+
     def test_a_principal_that_moves_to_another_tenant_leaves_its_last_use_behind(self, store: Store) -> None:
         key = ApiKey(sha256="a" * 64, tenant="acme", name="ci", created_at=NOW, principal="arn:aws:iam::1:role/r")
         store.put_key(key)

@@ -37,7 +37,12 @@ def test_a_key_is_forgotten_ninety_days_after_its_revocation_and_never_before(dy
     assert not [item for item in kept(dynamodb, table).values() if "expires_at" in item]
     store.put_key(KEY.with_(revoked_at=NOW))
     assert kept(dynamodb, table)["KEY"]["expires_at"] == {"N": str(int(NOW) + REVOKED_KEPT_SECONDS)}
-    store.put_key(KEY)
+
+
+def test_a_principal_that_is_mapped_anew_is_not_forgotten(dynamodb: Any, table: str) -> None:
+    store, mapped = DynamoStore(table, dynamodb), KEY.with_(principal="arn:aws:iam::1:role/r")
+    store.put_key(mapped.with_(revoked_at=NOW))
+    store.put_key(mapped)
     assert "expires_at" not in kept(dynamodb, table)["KEY"]
 
 

@@ -59,6 +59,8 @@ def keep_key(
 ) -> ApiKey:
     """Keep a key that was made elsewhere, by its hash, in place of what was known of it. A second time it is the same.
 
+    One that was revoked stays so: an order that was on its way when another revoked its key opens nothing.
+
     Args:
         revoked: it opens nothing, whether or not it was kept before.
 
