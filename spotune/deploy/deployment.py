@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from spotune.contracts.errors import Conflict
-from spotune.deploy import destruction, kept, keys, templates
+from spotune.deploy import destruction, kept, keys, settings, templates
 from spotune.deploy.drawer import Drawer
 from spotune.deploy.installation import REGIONS, Installation
 from spotune.deploy.stacks import Change, Proposal, Stack, Tell
@@ -75,7 +75,8 @@ def plan(installation: Installation, bundle: Path) -> tuple[Step, ...]:
     _refuse_running(installation, leaving)
     steps = [_foreseen(installation, part) for part in (_code(installation), *_further(installation))]
     if drawer is None:
-        steps.append(_from_template(installation.home, templates.INSTALLATION, ()))
+        known = settings.parameters(installation.settings)
+        steps.append(_from_template(installation.home, templates.INSTALLATION, known, ()))
     else:
         steps.append(_foreseen(installation, _home(installation, drawer, bundle)))
     return (*steps, *map(_end_of, leaving))
@@ -280,7 +281,7 @@ def _foreseen(installation: Installation, part: _Part) -> Step:
     stack = part.stack
     heirlooms = kept.heirlooms(installation, stack, part.path)
     if heirlooms:
-        return _from_template(stack, part.path, [thing.name for thing in heirlooms])
+        return _from_template(stack, part.path, part.parameters, [thing.name for thing in heirlooms])
     changed_at = stack.changed_at()
     proposal = stack.propose(part.template, part.parameters, installation.stage)
     if proposal is None:
@@ -289,13 +290,10 @@ def _foreseen(installation: Installation, part: _Part) -> Step:
     return Step(stack.name, stack.region, proposal.creates, proposal.changes, changed_at=changed_at)
 
 
-def _from_template(stack: Stack, path: Path, taken_over: Sequence[str]) -> Step:
-    resources = templates.read(path)["Resources"].items()
-    # What a loop makes (Fn::ForEach) depends on the settings; CloudFormation counts it once it is asked.
+def _from_template(stack: Stack, path: Path, parameters: Mapping[str, str], taken_over: Collection[str]) -> Step:
     changes = tuple(
-        Change("Import" if name in taken_over else "Add", name, entry["Type"])
-        for name, entry in sorted(resources)
-        if isinstance(entry, dict)
+        Change("Import" if name in taken_over else "Add", name, kind)
+        for name, kind in sorted(templates.types(templates.read(path), parameters).items())
     )
     return Step(stack.name, stack.region, True, changes, exact=False)
 

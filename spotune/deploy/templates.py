@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Mapping, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ CODE = _FOLDER / "code.yaml"
 Policy = Literal["DeletionPolicy", "UpdateReplacePolicy"]
 
 _WORD = re.compile(r"\w+")
+_OTHER = re.compile(r"[^A-Za-z0-9]")
 
 
 class _Loader(yaml.CSafeLoader):
@@ -56,6 +57,28 @@ def parsed(text: str) -> dict[str, Any]:
 def keeps(template: Mapping[str, Any], name: str, policy: Policy) -> bool:
     """True where what this resource holds outlives it: nobody can make it again."""
     return template.get("Resources", {}).get(name, {}).get(policy) in ("Retain", "RetainExceptOnCreate")
+
+
+def types(template: Mapping[str, Any], parameters: Mapping[str, str]) -> dict[str, str]:
+    """The type of each resource by its name, those that its loops make of these parameters among them."""
+    found: dict[str, str] = {}
+    for name, entry in template["Resources"].items():
+        if name.startswith("Fn::ForEach::"):
+            found |= _made_by(entry, parameters)
+        else:
+            found[name] = entry["Type"]
+    return found
+
+
+def _made_by(loop: Sequence[Any], parameters: Mapping[str, str]) -> dict[str, str]:
+    """A name takes letters and digits alone of what stands for the loop's variable, as CloudFormation has it."""
+    variable, over, body = loop
+    given = filter(None, parameters[over["Ref"]].split(","))
+    return {
+        name.replace(f"&{{{variable}}}", _OTHER.sub("", value)): entry["Type"]
+        for value in given
+        for name, entry in body.items()
+    }
 
 
 def name_of(path: Path) -> str:

@@ -92,7 +92,7 @@ def test_a_second_deployment_changes_nothing_and_makes_no_key(
 
 
 def test_a_plan_of_nothing_yet_leaves_nothing(install: Make, code: Path) -> None:
-    installation = install("unborn", further_regions=(AWAY,))
+    installation = install("unborn", further_regions=(AWAY,), first_tenant="team-a", tenants=("team-a", "acme"))
     steps = deployment.plan(installation, code)
     assert [(step.stack, step.region, step.creates) for step in steps] == [
         ("spotune-unborn-code", REGION, True),
@@ -100,7 +100,10 @@ def test_a_plan_of_nothing_yet_leaves_nothing(install: Make, code: Path) -> None
         ("spotune-unborn", REGION, True),
     ]
     assert {change.action for step in steps for change in step.changes} == {"Add"}
-    assert "Table" in [change.name for change in steps[-1].changes]
+    shown = {change.name: change.type for change in steps[-1].changes}
+    assert shown["Table"] == "AWS::DynamoDB::Table"
+    assert {name for name in shown if name.startswith("TenantRole")} == {"TenantRoleteama", "TenantRoleacme"}
+    assert shown["TenantRoleacme"] == "AWS::IAM::Role"
     for stack in (installation.code, installation.home, installation.further(AWAY)):
         assert stack.status() is None
 
