@@ -129,7 +129,7 @@ def logs(
 
 
 def cancel(job_id: JobArgument, json: JsonOption = False) -> None:
-    """Ask a job to end. A running one first saves and publishes what it has."""
+    """Ask a job to end. A running one first saves a checkpoint; nothing is published."""
     screen = Screen(machine=json)
     with Api(find_connection()) as api:
         job = api.cancel(job_id)
