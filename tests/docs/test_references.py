@@ -20,6 +20,7 @@ from handlers.api import app as api
 from handlers.openapi import document
 from spotune.cli.main import app as commands
 from spotune.contracts.request import JobRequest
+from spotune.deploy.settings import settings_listed
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -74,6 +75,15 @@ def test_every_field_of_a_job_is_there_with_what_its_source_says() -> None:
     assert (
         "| `constraints.deadline_confidence` | number, at least 0.5, at most 0.999 | `0.95` | The probability" in page
     )
+
+
+def test_the_page_on_deploying_names_settings_and_errors_that_there_are() -> None:
+    """By their form: small words with underscores in backticks stand for nothing else there."""
+    prose = re.sub(r"^```.*?^```", "", text("deploying.md"), flags=re.DOTALL | re.MULTILINE)
+    said = set(re.findall(r"`((?:[a-z]+\.)?[a-z]+(?:_[a-z]+)+)`", prose))
+    codes = set(re.findall(r"^\| `([a-z_]+)`", text("errors.md"), re.MULTILINE))
+    assert "further_regions" in said
+    assert said - codes - {setting.name for setting in settings_listed()} == set()
 
 
 class Kept(BaseModel):
