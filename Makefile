@@ -31,6 +31,7 @@ build/scan/ready: security/scanners.txt
 scan: $(READY) build/scan/ready  ## templates, secrets in files, known vulnerabilities; exceptions in security/exceptions.yaml
 	$(BIN)/python security/scan.py templates
 	$(BIN)/python security/scan.py secrets
+	$(BIN)/python -m pytest -k planted tests/security/test_scan.py
 	$(BIN)/python security/scan.py advisories --offline-ok
 
 audit: $(READY) build/scan/ready  ## known vulnerabilities of every pinned package; fails where nobody can be asked

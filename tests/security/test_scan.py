@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 
 FOLDER = Path(__file__).parents[2] / "security"
 TEMPLATES = tuple(path.name for path in (FOLDER.parent / "infra").glob("*.yaml"))
+SCANNER = FOLDER.parent / "build" / "scan" / "bin" / "detect-secrets"
 FAKE = "#!{python}\nimport sys\nprint({out!r})\nprint({err!r}, file=sys.stderr)\nsys.exit({code})\n"
 
 
@@ -191,6 +194,25 @@ def test_a_secret_is_named_by_its_hash_and_never_shown(
     assert "AWS Access Key at a.py#01234567: line 3" in capsys.readouterr().out
     says("detect-secrets", {"results": {}, "plugins_used": plugins[:1]})
     assert scan.main(["secrets"]) == scan.CANNOT_LOOK
+
+
+@pytest.mark.skipif(not SCANNER.exists(), reason="the scanners are not installed: make build/scan/ready")
+def test_a_password_that_is_planted_is_found_wherever_it_stands(
+    scan: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the real scanner, held against the exceptions that are written."""
+    planted = ("spotune/cli/planted.py", "tests/cli/planted.py", "docs/planted.md", "infra/template.yaml")
+    for name in planted:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text((": " if name.endswith("yaml") else " = ").join(("password", '"hunter2hunter2"')))
+    (tmp_path / "security").mkdir()
+    shutil.copy(FOLDER / "secret_plugin.py", tmp_path / "security")
+    for line in (["git", "init", "--quiet"], ["git", "add", "."]):
+        subprocess.run(line, cwd=tmp_path, check=True)
+    monkeypatch.setattr(scan, "ROOT", tmp_path)
+    assert scan.main(["secrets"]) == 1
+    said = capsys.readouterr().out
+    assert [name for name in planted if f"Secret Keyword at {name}#" not in said] == []
 
 
 def test_our_own_keys_are_known() -> None:
