@@ -53,6 +53,7 @@ def build_image(
     screen.emit(
         {
             "image": reference,
+            "base": spec.base_reference,
             "builder": chosen.name,
             "bytes": sum(layer.bytes for layer in layers),
             "layers": [
@@ -66,6 +67,8 @@ def build_image(
     total = words.size(sum(layer.bytes for layer in layers))
     screen.say(f"{reference}: {total} unpacked, built by {chosen.name}")
     screen.show(listed)
+    if spec.base_digest is None:
+        screen.say(tag_moves(spec.base_reference), style="yellow")
     screen.say("Send it to ECR with the same options: spotune image push")
 
 
@@ -95,6 +98,15 @@ def push_image(
     screen.emit({"image": pushed.uri, "sent": pushed.sent, "settings": str(settings)})
     screen.say(f"{'Sent' if pushed.sent else 'It was there already'}: {pushed.uri}")
     screen.say(f"{settings} names it; the next spotune deploy runs jobs with it.")
+
+
+def tag_moves(base: str) -> str:
+    """Warns of a base without a digest, and says how to pin it."""
+    repository = re.sub(r":[^:/]+$", "", base)
+    return (
+        f"Note: the base {base} is not pinned; its tag may name another image tomorrow. To pin it, ask for its digest "
+        f"(docker buildx imagetools inspect {base}) and build with --base {repository}@sha256:..."
+    )
 
 
 def instruction(layer: Layer) -> str:

@@ -86,6 +86,31 @@ def test_a_build_prints_each_layer_with_its_size(home: Path, capsys: pytest.Capt
     assert told["layers"][1] == {"made_by": "pip install", "bytes": 512, "digest": "sha256:b"}
 
 
+PINNED = f"docker.io/nvidia/cuda@sha256:{'0' * 64}"
+
+
+@pytest.mark.parametrize(
+    ("options", "base", "repository"),
+    [
+        ([], "docker.io/nvidia/cuda:13.0.2-base-ubuntu24.04", "docker.io/nvidia/cuda"),
+        (["--accelerator", "cpu"], "docker.io/library/debian:bookworm-slim", "docker.io/library/debian"),
+        (["--base", "registry.test:5000/cuda"], "registry.test:5000/cuda", "registry.test:5000/cuda"),
+        (["--base", PINNED], PINNED, None),
+    ],
+)
+def test_a_base_without_a_digest_is_told_with_the_way_to_pin_it(
+    home: Path, capsys: pytest.CaptureFixture[str], options: list[str], base: str, repository: str | None
+) -> None:
+    assert main.run(["image", "build", *options]) == 0
+    warned = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Note:")]
+    assert len(warned) == (repository is not None)
+    if repository:
+        assert f"the base {base} is not pinned" in warned[0]
+        assert f"--base {repository}@sha256:..." in warned[0]
+    assert main.run(["image", "build", *options, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["base"] == base
+
+
 def test_a_push_names_the_image_in_the_settings_by_its_digest(
     home: Path, arriving: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -61,6 +61,9 @@ def test_a_builder_sends_the_layer_that_has_changed_and_no_other(any_builder: Bu
                 made_by = [instruction(layer) for layer in any_builder.layers(reference)]
                 assert len(made_by) == 2
                 assert all(one.startswith("COPY") for one in made_by)
+                line = [any_builder.executable, "inspect", "--type", "image", reference]
+                inspected = subprocess.run(line, capture_output=True, text=True, check=True).stdout
+                assert '"org.opencontainers.image.base.name": "scratch"' in inspected
                 assert push(any_builder, reference, registry, secure=False).sent  # type: ignore[arg-type]
             layers_and_descriptions = len(registry.blobs)
             kinds = {kind for _, kind in registry.manifests.values()}

@@ -63,6 +63,8 @@ class Builder:
         command = [self.executable, "build", "--platform", PLATFORM, "--tag", reference]
         for name, value in spec.arguments.items():
             command += ["--build-arg", f"{name}={value}"]
+        for name, value in spec.labels.items():
+            command += ["--label", f"{name}={value}"]
         for name, path in mounts.secrets.items():
             command += ["--secret", f"id={name},src={path}"]
         if self.name == "docker":

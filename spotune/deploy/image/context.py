@@ -28,6 +28,7 @@ ROOMS = ("spotune/contracts", "spotune/data", "spotune/pod", "training_container
 CODE = "code"
 """Folder of the one layer that holds our own files."""
 
+_USUAL_BASE = re.compile(r"^ARG BASE_IMAGE=(\S+)$", re.MULTILINE)
 _PINNED_WHEEL = re.compile(r"https://\S+\.whl#sha256=[0-9a-f]{64}")
 
 
@@ -72,6 +73,23 @@ class ImageSpec:
             **({"BASE_IMAGE": base} if base else {}),
             **({"FLASH_ATTENTION": self.flash_attention} if self.flash_attention else {}),
         }
+
+    @property
+    def base_reference(self) -> str:
+        """What it stands on, the Dockerfile's own base included."""
+        return self.arguments.get("BASE_IMAGE") or _USUAL_BASE.findall((FILES / "Dockerfile").read_text())[0]
+
+    @property
+    def base_digest(self) -> str | None:
+        """What pins the base's content; None where the reference is a tag, which can be moved."""
+        return self.base_reference.partition("@")[2] or None
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What the image says of its base, under the names that OCI gives them."""
+        kind = "org.opencontainers.image.base"
+        pinned = {f"{kind}.digest": self.base_digest} if self.base_digest else {}
+        return {f"{kind}.name": self.base_reference, **pinned}
 
     @property
     def tag(self) -> str:

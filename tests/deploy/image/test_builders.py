@@ -67,6 +67,18 @@ def test_the_manifest_is_dockers_own_for_one_platform(name: BuilderName) -> None
     assert command[-1] == "/context"
 
 
+@pytest.mark.parametrize("name", ["docker", "podman", "buildah"])
+def test_the_image_says_what_it_stands_on(name: BuilderName) -> None:
+    kind, pinned = "org.opencontainers.image.base", f"docker.io/nvidia/cuda@sha256:{'0' * 64}"
+    said = {
+        spec: " ".join(Builder(name, name).build_command(Path("/context"), "spotune:1", spec, SECRETS))
+        for spec in (ImageSpec(), ImageSpec(base=pinned))
+    }
+    assert f"--label {kind}.name=docker.io/nvidia/cuda:" in said[ImageSpec()]
+    assert f"{kind}.digest" not in said[ImageSpec()]
+    assert f"--label {kind}.name={pinned} --label {kind}.digest=sha256:{'0' * 64}" in said[ImageSpec(base=pinned)]
+
+
 def test_folders_of_packages_are_mounted_where_the_builder_can() -> None:
     for name in ("podman", "buildah"):
         command = Builder(name, name).build_command(Path("/context"), "spotune:1", ImageSpec(), FOLDERS)
