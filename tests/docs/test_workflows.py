@@ -32,11 +32,12 @@ def tool(*line: str) -> subprocess.CompletedProcess[str]:
 
 
 def jobs() -> list[Any]:
-    """Each job of each workflow, by their names."""
+    """Each job of each workflow that has steps of its own, by their names."""
     return [
         pytest.param(job, id=f"{path.stem}-{name}")
         for path in WORKFLOWS
         for name, job in yaml.safe_load(path.read_text())["jobs"].items()
+        if "steps" in job
     ]
 
 
@@ -71,7 +72,8 @@ def test_the_scan_sees_a_title_that_reaches_a_shell(tmp_path: Path) -> None:
 def test_every_action_is_pinned_by_its_commit_and_says_its_version(path: Path) -> None:
     uses = re.findall(r"uses: (.*)", path.read_text())
     assert uses
-    assert [one for one in uses if not PINNED.fullmatch(one)] == []
+    ours = {f"$/{one.relative_to(ROOT)}" for one in WORKFLOWS}
+    assert [one for one in uses if one not in ours and not PINNED.fullmatch(one)] == []
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
@@ -89,6 +91,17 @@ def test_only_the_job_that_publishes_can_prove_who_it_is() -> None:
     assert "id-token" not in release["jobs"]["build"]["permissions"]
     # Nothing of the repository runs where the index can be written to.
     assert not [step for step in release["jobs"]["publish"]["steps"] if "run" in step]
+
+
+def test_nothing_is_published_before_every_check_and_test_has_passed_on_it() -> None:
+    release = yaml.safe_load((GITHUB / "workflows" / "release.yml").read_text())["jobs"]
+    assert set(release["publish"]["needs"]) == {"build", "test"}
+    assert not any({"if", "continue-on-error"} & set(job) for job in release.values())
+    assert {"run": "make check"} in release["build"]["steps"]
+    assert release["test"]["uses"] == "$/.github/workflows/test.yml"
+    test = yaml.safe_load((GITHUB / "workflows" / "test.yml").read_text())
+    assert "workflow_call" in test[True]  # YAML 1.1 reads `on` as a truth
+    assert {"run": "make test"} in test["jobs"]["test"]["steps"]
 
 
 @pytest.mark.parametrize("job", jobs())
