@@ -24,6 +24,7 @@ class Call:
     operation: str
     action: str
     arguments: Callable[[Guarded], Arguments]
+    region: str = REGION
 
 
 CALLS: dict[str, Call] = {}
@@ -34,9 +35,9 @@ def _add(name: str, service: str, operation: str, action: str, arguments: Callab
     CALLS[name] = Call(service, operation, action, arguments)
 
 
-def arn(service: str, resource: str) -> str:
-    """An ARN of this account and region."""
-    return f"arn:aws:{service}:{REGION}:{ACCOUNT}:{resource}"
+def arn(service: str, resource: str, region: str = REGION) -> str:
+    """An ARN of this account, and of home where no region is named."""
+    return f"arn:aws:{service}:{region}:{ACCOUNT}:{resource}"
 
 
 def _objects() -> None:

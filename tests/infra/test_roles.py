@@ -6,7 +6,7 @@ decision that was taken on the very action, so that a call that fails for anothe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 from spotune.aws.base import TrainingJobSpec
 from spotune.aws.training_jobs import create_request
 from spotune.local.guard import DECISIONS_PATH
+from spotune.local.state import REGION
 from tests.guarded import Guarded, guarded, post
 from tests.infra.calls import CALLS, Call
 
@@ -119,13 +120,25 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
 
 
 def is_let_through(here: Guarded, role: str, call: Call, clients: dict[str, Any]) -> bool:
-    if call.service not in clients:
-        clients[call.service] = here.client(role, call.service)
+    where = f"{call.service} {call.region}"
+    if where not in clients:
+        clients[where] = here.client(role, call.service, call.region)
     try:
-        getattr(clients[call.service], call.operation)(**call.arguments(here))
+        getattr(clients[where], call.operation)(**call.arguments(here))
     except ClientError as error:
         return error.response["Error"]["Code"] not in DENIED
     return True
+
+
+def assert_lets_through(here: Guarded, role: str, calls: Mapping[str, Call], allowed: set[str]) -> None:
+    """Of these calls, the role may make those that are named, and enough others it may not."""
+    clients: dict[str, Any] = {}
+    let_through = {name for name, call in calls.items() if is_let_through(here, role, call, clients)}
+    assert let_through == allowed
+    assert len(calls) - len(let_through) >= FEWEST_DENIED
+    decided = decisions(here, role)
+    undecided = [name for name, call in calls.items() if (call.action, name in allowed) not in decided]
+    assert undecided == [], "what was answered was not decided by a policy"
 
 
 def decisions(here: Guarded, role: str) -> set[tuple[str, bool]]:
@@ -136,14 +149,8 @@ def decisions(here: Guarded, role: str) -> set[tuple[str, bool]]:
 
 @pytest.mark.parametrize("role", ALLOWED)
 def test_a_role_may_do_what_it_is_for_and_nothing_else(here: Guarded, role: str) -> None:
-    clients: dict[str, Any] = {}
-    let_through = {name for name, call in CALLS.items() if is_let_through(here, role, call, clients)}
-    assert let_through == ALLOWED[role]
-    assert len(CALLS) - len(let_through) >= FEWEST_DENIED
-    decided = decisions(here, role)
-    undecided = [name for name, call in CALLS.items() if (call.action, name in ALLOWED[role]) not in decided]
-    assert undecided == [], "what was answered was not decided by a policy"
-    assert ("kms:Decrypt", True) in decided, "what it reads lies encrypted with our key"
+    assert_lets_through(here, role, CALLS, ALLOWED[role])
+    assert ("kms:Decrypt", True) in decisions(here, role), "what it reads lies encrypted with our key"
 
 
 def test_every_role_of_the_template_is_here(here: Guarded) -> None:
@@ -183,10 +190,10 @@ def spec(here: Guarded, **changes: Any) -> TrainingJobSpec:
     return TrainingJobSpec(**{**values, **changes})
 
 
-def answer(here: Guarded, request: dict[str, Any], role: str = "LaunchRole") -> str:
+def answer(here: Guarded, request: dict[str, Any], role: str = "LaunchRole", region: str = REGION) -> str:
     """What SageMaker says to a role's request: the error's code, or nothing."""
     try:
-        here.client(role, "sagemaker").create_training_job(**request)
+        here.client(role, "sagemaker", region).create_training_job(**request)
     except ClientError as error:
         return str(error.response["Error"]["Code"])
     return ""
@@ -255,14 +262,18 @@ def _with(request: dict[str, Any], part: str, **values: Any) -> dict[str, Any]:
     return {**request, part: {**request.get(part, {}), **values}}
 
 
-def test_what_our_own_code_never_asks_for_is_refused_too(seeded: Guarded) -> None:
-    request = create_request(spec(seeded))
+def never_asked_for(request: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    """Requests like this one as our own code makes none."""
     warm = _with(request, "ResourceConfig", KeepAlivePeriodInSeconds=3600)
     shell = _with(request, "RemoteDebugConfig", EnableRemoteDebug=True)
     plain = {**request, "EnableInterContainerTrafficEncryption": False}
     typeless = {**request, "ResourceConfig": {"InstanceCount": 1, "VolumeSizeInGB": 1}}
     silent = {key: value for key, value in request.items() if key != "EnableNetworkIsolation"}
-    for one in (warm, shell, plain, typeless, silent):
+    return warm, shell, plain, typeless, silent
+
+
+def test_what_our_own_code_never_asks_for_is_refused_too(seeded: Guarded) -> None:
+    for one in never_asked_for(create_request(spec(seeded))):
         assert answer(seeded, one) == "AccessDeniedException"
 
 
