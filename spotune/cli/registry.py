@@ -105,13 +105,13 @@ def compare(
         screen.note("The two were scored on different held-out rows: differences may come from the rows.")
 
 
-@app.command(epilog='Example: spotune models approve support 3 --why "read 20 answers"')
+@app.command(epilog='Example: spotune models approve support 4 --why "read 20 answers"')
 def approve(group: Group, version: Version, why: Why = "", json: JsonOption = False) -> None:
     """Let in a version that waits for a person: it becomes champion."""
     _judge(group, version, "approve", why, json=json)
 
 
-@app.command(epilog='Example: spotune models reject support 3 --why "it invents refunds"')
+@app.command(epilog='Example: spotune models reject support 4 --why "it invents refunds"')
 def reject(group: Group, version: Version, why: Why = "", json: JsonOption = False) -> None:
     """Turn away a version that waits for a person, for good."""
     _judge(group, version, "reject", why, json=json)

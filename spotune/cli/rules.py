@@ -161,7 +161,7 @@ def arrivals(
     screen.show(listed)
 
 
-@app.command(epilog="Example: spotune rules release support 3")
+@app.command(epilog="Example: spotune rules release support 1")
 def release(
     rule: Rule,
     number: Annotated[int, typer.Argument(min=1, help="Of a retraining whose model the gate rejected.")],

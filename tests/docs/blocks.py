@@ -6,7 +6,7 @@ A mark is a comment before the block, which no reader sees:
     <!-- example: api -->              commands against the API, its handlers in this process and AWS in memory
     <!-- example: stack -->            commands or Python against the embedded stack, with training for real
     <!-- example: job -->              a request; also `rule`, `rows`, `rows dpo`, `golden`: checked as what it is
-    <!-- example: not run, WHY -->     what can run nowhere but elsewhere
+    <!-- example: not run, WHY; TEST --> what no example runs: the tests that do, as path::name, or `only parsed`
 
 Commands without a mark run on this machine alone, each page in a folder that has the example job's files.
 """
@@ -34,28 +34,72 @@ FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 INLINE = re.compile(r"`(spotune [^`\n]+)`")
+ONLY_PARSED = "only parsed"
+NAMED_TEST = re.compile(r"(tests/[\w/]+\.py)::(test_\w+)")
+_INSTALLED = "tests/deploy/test_commands.py::test_from_settings_to_an_answer_and_back_to_nothing"
+_MIRRORED = "tests/cli/test_mirror.py::test_a_model_is_added_listed_verified_and_removed"
+_ENDED = (
+    "tests/local/test_stack.py::test_down_ends_everything_and_keeps_the_state_and_reset_forgets_it, "
+    "tests/cli/test_stack.py::test_where_nothing_is_up_down_ends_nothing_and_reset_empties_the_home_once_told_so"
+)
 ELSEWHERE = {
-    "aws": "asks an AWS account",
-    "kubectl": "asks a cluster",
-    "docker": "asks Docker's daemon",
-    "git": "is the reader's own repository",
-    "make": "is what CI runs",
-    "pip": "changes the environment",
-    "hf": "asks the hub",
-    "export": "is the reader's own shell",
-    "python": "has tests of its own (tests/examples, tests/training_container)",
-    "spotune deploy": "asks an AWS account; tests/deploy has an emulated one",
-    "spotune destroy": "asks an AWS account; tests/deploy has an emulated one",
-    "spotune doctor": "asks an AWS account; tests/deploy has an emulated one",
-    "spotune image": "asks a builder of images or an AWS account; make image-test has both",
-    "spotune models add": "asks the hub; tests/mirror has one of its own",
-    "spotune demo": "has tests of its own (tests/cli/test_demo.py)",
-    "spotune status": "looks at the reader's own machine",
-    "spotune up": "the tests start a stack of their own",
-    "spotune down": "the tests end their stack themselves",
-    "spotune reset": "the tests end their stack themselves",
+    "aws": f"asks an AWS account; {ONLY_PARSED}",
+    "export": f"is the reader's own shell; {ONLY_PARSED}",
+    "kubectl": "asks a cluster; tests/clusters/test_two_ranks.py::test_two_hosts_of_a_trainjob_publish_one_model",
+    "make": "takes minutes; tests/docs/test_examples.py::test_a_target_of_make_is_there",
+    "pip": f"changes the environment; {ONLY_PARSED}",
+    "python -m pytest": "slow; tests/embedded/test_upgrade.py::test_an_update_in_place_loses_no_job_and_no_dollar",
+    "python -m spotune.local.double": (
+        "serves; tests/local/double/test_restart.py::"
+        "test_a_double_that_is_ended_properly_saves_whole_checkpoints_and_leaves_no_process"
+    ),
+    "python -m tests.contracts.kept": "writes; tests/contracts/test_kept.py::test_what_is_written_here_is_read_here",
+    "python -m training_container.base_model": (
+        "tests/training_container/test_commands.py::test_a_model_in_the_hubs_cache_becomes_a_complete_folder_once"
+    ),
+    "python examples/openai_sdk/finetune.py": (
+        "tests/examples/test_openai_sdk.py::test_it_creates_a_job_that_the_contract_accepts"
+    ),
+    "python examples/retraining/walk.py": "tests/examples/test_retraining.py::test_the_walk_ends_where_it_began",
+    "python examples/support_routing/generate.py": (
+        "tests/examples/test_support_routing.py::test_the_generator_writes_the_committed_bytes"
+    ),
+    "python examples/trainer_alone/run.py": (
+        "tests/examples/test_trainer_alone.py::test_it_trains_a_tiny_model_and_says_where_it_lies"
+    ),
+    "spotune chat": (
+        "generates; tests/cli/test_jobs.py::test_chat_finds_a_downloaded_adapter_without_any_api, "
+        "tests/training_container/test_commands.py::test_chat_answers_with_the_published_adapter"
+    ),
+    "spotune demo": "trains for minutes; in parts tests/cli/test_demo.py::test_every_bar_can_be_missed",
+    "spotune deploy": (
+        f"asks an AWS account; {_INSTALLED}, "
+        "tests/deploy/test_commands.py::test_init_writes_the_settings_and_says_what_comes_next"
+    ),
+    "spotune destroy": f"asks an AWS account; {_INSTALLED}",
+    "spotune doctor": (
+        "asks an AWS account; tests/deploy/doctor/test_doctor.py::test_an_installation_is_looked_at_to_its_last_part"
+    ),
+    "spotune image build": (
+        "asks a builder of images; tests/cli/test_image.py::test_a_build_prints_each_layer_with_its_size"
+    ),
+    "spotune image push": (
+        "asks a registry; tests/cli/test_image.py::test_a_push_names_the_image_in_the_settings_by_its_digest"
+    ),
+    "spotune models add": f"asks the hub; {_MIRRORED}",
+    "spotune models base": f"asks an AWS account; {_MIRRORED}",
+    "spotune models mlflow": (
+        "asks an MLflow server; "
+        "tests/cli/test_mlflow.py::test_versions_are_shown_with_their_lineage_and_the_champion_has_its_alias"
+    ),
+    "spotune models remove": f"asks an AWS account; {_MIRRORED}",
+    "spotune models verify": f"asks an AWS account; {_MIRRORED}",
+    "spotune status": "looks at a stack; tests/embedded/test_cli.py::test_from_a_job_file_to_an_adapter_on_disk",
+    "spotune up": "starts a stack; tests/local/test_stack.py::test_a_start_that_was_cut_off_is_completed",
+    "spotune down": f"ends a stack; {_ENDED}",
+    "spotune reset": f"ends a stack; {_ENDED}",
 }
-"""Commands that no example runs here, with the reason."""
+"""Commands that no example runs here: why, and the tests that run them or what they call; or that none does."""
 
 
 @dataclass(frozen=True)

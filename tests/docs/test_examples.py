@@ -1,7 +1,8 @@
 """What the documents show is run: their commands, files and rows, as far as they need no AWS account.
 
-How a block is marked stands in tests/docs/blocks.py. Here run those without a mark, and those against the API in this
-process; test_tutorial.py runs those against the embedded stack.
+How a block is marked stands in tests/docs/blocks.py. Here run those without a mark, those against the API in this
+process, and each example of the reference by itself; test_tutorial.py runs those against the embedded stack. What no
+example runs names a test that does, or is only parsed.
 """
 
 from __future__ import annotations
@@ -26,13 +27,29 @@ from spotune.contracts import layout
 from spotune.contracts.request import JobRequest
 from spotune.contracts.rules import RuleRequest
 from spotune.data.golden_checks import check_golden
+from spotune.retraining.course import Ending
 from tests import tiny_model
 from tests.cli.conftest import Run, Service
-from tests.docs.blocks import INLINE, PAGES, ROOT, Block, blocks, reason_not_to_run
-from tests.service.registered import registered
+from tests.docs.blocks import (
+    ELSEWHERE,
+    INLINE,
+    NAMED_TEST,
+    ONLY_PARSED,
+    PAGES,
+    ROOT,
+    Block,
+    blocks,
+    reason_not_to_run,
+)
+from tests.docs.test_security import functions_of
+from tests.handlers.test_rules import end, lands
+from tests.service.registered import finished, registered
 
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 JOB_FILES = ROOT / "examples" / "support_routing"
+REFERENCE = ROOT / "docs" / "commands.md"
+JOB = "ftjob-..."
+RULE = "file rule.yaml"
 ALL = [block for page in PAGES for block in blocks(page)]
 OFFLINE = frozenset({"plan", "estimate", "compare-methods", "catalog", "data"})
 """Commands of spotune's that need nothing but this machine."""
@@ -133,7 +150,7 @@ def test_a_pages_commands_for_this_machine_run(page: Path, folder: Path, run: Ru
     for block in blocks(page):
         if block.mark.startswith("file "):
             (folder / block.mark.removeprefix("file ")).write_text(block.text)
-        if block.mark or page.name == "commands.md":
+        if block.mark or page == REFERENCE:
             continue
         for words in block.commands:
             run_here(block, words, run)
@@ -163,7 +180,7 @@ def with_spotune() -> dict[str, str]:
 
 
 class Api:
-    """A page's session with the API: what it is told stands for the reader's own ids and names."""
+    """A session with the API: what it is told stands for the reader's own ids and names."""
 
     def __init__(self, service: Service, run: Run, folder: Path) -> None:
         self.service, self.run, self.folder = service, run, folder
@@ -182,6 +199,43 @@ class Api:
             version = registered(self.service.world, number, decision, group="support", champion=champion)
             champion = version.name if decision == "promote" else champion
 
+    def paused(self) -> None:
+        self.submit()
+        self.do(["spotune", "pause", JOB])
+        self.service.world.run_queue()
+
+    def succeeded(self) -> None:
+        finished(self.service.world, 1)
+
+    def rule(self) -> None:
+        (page,) = (block for block in blocks(ROOT / "docs" / "rules.md") if block.mark == RULE)
+        self.write(page)
+        assert self.run("rules", "create", "rule.yaml").code == 0
+
+    def new_data(self) -> None:
+        self.rule()
+        lands(self.service.world, self._newest("rules"))
+
+    def rejected(self) -> None:
+        """The model of the rule's first retraining."""
+        self.new_data()
+        assert self.run("rules", "fire", "support").code == 0
+        end(self.service.world, self._newest("rules"), Ending("succeeded", "", "reject", 1_000_000))
+
+    def webhook(self) -> None:
+        assert self.run("webhooks", "create", "https://hooks.example.com/spotune").code == 0
+
+    def cached(self) -> None:
+        """The model's tokenizer, on this machine."""
+        base = Path(os.environ["SPOTUNE_HOME"]) / "cache" / "models" / MODEL
+        base.mkdir(parents=True)
+        for name, body in tiny_model.files().items():
+            (base / name).write_bytes(body)
+
+    def write(self, block: Block) -> None:
+        """The file that a block is. The memory's data bucket is called `data`."""
+        (self.folder / block.mark.removeprefix("file ")).write_text(block.text.replace("acme-data", "data"))
+
     def do(self, words: list[str]) -> None:
         line = [self._stands_for(word) for word in words[1:] if word != "--wait"]
         if line[0] == "retry":
@@ -191,11 +245,11 @@ class Api:
         assert ran.code == 0, f"{' '.join(words)}: {ran.err}{ran.out}"
 
     def _stands_for(self, word: str) -> str:
-        if word == "ftjob-...":
-            return str(self.run("list", "--json").json["data"][0]["id"])
-        if word == "we_...":
-            return str(self.run("webhooks", "list", "--json").json["data"][0]["id"])
-        return word
+        listed = {JOB: (), "we_...": ("webhooks",), "key-...": ("keys",)}
+        return self._newest(*listed[word]) if word in listed else word
+
+    def _newest(self, *group: str) -> str:
+        return str(self.run(*group, "list", "--json").json["data"][0]["id"])
 
 
 BEFORE: dict[str, Callable[[Api], None]] = {
@@ -211,11 +265,41 @@ def test_a_pages_commands_against_the_api_run(page: Path, folder: Path, service:
     BEFORE.get(str(page.relative_to(ROOT)), lambda _: None)(api)
     for block in blocks(page):
         if block.mark.startswith("file "):
-            # The memory's data bucket is called `data`.
-            (folder / block.mark.removeprefix("file ")).write_text(block.text.replace("acme-data", "data"))
+            api.write(block)
         if block.mark == "api":
             for words in block.commands:
                 api.do(words)
+
+
+BEFORE_A_COMMAND: dict[str, Callable[[Api], None]] = {
+    **dict.fromkeys(("cancel", "explain", "pause", "retry", "show", "data pull", "data quality"), Api.submit),
+    **dict.fromkeys(("data check", "data preview"), Api.cached),
+    **dict.fromkeys(("logs", "watch"), Api.succeeded),
+    "resume": Api.paused,
+    "models": Api.group,
+    "rules": Api.rule,
+    "rules fire": Api.new_data,
+    "rules release": Api.rejected,
+    "webhooks": Api.webhook,
+}
+"""What is there before a command of the reference; of two names that fit the longer one."""
+
+
+def of_the_reference() -> Iterator[Any]:
+    """Its command lines but those that run somewhere else alone."""
+    for block in blocks(REFERENCE):
+        for words in block.commands:
+            if not reason_not_to_run(words):
+                yield pytest.param(words, id=f"{block}: {' '.join(words)}")
+
+
+@pytest.mark.parametrize("words", list(of_the_reference()))
+def test_an_example_of_the_reference_runs(words: list[str], folder: Path, service: Service, run: Run) -> None:
+    api = Api(service, run, folder)
+    fitting = [name for name in BEFORE_A_COMMAND if words[1:][: len(name.split())] == name.split()]
+    for name in sorted(fitting, key=len)[-1:]:
+        BEFORE_A_COMMAND[name](api)
+    api.do(words)
 
 
 def objects(block: Block) -> Iterator[Any]:
@@ -252,6 +336,30 @@ def test_rows_are_rows(block: Block, tmp_path: Path, run: Run) -> None:
 def test_golden_prompts_are_some(block: Block) -> None:
     report = check_golden([block.text.encode()], uri="golden.jsonl", tokenizer=None, max_length=1024)
     assert report.fault_count == 0
+
+
+UNRUN = {
+    **ELSEWHERE,
+    **{str(block): block.mark.removeprefix("not run, ") for block in ALL if block.mark.startswith("not run, ")},
+}
+
+
+@pytest.mark.parametrize("where", UNRUN)
+def test_what_no_example_runs_has_a_test_or_says_that_it_is_only_parsed(where: str) -> None:
+    named = NAMED_TEST.findall(UNRUN[where])
+    assert bool(named) != UNRUN[where].endswith(ONLY_PARSED)
+    assert [name for path, name in named if name not in functions_of(ROOT / path)] == []
+
+
+def test_no_command_is_excused_that_no_document_shows() -> None:
+    shown = [words for block in ALL if not block.mark.startswith("not run, ") for words in block.commands]
+    assert [name for name in ELSEWHERE if not any(words[: len(name.split())] == name.split() for words in shown)] == []
+
+
+def test_a_target_of_make_is_there() -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {words[1] for block in ALL for words in block.commands if words[0] == "make"}
+    assert {"setup", "test"} <= named <= targets
 
 
 def test_every_mark_is_known() -> None:
