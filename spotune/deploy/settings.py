@@ -181,8 +181,8 @@ class Settings(Contract):
         ),
     ] = Field(
         default="",
-        description="Key of your own for everything that is kept (docs/permissions.md has its policy); AWS's keys "
-        "where it is empty. With further regions, a multi-Region key with a replica in each.",
+        description="Key of your own for everything that is kept but code and access logs (docs/permissions.md has its "
+        "policy); AWS's keys where it is empty. With further regions, a multi-Region key with a replica in each.",
     )
     alarm_email: Annotated[
         str, Parameter("AlarmEmail"), _written(r"([^@\s]+@[^@\s]+)?", "one address: team@example.com")

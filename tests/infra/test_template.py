@@ -421,14 +421,24 @@ def test_whatever_is_kept_is_encrypted_and_with_our_own_key_where_there_is_one()
         assert queue["KmsMasterKeyId"] == OWN_KEY
     for bucket in BUCKETS.values():
         (encryption,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
-        own, otherwise = encryption["ServerSideEncryptionByDefault"]["Fn::If"][1:]
-        assert own == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": {"Ref": "KmsKeyArn"}}
-        assert otherwise == {"SSEAlgorithm": "AES256"}
+        assert encryption == {
+            "ServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": OWN_KEY},
+            "BucketKeyEnabled": True,
+        }, "without a key of ours, AWS's own for S3"
     assert all(group["KmsKeyId"] == OWN_KEY for group in of_type("AWS::Logs::LogGroup").values())
     assert RESOURCES["SigningSecret"]["Properties"]["KmsKeyId"] == OWN_KEY
     assert RESOURCES["AlarmTopic"]["Properties"]["KmsMasterKeyId"] == OWN_KEY
     own = RESOURCES["Table"]["Properties"]["SSESpecification"]["Fn::If"][1]
     assert own == {"SSEEnabled": True, "SSEType": "KMS", "KMSMasterKeyId": {"Ref": "KmsKeyArn"}}
+
+
+def test_code_is_encrypted_with_awss_own_key_whatever_key_is_ours() -> None:
+    code = yaml.load(TEMPLATE.with_name("code.yaml").read_text(), _Loader)
+    (encryption,) = code["Resources"]["CodeBucket"]["Properties"]["BucketEncryption"][
+        "ServerSideEncryptionConfiguration"
+    ]
+    assert encryption == {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms"}, "BucketKeyEnabled": True}
+    assert set(code["Parameters"]) == {"Stage"}
 
 
 def test_every_function_may_use_our_own_key_and_through_the_services_that_keep_things_alone() -> None:
