@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,23 @@ REASONS = {
     ("TracePolicy", "Trace"): "Neither action of X-Ray's knows a resource.",
 }
 """Of each grant on every resource, by where it is written, why it is one."""
+
+WILDCARDS = {
+    "${Table}/index/*": "All indexes of the one table.",
+    "ec2: network-interface/*": "SageMaker makes them as a job starts, in the subnets that are named.",
+    "ec2: s*": "Which subnets and security groups they are is a condition.",
+    "iam: *": "Roles of tenants, by a path of this stage's that holds no others.",
+    "logs: *:log-stream:ftjob-*": "SageMaker calls the streams of a training job by its name.",
+    "logs: *": "So CloudWatch spells a group that it asks for.",
+    "s3: spotune-${Stage}-<account>-*": "Buckets of further regions: this stage's and this account's, by their names.",
+    "s3: ${MirrorBucket}/base/*": "Base models of another installation, to be read.",
+    "sagemaker: model-package*": "Groups of this stage, by the beginning of their names, and their versions.",
+    "sagemaker: training-job/ftjob-*": "Jobs' ids are random; what changes one asks for its stage, or for its start.",
+    "sagemaker: training-job/*": "Of what is denied.",
+    "secretsmanager: *": "Trackers' keys, which tenants name; of one tenant, where tenants have roles.",
+    "*Bucket}/*": "Objects below the folders that are named; `*` in front of them is any tenant's.",
+}
+"""Of wildcards within a resource, by a pattern of what is named, why they are there. The first that fits counts."""
 
 ROLES = {
     "ApiRole": "the API's function",
@@ -90,7 +108,35 @@ def page() -> str:
     ]
     lines += ["", "| written in | what for | why |", "|---|---|---|"]
     lines += [f"| {where} | {_words(sid)} | {why} |" for (where, sid), why in REASONS.items()]
+    lines += ["", "## Wildcards within a resource", ""]
+    lines += ["Regions are `*` under `aws:RequestedRegion`, of the key's replicas, and where something is denied.", ""]
+    lines += ["| on | why |", "|---|---|"]
+    lines += [f"| `{pattern}` | {WILDCARDS[pattern]} |" for pattern in wildcards()]
     return "\n".join(lines) + "\n"
+
+
+def wildcards() -> dict[str, list[str]]:
+    """Every resource with a wildcard in it, by the pattern of its reason.
+
+    Raises:
+        LookupError: one has no reason.
+    """
+    resources = dict(_each(templates.read(templates.INSTALLATION)["Resources"]))
+    named = {
+        one for role in ROLES for _, statement in _grants(resources, role) for one in _names(statement["Resource"])
+    }
+    found: dict[str, list[str]] = {pattern: [] for pattern in WILDCARDS}
+    for place in sorted(one for one in named if "*" in one and one != "*"):
+        pattern = next((one for one in WILDCARDS if fnmatchcase(place, one)), None)
+        if pattern is None:
+            raise LookupError(f"{place} has a wildcard: narrow it, or say why in WILDCARDS of docs/permissions.py.")
+        found[pattern].append(place)
+    return found
+
+
+def _names(resource: Any) -> list[str]:
+    """The names in what `_place` says of each."""
+    return [name for one in _listed(resource) for name in re.findall(r"`([^`]+)`", _place(one))]
 
 
 def _each(resources: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -150,6 +196,8 @@ def _condition(operator: str, key: str, value: Any, when: str) -> str:
         "NumericLessThanEquals": "at most ",
         "NumericLessThanEqualsIfExists": "if given, at most ",
         "BoolIfExists": "if given, ",
+        "StringEqualsIfExists": "if there, ",
+        "StringNotEquals": "other than ",
         "ArnEqualsIfExists": "if given, ",
         "ArnLikeIfExists": "if given, ",
         "ForAnyValue:StringNotLike": "beside ",

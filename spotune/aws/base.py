@@ -12,9 +12,6 @@ from spotune.contracts.market import Quotas
 from spotune.contracts.measures import Measurement
 from spotune.contracts.request import Market
 
-STAGE_VARIABLE = "SPOTUNE_STAGE"
-"""Of a training job's environment: which installation of the account started it."""
-
 RefusalReason = Literal["quota", "capacity", "invalid", "not_permitted"]
 
 
@@ -111,6 +108,8 @@ class TrainingJobSpec:
     """
 
     name: str
+    stage: str
+    """Which installation of the account starts it."""
     job_id: str
     tenant: str
     attempt: int

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from spotune.aws.base import (
-    STAGE_VARIABLE,
     NameTaken,
     TrainingJobSpec,
     WebhookRefused,
@@ -67,7 +66,7 @@ class MemoryTrainingJobs:
 
     def stage_of(self, name: str) -> str | None:
         """See `TrainingJobService`."""
-        return self.specs[name].environment.get(STAGE_VARIABLE) if name in self.specs else None
+        return self.specs[name].stage if name in self.specs else None
 
     def stop(self, name: str) -> None:
         """See `TrainingJobService`; a running one is `Stopping` until `observe` says otherwise."""

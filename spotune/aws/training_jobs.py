@@ -14,7 +14,6 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from spotune.aws.base import (
-    STAGE_VARIABLE,
     AwsRefused,
     NameTaken,
     RefusalReason,
@@ -29,6 +28,12 @@ CHECKPOINT_PATH = "/opt/ml/checkpoints"
 
 NAME_PREFIX = "ftjob-"
 """Of our jobs, and so of their training jobs."""
+
+STAGE_VARIABLE = "SPOTUNE_STAGE"
+"""Of a training job's environment: which installation of the account started it. Descriptions have no tags."""
+
+STAGE_TAG = "spotune:stage"
+"""The same for IAM, which lets no other installation's roles stop it."""
 
 INTERNAL_ERROR_RETRIES = 2
 """SageMaker starts the job anew after an InternalServerError of its own. MaxRuntime bounds all tries together."""
@@ -164,8 +169,9 @@ def create_request(spec: TrainingJobSpec) -> dict[str, Any]:
         # With one instance it changes nothing; the launch function's role asks for it, which cannot count instances.
         "EnableInterContainerTrafficEncryption": True,
         **({"VpcConfig": vpc} if spec.subnets else {}),
-        "Environment": dict(spec.environment),
+        "Environment": {**spec.environment, STAGE_VARIABLE: spec.stage},
         "Tags": [
+            {"Key": STAGE_TAG, "Value": spec.stage},
             {"Key": "spotune:job", "Value": spec.job_id},
             {"Key": "spotune:tenant", "Value": spec.tenant},
             {"Key": "spotune:attempt", "Value": str(spec.attempt)},

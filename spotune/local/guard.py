@@ -68,7 +68,8 @@ class Guard:
 
         def heard(access_key: str, action: str, service: str, region: str, **known: Any) -> Any:
             if action in _ON_STREAMS:
-                known["resource_arn"] += ":log-stream:"
+                request = iam_evaluator._signed_request.get()
+                known["resource_arn"] += f":log-stream:{stream_named(request.body) if request else ''}"
             resource = known.get("resource_arn", "*")
             denied = judge(access_key, action, service, region, **known)
             if isinstance(denied, iam_evaluator.AuthError):
@@ -126,6 +127,14 @@ def _keys_of(action: str, asked: _Json) -> _Json:
     leading = [key["pk"]["S"] for key in named if "S" in key.get("pk", {})]
     # A request whose items are not all named by key has none: a policy that asks for them does not hold then.
     return {"dynamodb:LeadingKeys": leading} if leading and len(leading) == len(items) else {}
+
+
+def stream_named(body: bytes) -> str:
+    """The log stream that a request is about; empty where it names none."""
+    try:
+        return str(json.loads(body).get("logStreamName", ""))
+    except (AttributeError, ValueError):
+        return ""  # as above
 
 
 def _check(asked: _Json) -> _Json:

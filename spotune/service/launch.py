@@ -6,7 +6,7 @@ import logging
 from functools import partial
 
 from spotune import planner
-from spotune.aws.base import STAGE_VARIABLE, AwsRefused, NameTaken, ObjectMissing, TrainingJobRefused, TrainingJobSpec
+from spotune.aws.base import AwsRefused, NameTaken, ObjectMissing, TrainingJobRefused, TrainingJobSpec
 from spotune.contracts import layout
 from spotune.contracts.commands import (
     CheckDataset,
@@ -191,6 +191,7 @@ def _spec(
     needed = planner.disk_gb(told, job.model.parameters, file_bytes, champion_bytes)
     return TrainingJobSpec(
         name=attempt.name,
+        stage=here.settings.stage,
         job_id=job.id,
         tenant=job.tenant,
         attempt=attempt.number,
@@ -210,7 +211,7 @@ def _spec(
         golden_uri=inputs.golden_uri,
         checkpoints_uri=layout.checkpoints_uri(folder),
         output_uri=layout.output_uri(folder),
-        environment={STAGE_VARIABLE: here.settings.stage, HOME_REGION_VARIABLE: here.settings.region},
+        environment={HOME_REGION_VARIABLE: here.settings.region},
         subnets=here.settings.subnets,
         security_groups=here.settings.security_groups,
         kms_key=key,

@@ -26,6 +26,7 @@ def spec(**changes: Any) -> TrainingJobSpec:
     folder = "s3://artifacts/acme/jobs/ftjob-abc/"
     values: dict[str, Any] = {
         "name": NAME,
+        "stage": "dev",
         "job_id": "ftjob-abc",
         "tenant": "acme",
         "attempt": 1,
@@ -117,10 +118,12 @@ class TestRequest:
         assert request["CheckpointConfig"] == {"S3Uri": f"{folder}checkpoints/", "LocalPath": "/opt/ml/checkpoints"}
         assert request["AlgorithmSpecification"]["MetricDefinitions"] == list(METRIC_DEFINITIONS)
         assert {tag["Key"]: tag["Value"] for tag in request["Tags"]} == {
+            "spotune:stage": "dev",
             "spotune:job": "ftjob-abc",
             "spotune:tenant": "acme",
             "spotune:attempt": "1",
         }
+        assert request["Environment"] == {"SPOTUNE_STAGE": "dev", "SPOTUNE_LOG": "info"}
         assert request["EnableNetworkIsolation"] is True
         assert "HyperParameters" not in request
 

@@ -14,6 +14,7 @@ TEXT = (ROOT / "SECURITY.md").read_text()
 LINK = re.compile(r"\[`(test_\w+)`\]\((tests/[\w/]+\.py)\)")
 THREATS = {
     "another tenant": "A tenant reaches",
+    "another stage": "A stage reaches",
     "a leaked key": "A key is leaked",
     "a poisoned dataset": "A dataset is poisoned",
     "a malicious model file": "A model file is malicious",

@@ -195,10 +195,10 @@ def _training() -> None:
     def add(name: str, operation: str, action: str, **arguments: object) -> None:
         _add(name, "sagemaker", operation, f"sagemaker:{action}", lambda _: arguments)
 
-    for name in ("ftjob-a-1", "strangers-job"):
+    for name in ("ftjob-ours-1", "ftjob-theirs-1", "ftjob-untagged-1", "strangers-job"):
         add(f"describe {name}", "describe_training_job", "DescribeTrainingJob", TrainingJobName=name)
         add(f"stop {name}", "stop_training_job", "StopTrainingJob", TrainingJobName=name)
-        tags = [{"Key": "spotune:job", "Value": "x"}]
+        tags = [{"Key": "spotune:stage", "Value": "local"}]
         add(f"tag {name}", "add_tags", "AddTags", ResourceArn=arn("sagemaker", f"training-job/{name}"), Tags=tags)
     add("list training jobs", "list_training_jobs", "ListTrainingJobs")
     for group in ("spotune-local-acme", "strangers-group"):
@@ -309,11 +309,12 @@ def _logs() -> None:
         add(f"delete {group}", "delete_log_group", "DeleteLogGroup", named)
     training = {"logGroupName": "/aws/sagemaker/TrainingJobs"}
     add("begin training's logs", "create_log_group", "CreateLogGroup", lambda _: training)
-    stream = {**training, "logStreamName": "ftjob-a-1/algo-1"}
-    add("begin a training log", "create_log_stream", "CreateLogStream", lambda _: stream)
     add("look at training logs", "describe_log_streams", "DescribeLogStreams", lambda _: training)
-    written = {**stream, "logEvents": [{"timestamp": 1, "message": "x"}]}
-    add("write a training log", "put_log_events", "PutLogEvents", lambda _: written)
+    for whose, job in (("a", "ftjob-a-1"), ("a stranger's", "strangers-job")):
+        stream = {**training, "logStreamName": f"{job}/algo-1"}
+        add(f"begin {whose} training log", "create_log_stream", "CreateLogStream", lambda _, s=stream: s)
+        written = {**stream, "logEvents": [{"timestamp": 1, "message": "x"}]}
+        add(f"write {whose} training log", "put_log_events", "PutLogEvents", lambda _, w=written: w)
 
 
 for _fill in (

@@ -138,11 +138,11 @@ def _further_training() -> None:
         def add(name: str, operation: str, action: str, region: str = region, **arguments: object) -> None:
             _add(name, "sagemaker", operation, f"sagemaker:{action}", lambda _: arguments, region)
 
-        for job in ("ftjob-a-1", "strangers-job"):
+        for job in ("ftjob-ours-1", "ftjob-theirs-1", "ftjob-untagged-1", "strangers-job"):
             add(f"describe {job} {where}", "describe_training_job", "DescribeTrainingJob", TrainingJobName=job)
             add(f"stop {job} {where}", "stop_training_job", "StopTrainingJob", TrainingJobName=job)
             named = {"ResourceArn": arn("sagemaker", f"training-job/{job}", region)}
-            add(f"tag {job} {where}", "add_tags", "AddTags", **named, Tags=[{"Key": "spotune:job", "Value": "x"}])
+            add(f"tag {job} {where}", "add_tags", "AddTags", **named, Tags=[{"Key": "spotune:stage", "Value": "local"}])
         group = {"ModelPackageGroupName": "spotune-local-acme"}
         add(f"make group {where}", "create_model_package_group", "CreateModelPackageGroup", **group)
         image = {"repositoryName": "spotune-training", "imageIds": [{"imageTag": "1"}]}

@@ -23,9 +23,12 @@ from tests.infra.optional_calls import AWAY, ELSEWHERE, MIRROR, OPTIONAL, SOURCE
 from tests.infra.test_roles import (
     ALLOWED,
     BROKEN_CAPS,
+    SEE_TRAINING,
+    STOP_TRAINING,
     answer,
     assert_lets_through,
     never_asked_for,
+    of_stages,
     of_tenants,
     spec,
 )
@@ -48,6 +51,7 @@ READ_FURTHER = of_tenants("read copy", "read further job", "list copies", "list 
     *("read further base model", "list further base models"),
     *(f"list all of further {what}" for what in ("Data", "Jobs", "Models")),
 }
+SEE_TRAINING_AWAY, STOP_TRAINING_AWAY = ({f"{one} away" for one in home} for home in (SEE_TRAINING, STOP_TRAINING))
 PRUNE_FURTHER = of_tenants("delete further checkpoint", "tag further checkpoint")
 
 
@@ -76,16 +80,18 @@ GRANTED: dict[str, set[str]] = {
     | {
         *("write further base model", "delete further base model"),
         *("list uploads to further Data", "list uploads to further Models"),
-        *(f"{verb} ftjob-a-1 away" for verb in ("describe", "stop", "tag")),
-    },
+    }
+    | SEE_TRAINING_AWAY
+    | STOP_TRAINING_AWAY,
     "DataArrivedRole": READ_SOURCES,
     "DeliverRole": set(),
-    "TrainingChangedRole": READ_MIRROR | READ_FURTHER | {"describe ftjob-a-1 away"},
+    "TrainingChangedRole": READ_MIRROR | READ_FURTHER | SEE_TRAINING_AWAY,
     "ReconcileRole": READ_MIRROR
     | READ_FURTHER
     | PRUNE_FURTHER
     | of_tenants("delete copy", "delete further output")
-    | {"describe ftjob-a-1 away", "stop ftjob-a-1 away"},
+    | SEE_TRAINING_AWAY
+    | STOP_TRAINING_AWAY,
     "RefreshMarketRole": set(),
     "KeysRole": set(),
     "TrainingRole": trains_away("acme", "globex"),
@@ -108,8 +114,8 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
 
 
 @pytest.mark.parametrize("role", GRANTED)
-def test_an_option_lets_those_roles_in_that_need_it_and_nobody_else(here: Guarded, role: str) -> None:
-    assert_lets_through(here, role, OPTIONAL, GRANTED[role])
+def test_an_option_lets_those_roles_in_that_need_it_and_nobody_else(training: Guarded, role: str) -> None:
+    assert_lets_through(training, role, OPTIONAL, GRANTED[role])
 
 
 def test_what_forwards_events_may_do_nothing_but_tell_home(here: Guarded) -> None:
@@ -165,6 +171,14 @@ def seeded(here: Guarded) -> Guarded:
     )
     s3.put_object(Bucket=here.resources["FurtherModelsBucket"], Key="base/tiny/config.json", Body=b"{}")
     return here
+
+
+@pytest.fixture(scope="module")
+def training(seeded: Guarded) -> Guarded:
+    """With training jobs there, of whatever stage."""
+    for request in of_stages(away(seeded)):
+        seeded.root("sagemaker", AWAY).create_training_job(**request)
+    return seeded
 
 
 @pytest.mark.parametrize("role", ["ApiRole", "LaunchRole", "TrainingRole", "TenantRoleacme"])

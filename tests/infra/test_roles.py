@@ -7,6 +7,7 @@ decision that was taken on the very action, so that a call that fails for anothe
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -39,6 +40,11 @@ SHOW_MODELS = {
     *("look at spotune-local-acme/1", "change spotune-local-acme/1", "delete spotune-local-acme/1"),
     "list model packages",
 }
+
+SEE_TRAINING = {f"describe {name}" for name in ("ftjob-ours-1", "ftjob-theirs-1", "ftjob-untagged-1")}
+"""Whose a training job is, is read from its description."""
+STOP_TRAINING = {"stop ftjob-ours-1", "stop ftjob-untagged-1"}
+"""One without a stage is of a version that named none."""
 
 
 def of_tenants(*what: str) -> set[str]:
@@ -74,12 +80,14 @@ ALLOWED: dict[str, set[str]] = {
     "LaunchRole": RECORDS
     | READ_OBJECTS
     | SHOW_MODELS
+    | SEE_TRAINING
+    | STOP_TRAINING
     | of_tenants("write rule", "write config", "write quality", "write checkpoint")
     | of_tenants("tag checkpoints", "delete checkpoint")
     | takes_from("LaunchQueue")
     | {
         *("read file's version", "list versions", "send to LaunchQueue", "send to DeliveryQueue"),
-        *("describe ftjob-a-1", "stop ftjob-a-1", "tag ftjob-a-1", "begin LaunchLogs", "write LaunchLogs"),
+        *("begin LaunchLogs", "write LaunchLogs"),
     },
     "DataArrivedRole": RECORDS
     | of_tenants("read file", "list DataBucket", "write rule")
@@ -88,15 +96,14 @@ ALLOWED: dict[str, set[str]] = {
     # Of the table, the items of webhooks alone.
     "DeliverRole": takes_from("DeliveryQueue")
     | {"postpone in DeliveryQueue", "get WEBHOOKS", "put WEBHOOKS", "publish to Notifications", "read signing secret"},
-    "TrainingChangedRole": RECORDS | READ_OBJECTS | {"send to LaunchQueue", "describe ftjob-a-1"},
+    "TrainingChangedRole": RECORDS | READ_OBJECTS | SEE_TRAINING | {"send to LaunchQueue"},
     "ReconcileRole": RECORDS
     | READ_OBJECTS
     | SHOW_MODELS
+    | SEE_TRAINING
+    | STOP_TRAINING
     | of_tenants("delete output", "tag checkpoints", "delete checkpoint")
-    | {
-        *("send to LaunchQueue", "send to DeliveryQueue"),
-        *("describe ftjob-a-1", "stop ftjob-a-1", "list training jobs"),
-    },
+    | {"send to LaunchQueue", "send to DeliveryQueue", "list training jobs"},
     "RefreshMarketRole": {
         *("read market", "write market", "list base models", "list all of ModelsBucket"),
         *("read prices", "read spot", "read scores", "read quotas"),
@@ -148,9 +155,9 @@ def decisions(here: Guarded, role: str) -> set[tuple[str, bool]]:
 
 
 @pytest.mark.parametrize("role", ALLOWED)
-def test_a_role_may_do_what_it_is_for_and_nothing_else(here: Guarded, role: str) -> None:
-    assert_lets_through(here, role, CALLS, ALLOWED[role])
-    assert ("kms:Decrypt", True) in decisions(here, role), "what it reads lies encrypted with our key"
+def test_a_role_may_do_what_it_is_for_and_nothing_else(training: Guarded, role: str) -> None:
+    assert_lets_through(training, role, CALLS, ALLOWED[role])
+    assert ("kms:Decrypt", True) in decisions(training, role), "what it reads lies encrypted with our key"
 
 
 def test_every_role_of_the_template_is_here(here: Guarded) -> None:
@@ -163,6 +170,7 @@ def spec(here: Guarded, **changes: Any) -> TrainingJobSpec:
     folder = f"s3://{artifacts}/{tenant}/jobs/ftjob-a/"
     values: dict[str, Any] = {
         "name": "ftjob-a-1",
+        "stage": "local",
         "job_id": "ftjob-a",
         "tenant": "acme",
         "attempt": 1,
@@ -211,6 +219,21 @@ def seeded(here: Guarded) -> Guarded:
     return here
 
 
+@pytest.fixture(scope="module")
+def training(seeded: Guarded) -> Guarded:
+    """With training jobs of this stage, of another one, and of a version that named none."""
+    for request in of_stages(spec(seeded)):
+        seeded.root("sagemaker").create_training_job(**request)
+    return seeded
+
+
+def of_stages(one: TrainingJobSpec) -> Iterator[dict[str, Any]]:
+    """Requests for the same training job of this stage, of another one, and of a version that named none."""
+    for name, stage in (("ours", "local"), ("theirs", "prod"), ("untagged", "")):
+        request = create_request(replace(one, name=f"ftjob-{name}-1", stage=stage))
+        yield request if stage else {**request, "Tags": []}
+
+
 def test_a_training_job_within_the_caps_is_started_on_each_market(seeded: Guarded) -> None:
     assert answer(seeded, create_request(spec(seeded, name="ftjob-spot-1"))) == ""
     both = ("ml.g5.xlarge", "ml.g5.2xlarge")
@@ -250,6 +273,7 @@ BROKEN_CAPS: dict[str, dict[str, Any]] = {
     "another key": {"kms_key": "arn:aws:kms:us-east-1:000000000000:key/evil"},
     "no key": {"kms_key": ""},
     "a name that is not ours": {"name": "strangers-job"},
+    "another stage": {"stage": "prod"},
 }
 
 
@@ -269,7 +293,8 @@ def never_asked_for(request: dict[str, Any]) -> tuple[dict[str, Any], ...]:
     plain = {**request, "EnableInterContainerTrafficEncryption": False}
     typeless = {**request, "ResourceConfig": {"InstanceCount": 1, "VolumeSizeInGB": 1}}
     silent = {key: value for key, value in request.items() if key != "EnableNetworkIsolation"}
-    return warm, shell, plain, typeless, silent
+    untagged = {key: value for key, value in request.items() if key != "Tags"}
+    return warm, shell, plain, typeless, silent, untagged
 
 
 def test_what_our_own_code_never_asks_for_is_refused_too(seeded: Guarded) -> None:

@@ -136,6 +136,34 @@ def test_every_written_reason_is_still_needed() -> None:
     assert stars == set(STARS)
 
 
+def test_every_wildcard_within_a_resource_has_a_reason_and_every_reason_is_needed() -> None:
+    assert [pattern for pattern, places in pages.script("permissions")["wildcards"]().items() if not places] == []
+
+
+def test_a_wildcard_without_a_reason_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = pages.script("permissions")
+    monkeypatch.delitem(page["WILDCARDS"], "sagemaker: training-job/ftjob-*")
+    monkeypatch.delitem(page["WILDCARDS"], "sagemaker: training-job/*")
+    with pytest.raises(LookupError, match=r"training-job/\* has a wildcard"):
+        page["wildcards"]()
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_what_reaches_every_region_names_those_that_it_may(role: str) -> None:
+    """Replicas of one key have one name, in whatever region."""
+    for _, statement in grants(role):
+        away = any(
+            re.match(r"arn:aws:(?!kms)[a-z]+:\*:", str(unsubstituted(one))) for one in listed(statement["Resource"])
+        )
+        if away and statement["Effect"] == "Allow":
+            assert "aws:RequestedRegion" in statement["Condition"]["StringEquals"], statement["Sid"]
+
+
+def unsubstituted(resource: Any) -> Any:
+    text = resource.get("Fn::Sub", "") if isinstance(resource, dict) else resource
+    return str(text[0] if isinstance(text, list) else text).replace("${AWS::Partition}", "aws")
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_no_role_takes_a_policy_that_is_not_in_the_template(role: str) -> None:
     assert all(policy_of(arn) in RESOURCES for arn in ROLES[role].get("ManagedPolicyArns", ()))
@@ -205,6 +233,28 @@ def test_the_caps_of_a_training_job_hold_outside_our_code_too() -> None:
         # ForAllValues holds for no values at all: they must be there.
         assert set(condition["ForAllValues:StringEquals"]) == set(condition["Null"])
         assert condition["Bool"]["sagemaker:NetworkIsolation"]["Fn::If"][:2] == ["IsIsolated", "true"]
+
+
+def test_a_stage_stops_its_own_training_jobs_alone_in_every_region() -> None:
+    """And tags none that runs, which would make it its own. Those without a stage are of versions that named none."""
+    about = [s for role in ROLES for s in statements(role) if "training-job/" in str(s["Resource"])]
+    found = [(s["Action"], s.get("Condition", {})) for s in about]
+    stops = [condition for action, condition in found if action == "sagemaker:StopTrainingJob"]
+    tags = [condition for action, condition in found if action == "sagemaker:AddTags"]
+    assert (len(stops), len(tags)) == (4, 2), "of the launcher and the reconciler, at home and further away"
+    own = {"aws:ResourceTag/spotune:stage": {"Ref": "Stage"}}
+    assert all(condition["StringEqualsIfExists"] == own for condition in stops)
+    assert all(condition["StringEquals"]["sagemaker:TaggingAction"] == "CreateTrainingJob" for condition in tags)
+
+
+def test_a_version_that_names_no_stage_starts_training_until_it_is_replaced() -> None:
+    """A role is updated before the function that has it."""
+    assert RESOURCES["OwnStagePolicy"]["DependsOn"] == "LaunchFunction"
+    starts = [s for s in statements("LaunchRole") if "CreateTrainingJob" in str(s["Action"]) and s["Effect"] == "Allow"]
+    assert not [s["Sid"] for s in starts if "spotune:stage" in str(s["Condition"])]
+    (denied,) = shared_statements("OwnStagePolicy")
+    assert denied["Condition"] == {"StringNotEquals": {"aws:RequestTag/spotune:stage": {"Ref": "Stage"}}}
+    assert ":sagemaker:*:" in denied["Resource"]["Fn::Sub"], "in every region"
 
 
 def test_types_with_local_storage_alone_may_do_without_our_key() -> None:

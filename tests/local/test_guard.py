@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from spotune.local.guard import condition_keys
+from spotune.local.guard import condition_keys, stream_named
 
 
 def key(name: str) -> dict[str, object]:
@@ -45,3 +45,8 @@ def test_a_measurement_has_its_namespace_and_other_services_have_nothing() -> No
     assert condition_keys("s3:PutObject", b"{}") == {}
     for body in (b"\x00", b"{", b'{"Key": 1}', b'{"TransactItems": 7}'):
         assert condition_keys("dynamodb:GetItem", body) == {}
+
+
+def test_a_stream_is_known_by_its_name() -> None:
+    assert stream_named(b'{"logGroupName": "g", "logStreamName": "s/1"}') == "s/1"
+    assert [stream_named(body) for body in (b"{}", b"[]", b"\x00", b"")] == [""] * 4

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from spotune.aws.base import STAGE_VARIABLE, AwsRefused
+from spotune.aws.base import AwsRefused
 from spotune.contracts.errors import Unavailable
 from spotune.contracts.events import AttemptRefused
 from spotune.service.installation import install
@@ -64,8 +64,8 @@ def test_a_training_job_of_no_attempt_is_stopped(world: World) -> None:
 def test_a_training_job_of_another_installation_of_the_account_is_left_alone(world: World) -> None:
     job_id = running(world)
     spec = world.training_jobs.specs[f"{job_id}-1"]
-    for name, environment in (("ftjob-theirs-1", {STAGE_VARIABLE: "prod"}), ("ftjob-strange-1", {})):
-        world.training_jobs.create(replace(spec, name=name, environment=environment))
+    for name, stage in (("ftjob-theirs-1", "prod"), ("ftjob-strange-1", "")):
+        world.training_jobs.create(replace(spec, name=name, stage=stage))
     assert reconcile(world.here).orphans_stopped == 0
     assert world.training_jobs.stopped == []
 

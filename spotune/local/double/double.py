@@ -156,6 +156,12 @@ class Double:
         with self._lock:
             return {"Tags": _tag_list(self._job(request["ResourceArn"].removeprefix(self._arn)).tags)}
 
+    def tags_of(self, arn: str) -> dict[str, str]:
+        """Tags of a job, by its ARN; none of what is no job here."""
+        with self._lock:
+            job = self._jobs.get(arn.removeprefix(self._arn))
+            return dict(job.tags) if job is not None else {}
+
     def interrupt(self, name: str, *, notice_seconds: float = 0.0, restart_after_seconds: float = 0.0) -> None:
         """Take a running spot job's instances away, as EC2 does.
 

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from spotune.local.double.faults import ServiceError, invalid
-from spotune.local.double.permissions import SAGEMAKER, checks_of, service_of
+from spotune.local.double.permissions import SAGEMAKER, TagsOf, checks_of, service_of
 from spotune.local.double.settings import Settings
 from spotune.local.guard import ASSUME_PATH, CHECK_PATH
 
@@ -48,13 +48,14 @@ class Judge:
         self._address = urlsplit(settings.emulator_url).netloc
         self._account = settings.account
 
-    def check(self, region: str, target: str, request: Signed) -> None:
+    def check(self, region: str, target: str, request: Signed, tags_of: TagsOf) -> None:
         """Refuse a request that its signer may not make.
 
         Args:
             region: that it is signed for.
             target: its X-Amz-Target.
             request: with its signature.
+            tags_of: what the region holds is tagged how.
 
         Raises:
             ServiceError: AccessDeniedException, or what is wrong with the signature.
@@ -67,7 +68,7 @@ class Judge:
             body=request.body.decode("latin-1"),
             service=service_of(target),
             region=region,
-            checks=[asdict(check) for check in checks_of(target, request.body, region, self._account)],
+            checks=[asdict(check) for check in checks_of(target, request.body, region, self._account, tags_of)],
         )
         if (denied := answer["denied"]) is not None:
             raise _refusal(target, denied["code"], denied["message"])

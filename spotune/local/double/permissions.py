@@ -6,6 +6,7 @@ By AWS's Service Authorization Reference. A listing and the reads of Pricing, Se
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs
@@ -13,6 +14,9 @@ from urllib.parse import parse_qs
 from spotune.local.double.job import Request
 
 SAGEMAKER = "sagemaker.amazonaws.com"
+
+TagsOf = Callable[[str], Mapping[str, str]]
+"""The tags of a resource, by its ARN; none of what is not there."""
 
 _SERVICES = {"": "ec2", "AWSPriceListService": "pricing", "ServiceQuotasV20190624": "servicequotas"}
 _EVERYTHING = "*"
@@ -32,7 +36,7 @@ def service_of(target: str) -> str:
     return _SERVICES.get(target.partition(".")[0], "sagemaker")
 
 
-def checks_of(target: str, body: bytes, region: str, account: str) -> list[Check]:
+def checks_of(target: str, body: bytes, region: str, account: str, tags_of: TagsOf) -> list[Check]:
     """All that has to be allowed for a request.
 
     Args:
@@ -40,6 +44,7 @@ def checks_of(target: str, body: bytes, region: str, account: str) -> list[Check
         body: as it came; one that cannot be read is refused by whoever carries it out.
         region: that it is signed for.
         account: the caller's.
+        tags_of: what is tagged how.
     """
     service = service_of(target)
     if service == "ec2":
@@ -53,9 +58,9 @@ def checks_of(target: str, body: bytes, region: str, account: str) -> list[Check
     if name == "CreateTrainingJob":
         return _of_training_job(arn, request)
     resources = _resources(arn, name, request)
-    checks = [Check(f"sagemaker:{name}", resource) for resource in resources]
+    checks = [Check(f"sagemaker:{name}", one, _of_tags(request) | _of_resource(tags_of(one))) for one in resources]
     if name.startswith("Create") and request.get("Tags"):
-        checks.append(Check("sagemaker:AddTags", resources[0], _of_tags(request)))
+        checks.append(_tagging(name, resources[0], request))
     return checks
 
 
@@ -65,9 +70,14 @@ def _of_training_job(arn: str, request: Request) -> list[Check]:
     context = _of_request(request) | _of_tags(request)
     return [
         Check("sagemaker:CreateTrainingJob", job, context),
-        *([Check("sagemaker:AddTags", job, _of_tags(request))] if request.get("Tags") else []),
+        *([_tagging("CreateTrainingJob", job, request)] if request.get("Tags") else []),
         Check("iam:PassRole", role, {"iam:PassedToService": SAGEMAKER}),
     ]
+
+
+def _tagging(name: str, resource: str, request: Request) -> Check:
+    """Of what is made with tags. A call of AddTags by itself has no TaggingAction."""
+    return Check("sagemaker:AddTags", resource, {"sagemaker:TaggingAction": name} | _of_tags(request))
 
 
 def _of_request(request: Request) -> dict[str, Any]:
@@ -93,6 +103,10 @@ def _of_tags(request: Request) -> dict[str, Any]:
     tags = {tag["Key"]: tag["Value"] for tag in request.get("Tags", [])}
     keys = {"aws:TagKeys": list(tags)} if tags else {}
     return keys | {f"aws:RequestTag/{key}": value for key, value in tags.items()}
+
+
+def _of_resource(tags: Mapping[str, str]) -> dict[str, Any]:
+    return {f"aws:ResourceTag/{key}": value for key, value in tags.items()}
 
 
 def _resources(arn: str, name: str, request: Request) -> list[str]:

@@ -42,7 +42,7 @@ def answer(regions: Regions, judge: Judge | None, request: Signed) -> Answer:
     target, body, region = request.header("X-Amz-Target"), request.body, regions.of(request.header("Authorization"))
     try:
         if judge is not None:
-            judge.check(region.name, target, request)
+            judge.check(region.name, target, request, region.double.tags_of)
         if not target:
             return Answer(200, "text/xml;charset=UTF-8", region.market.query(body).encode())
         service, _, name = target.partition(".")

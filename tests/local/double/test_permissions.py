@@ -16,13 +16,19 @@ ARN = "arn:aws:sagemaker:eu-west-1:123456789012:"
 VPC = {"sagemaker:VpcSecurityGroupIds", "sagemaker:VpcSubnets"}
 
 
+def tags_of(arn: str) -> dict[str, str]:
+    return {"spotune:stage": "prod"} if arn == f"{ARN}training-job/ftjob-theirs-1" else {}
+
+
 def checks(operation: str, request: dict[str, Any], service: str = "SageMaker") -> list[tuple[str, str]]:
-    found = checks_of(f"{service}.{operation}", json.dumps(request).encode(), "eu-west-1", "123456789012")
+    found = checks_of(f"{service}.{operation}", json.dumps(request).encode(), "eu-west-1", "123456789012", tags_of)
     return [(one.action, one.resource) for one in found]
 
 
 def context(request: dict[str, Any]) -> dict[str, Any]:
-    first, *_ = checks_of("SageMaker.CreateTrainingJob", json.dumps(request).encode(), "eu-west-1", "123456789012")
+    first, *_ = checks_of(
+        "SageMaker.CreateTrainingJob", json.dumps(request).encode(), "eu-west-1", "123456789012", tags_of
+    )
     return first.context
 
 
@@ -33,7 +39,9 @@ def test_a_training_job_is_asked_for_with_its_tags_and_its_role() -> None:
         ("sagemaker:AddTags", f"{ARN}training-job/{request['TrainingJobName']}"),
         ("iam:PassRole", request["RoleArn"]),
     ]
-    passed = checks_of("SageMaker.CreateTrainingJob", json.dumps(request).encode(), "eu-west-1", "123456789012")[-1]
+    passed = checks_of(
+        "SageMaker.CreateTrainingJob", json.dumps(request).encode(), "eu-west-1", "123456789012", tags_of
+    )[-1]
     assert passed.context == {"iam:PassedToService": "sagemaker.amazonaws.com"}
 
 
@@ -73,13 +81,38 @@ def test_an_operation_is_checked_on_what_it_names(operation: str, request_: dict
     assert checks(operation, request_) == [(f"sagemaker:{operation}", f"{ARN}{resource}")]
 
 
+def asked(operation: str, request: dict[str, Any]) -> list[dict[str, Any]]:
+    found = checks_of(f"SageMaker.{operation}", json.dumps(request).encode(), "eu-west-1", "123456789012", tags_of)
+    return [one.context for one in found]
+
+
+def test_the_context_has_the_tags_of_what_is_there_and_of_the_request() -> None:
+    theirs, gone = "ftjob-theirs-1", "ftjob-gone-1"
+    assert asked("StopTrainingJob", {"TrainingJobName": theirs}) == [{"aws:ResourceTag/spotune:stage": "prod"}]
+    assert asked("StopTrainingJob", {"TrainingJobName": gone}) == [{}]
+    given = {"aws:TagKeys": ["a"], "aws:RequestTag/a": "b"}
+    tagged = {"ResourceArn": f"{ARN}training-job/{theirs}", "Tags": [{"Key": "a", "Value": "b"}]}
+    assert asked("AddTags", tagged) == [given | {"aws:ResourceTag/spotune:stage": "prod"}]
+
+
+def test_what_is_made_with_tags_says_so_and_what_is_tagged_later_does_not() -> None:
+    request = create_request(spec(stage="local"))
+    made, tagged, _ = asked("CreateTrainingJob", request)
+    assert made["aws:RequestTag/spotune:stage"] == tagged["aws:RequestTag/spotune:stage"] == "local"
+    assert tagged["sagemaker:TaggingAction"] == "CreateTrainingJob"
+    group = {"ModelPackageGroupName": "g", "Tags": request["Tags"]}
+    assert asked("CreateModelPackageGroup", group)[1]["sagemaker:TaggingAction"] == "CreateModelPackageGroup"
+    (later,) = asked("AddTags", {"ResourceArn": f"{ARN}training-job/x", "Tags": request["Tags"]})
+    assert "sagemaker:TaggingAction" not in later | made
+
+
 def test_listings_and_the_neighbours_know_no_resource() -> None:
     assert checks("ListTrainingJobs", {}) == [("sagemaker:ListTrainingJobs", "*")]
     assert checks("ListModelPackages", {"ModelPackageGroupName": "g"}) == [("sagemaker:ListModelPackages", "*")]
     assert checks("GetProducts", {}, "AWSPriceListService") == [("pricing:GetProducts", "*")]
     quotas = checks("ListServiceQuotas", {}, "ServiceQuotasV20190624")
     assert quotas == [("servicequotas:ListServiceQuotas", "*")]
-    (spot,) = checks_of("", b"Action=DescribeSpotPriceHistory&Version=1", "eu-west-1", "123456789012")
+    (spot,) = checks_of("", b"Action=DescribeSpotPriceHistory&Version=1", "eu-west-1", "123456789012", tags_of)
     assert (spot.action, spot.resource, service_of("")) == ("ec2:DescribeSpotPriceHistory", "*", "ec2")
 
 
@@ -98,5 +131,5 @@ def test_a_group_is_asked_for_with_its_tags_and_a_package_with_its_group() -> No
 
 
 def test_a_body_that_cannot_be_read_is_checked_all_the_same() -> None:
-    (check, role) = checks_of("SageMaker.CreateTrainingJob", b"[", "eu-west-1", "123456789012")
+    (check, role) = checks_of("SageMaker.CreateTrainingJob", b"[", "eu-west-1", "123456789012", tags_of)
     assert (check.resource, role.resource) == (f"{ARN}training-job/", "")
