@@ -12,6 +12,7 @@ from spotune.deploy import bundle, wheels
 from spotune.deploy.doctor.examine import examine
 from spotune.deploy.doctor.findings import Finding, Status, worst
 from spotune.deploy.settings import Settings
+from spotune.mirror.doctor import examine_hub
 
 LACKING = 7
 """Exit code where a check failed."""
@@ -20,13 +21,15 @@ _STYLES: dict[Status, str] = {"ok": "green", "warn": "yellow", "fail": "bold red
 
 
 def doctor(settings: SettingsOption = DEFAULT_FILE, json: JsonOption = False) -> int:
-    """Check the AWS account and what is deployed in it: credentials, quotas, image, models, alarms. Changes nothing.
+    """Check the AWS account and what is deployed in it: credentials, quotas, image, models, alarms; and the hub.
+
+    Changes nothing.
 
     Exits 7 where a check failed; warnings and what could not be looked at do not count.
     """
     screen = Screen(machine=json)
     wanted = read_settings(settings)
-    found = tuple(examine(wanted, code=_code(wanted)))
+    found = (*examine(wanted, code=_code(wanted)), *examine_hub())
     state = worst(found)
     screen.emit({"status": state, "checks": [one.model_dump(mode="json") for one in found]})
     listed = blocks.table("", "check", "how it stands")

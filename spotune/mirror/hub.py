@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Self
@@ -30,8 +30,52 @@ PAUSE_SECONDS = 1.0
 LONGEST_PAUSE = 60.0
 """Where the hub itself says how long to wait."""
 
+LOOK_SECONDS = 5.0
+"""For each part of an answer, where it is only looked whether there is one."""
+
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """Of an account on the hub; empty for none. `source` says where it was found."""
+
+    value: str = field(repr=False)
+    source: str
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """HF_TOKEN, else the one that `hf auth login` has kept.
+
+        Raises:
+            RequestRefused: what is there is no token; it would stand in the words of whatever refuses it.
+        """
+        kept = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface") / "token"
+        path = Path(os.environ.get("HF_TOKEN_PATH") or kept)
+        source = "HF_TOKEN" if os.environ.get("HF_TOKEN") else str(path)
+        try:
+            value = (os.environ.get("HF_TOKEN") or (path.read_text() if path.is_file() else "")).strip()
+        except (OSError, UnicodeDecodeError):
+            raise _no_token(source) from None
+        if not re.fullmatch(r"[!-~]*", value):
+            raise _no_token(source)
+        return cls(value, source)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the hub answered to one question.
+
+    Attributes:
+        status: 0 where nothing answered.
+        reason: why nothing did.
+        body: None where it is no JSON.
+    """
+
+    status: int
+    reason: str = ""
+    body: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +144,27 @@ class Hub:
 
     @classmethod
     def from_environment(cls) -> Self:
-        """HF_ENDPOINT and HF_TOKEN, else the token that `hf auth login` has kept."""
-        kept = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface") / "token"
-        path = Path(os.environ.get("HF_TOKEN_PATH") or kept)
-        token = os.environ.get("HF_TOKEN") or (path.read_text() if path.is_file() else "")
-        return cls(os.environ.get("HF_ENDPOINT") or PUBLIC, token.strip())
+        """HF_ENDPOINT's, or the public one. Raises as `Token.from_environment`."""
+        return cls(address_here(), Token.from_environment().value)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *raised: object) -> None:
         self._http.close()
+
+    def look(self, path: str) -> Look:
+        """Ask once, for seconds. Nothing is raised: whatever comes of it is what was asked for."""
+        try:
+            response = self._http.get(self.address + path, timeout=LOOK_SECONDS)
+        except httpx.RequestError as error:
+            return Look(0, str(error) or type(error).__name__)
+        except httpx.InvalidURL:
+            return Look(0, "that is no address")
+        try:
+            return Look(response.status_code, body=response.json())
+        except ValueError:
+            return Look(response.status_code)
 
     def commit(self, name: str, revision: str) -> HubCommit:
         """What a branch, tag or commit holds now.
@@ -192,6 +246,11 @@ class _Patience:
         self._pause(cause.after or PAUSE_SECONDS * 2 ** (self._tries - 1))
 
 
+def address_here() -> str:
+    """The hub that this machine's environment names."""
+    return os.environ.get("HF_ENDPOINT") or PUBLIC
+
+
 def check_name(name: str) -> None:
     """Refuse what is no name of a model, or could be a path.
 
@@ -268,6 +327,14 @@ def _check(response: httpx.Response, name: str, address: str) -> None:
 def _retry_after(response: httpx.Response) -> float:
     value = response.headers.get("Retry-After", "")
     return min(float(value), LONGEST_PAUSE) if value.isdecimal() else 0
+
+
+def _no_token(source: str) -> SpotuneError:
+    return RequestRefused(
+        f"{source} holds no token: a token is one word of letters, digits and signs.",
+        code="hub_token_unusable",
+        remedy="Set HF_TOKEN to a token of yours, or run `hf auth login`.",
+    )
 
 
 def _gated(name: str, address: str) -> SpotuneError:

@@ -171,6 +171,10 @@ class _Front(_Handler):
         if token and token != TOKEN:
             return self._refuse(401, "", "Invalid credentials in Authorization header")
         parts = [unquote(part) for part in path.strip("/").split("/")]
+        if parts == ["api", "whoami-v2"]:
+            return self._json({"type": "user", "name": "ada"}) if token else self._refuse(401, "", "Invalid username")
+        if parts == ["api", "models"]:
+            return self._json([{"id": name} for name in self.hub.repositories])
         if parts[:2] == ["api", "models"]:
             return self._describe(parts[2:])
         if parts[:3] == ["api", "resolve-cache", "models"]:

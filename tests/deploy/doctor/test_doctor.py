@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,22 @@ import pytest
 from spotune.aws import clients
 from spotune.cli import main
 from tests.deploy.doctor.test_probes import ACCOUNT, REGION, STACK, answering, push
+from tests.mirror.hub import FakeHub, serving
 
 Account = Callable[[str], Any]
 Ran = tuple[int, dict[str, Any]]
 NO_STACK = {"stack spotune-fresh"}
+
+
+@pytest.fixture(autouse=True)
+def far(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
+    """The hub that this machine names, and nobody's token."""
+    for name in ("HF_TOKEN", "HF_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    with serving() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+        yield hub
 
 
 @pytest.fixture
@@ -52,6 +64,7 @@ def test_an_account_before_its_first_deployment_lacks_the_image_alone(account: A
     assert found["clock"]["status"] == "ok"
     assert found[f"spot quotas in {REGION}"]["status"] == "ok"
     assert found["endpoints"]["status"] == "warn", "it is no AWS that answers here"
+    assert (found["hub"]["status"], found["hub token"]["status"]) == ("ok", "ok")
     code, found = doctor(image=image(account, "before"))
     assert code == 0
     assert found[f"image in {REGION}"]["status"] == "ok"
@@ -113,8 +126,21 @@ def test_without_credentials_nothing_else_is_asked(
     clients.client.cache_clear()
     code, found = doctor()
     assert code == 7
-    assert set(found) == {"endpoints", "bundle", "credentials", "clock", "account"}
+    assert set(found) == {"endpoints", "bundle", "credentials", "clock", "account", "hub", "hub token"}
     assert "none on this machine" in found["credentials"]["says"]
+
+
+def test_a_hub_that_is_not_there_and_a_token_that_it_refuses_fail_nothing(
+    account: Account, doctor: Any, far: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, digits = image(account, "hub"), "b" * 34
+    monkeypatch.setenv("HF_TOKEN", f"hf_{digits}")
+    code, found = doctor(image=uri)
+    assert (code, found["hub"]["status"], found["hub token"]["status"]) == (0, "ok", "warn")
+    assert digits not in json.dumps(found)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    code, found = doctor(image=uri)
+    assert (code, found["hub"]["status"], found["hub token"]["status"]) == (0, "warn", "unknown")
 
 
 def test_a_person_reads_a_table_with_what_to_do(
