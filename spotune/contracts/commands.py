@@ -16,6 +16,12 @@ class CheckDataset(Contract):
     kind: Literal["check_dataset"] = "check_dataset"
 
 
+class CarryCheckpoint(Contract):
+    """A retry waits for its first attempt: copy what it goes on from before S3 forgets it."""
+
+    kind: Literal["carry_checkpoint"] = "carry_checkpoint"
+
+
 class StartAttempt(Contract):
     """Create the training job of this attempt, or adopt the one that has its name."""
 
@@ -65,6 +71,7 @@ class ReleaseCheckpoints(Contract):
 
 Command = Annotated[
     CheckDataset
+    | CarryCheckpoint
     | StartAttempt
     | StopAttempt
     | Notify

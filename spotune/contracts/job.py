@@ -250,6 +250,11 @@ class JobRecord(Contract):
         return self.state in TERMINAL
 
     @property
+    def goes_on(self) -> bool:
+        """True for a retry that goes on from an earlier job's checkpoint."""
+        return self.resumption is not None and self.resumption.used
+
+    @property
     def open(self) -> bool:
         """True where something may still happen: it has not ended, or a training job of its own has not."""
         return not self.terminal or any(attempt.live for attempt in self.attempts)

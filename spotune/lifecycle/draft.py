@@ -88,6 +88,10 @@ class Draft:
         """True where the job ends now, or is billed for something that outlived it."""
         return not self._before.terminal or self._before.billed != self.job.billed
 
+    def _may_have_checkpoints(self) -> bool:
+        """Its own, or the copy of what it would have gone on from."""
+        return self.job.goes_on or any(attempt.accepted for attempt in self.job.attempts)
+
     def decision(self) -> Decision:
         """The finished decision, with what the outside is to be told of it."""
         for change in self._ledgers.values():
@@ -100,7 +104,7 @@ class Draft:
             self.set(wait_told=news == WAITING)
         if self.job.retraining and self.job.terminal and self._ends_anew():
             self.command(EndRetraining())
-        if self._before.open and not self.job.open and any(attempt.accepted for attempt in self.job.attempts):
+        if self._before.open and not self.job.open and self._may_have_checkpoints():
             self.command(ReleaseCheckpoints())
         self.set(version=self._version, updated_at=self.now)
         return Decision(

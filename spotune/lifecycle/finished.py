@@ -41,7 +41,7 @@ def _actual(job: JobRecord, stays: tuple[Stay, ...]) -> Actual:
     paused = any(attempt.stop_asked == "pause" for attempt in job.attempts)
     report, finished = job.report, job.finished_at or job.created_at
     # The report of a retry counts the earlier job's steps too, perhaps of another machine: they say nothing of its own.
-    own = None if job.resumption is not None and job.resumption.used else report
+    own = None if job.goes_on else report
     return Actual(
         cost=job.billed,
         billed_hours=sum(stay.training_seconds for stay in stays) / 3600,

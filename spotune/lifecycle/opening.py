@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from spotune.contracts.base import Timestamp, dollars
-from spotune.contracts.commands import CheckDataset
+from spotune.contracts.commands import CarryCheckpoint, CheckDataset
 from spotune.contracts.events import Prepared
 from spotune.contracts.job import Decision, JobRecord
 from spotune.lifecycle.attempts import begin_attempt
@@ -63,6 +63,8 @@ def prepared(draft: Draft, event: Prepared) -> bool:
         f"({dollars(round(chosen.cost.low))} to {dollars(round(chosen.cost.high))}).",
     )
     begin_attempt(draft, rung=0)
+    if draft.job.goes_on and not draft.job.attempts and not draft.job.terminal:
+        draft.command(CarryCheckpoint())
     return True
 
 

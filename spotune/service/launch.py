@@ -9,6 +9,7 @@ from spotune import planner
 from spotune.aws.base import AwsRefused, NameTaken, ObjectMissing, TrainingJobRefused, TrainingJobSpec
 from spotune.contracts import layout
 from spotune.contracts.commands import (
+    CarryCheckpoint,
     CheckDataset,
     EndRetraining,
     Notify,
@@ -31,7 +32,7 @@ from spotune.service.jobs.checkpoints import release_checkpoints
 from spotune.service.jobs.inputs import InputsChanged, inputs_in_region
 from spotune.service.jobs.observation import observe
 from spotune.service.jobs.pruning import prune_checkpoints
-from spotune.service.jobs.resumption import carry_over
+from spotune.service.jobs.resumption import carry_over, carry_while_it_waits
 from spotune.service.jobs.submit import check_recorded
 from spotune.service.models.registration import register
 from spotune.service.notifications.publication import notify, warn_of_month
@@ -55,6 +56,9 @@ def run_command(here: Installation, job_id: str, entry_id: str) -> None:
         case CheckDataset():
             if job.state == "validating":
                 check_recorded(here, job)
+        case CarryCheckpoint():
+            if not carry_while_it_waits(here, job):
+                return  # S3 refuses: the entry stays until it does not, or until the launch says so
         case StartAttempt(number=number):
             if not start_attempt(here, job, job.attempts[number - 1]):
                 return  # its data is on the way: the entry stays, and the reconciler queues it again
@@ -131,9 +135,12 @@ def _refused(attempt: Attempt, reason: Refusal, message: str) -> AttemptRefused:
 
 
 def _with_checkpoint(here: Installation, job: JobRecord, attempt: Attempt) -> tuple[JobRecord, Attempt]:
-    """Before a retry's first attempt: copy what it goes on from. The job as it is then: copying may take minutes."""
+    """Before a retry's first attempt: copy what it goes on from. The job as it is then: copying may take minutes.
+
+    Before a pause, too: it may last longer than S3 keeps the earlier job's checkpoints.
+    """
     taken = job.resumption
-    if attempt.number > 1 or taken is None or not taken.used or job.terminal or attempt.stop_asked:
+    if attempt.number > 1 or taken is None or not taken.used or job.terminal or attempt.stop_asked == "cancel":
         return job, attempt
     try:
         carry_over(here, job, taken)

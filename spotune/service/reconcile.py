@@ -8,7 +8,7 @@ from functools import partial
 from zlib import crc32
 
 from spotune.contracts.base import Seconds, Timestamp
-from spotune.contracts.commands import CheckDataset, OutboxEntry, StartAttempt
+from spotune.contracts.commands import CarryCheckpoint, CheckDataset, OutboxEntry, StartAttempt
 from spotune.contracts.events import Refused, RungDue
 from spotune.contracts.job import ActiveJob, Attempt, JobError, JobRecord
 from spotune.contracts.measures import Measurement
@@ -166,13 +166,13 @@ def _has_its_minute(here: Installation, entry: OutboxEntry) -> bool:
 
 
 def _takes_long(here: Installation, entry: OutboxEntry) -> bool:
-    """True for a check of files, and for the first start of a retry that takes a checkpoint along."""
+    """True for a check of files, and for what copies a checkpoint: a retry's first start, or its wait for one."""
     match entry.command:
-        case CheckDataset():
+        case CheckDataset() | CarryCheckpoint():
             return True
         case StartAttempt(number=1):
             job = here.store.find_job(entry.job_id)
-            return job is not None and job.resumption is not None and job.resumption.used
+            return job is not None and job.goes_on
     return False
 
 

@@ -255,7 +255,7 @@ def _believe_a_refusal_while_the_training_job_lives() -> None:
 
 
 def _retry_without_the_checkpoint() -> None:
-    launch.carry_over = lambda here, job, taken: None
+    launch.carry_over = resumption.carry_over = lambda here, job, taken: None
 
 
 def _copy_the_manifest_first() -> None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from spotune.aws.base import AwsRefused
+from spotune.aws.base import AwsRefused, TrainingJobRefused
 from spotune.contracts import layout
 from spotune.contracts.checkpoint import HISTORY_NAME
 from spotune.contracts.errors import Unavailable
 from spotune.contracts.job import Decision, JobRecord
 from spotune.service.installation import install
 from spotune.service.jobs import submit
+from spotune.service.jobs.checkpoints import TAG
 from spotune.service.jobs.observation import observe
+from spotune.service.jobs.resumption import carry_while_it_waits
 from spotune.service.reconcile import reconcile
 from tests import tiny_model
 from tests.checkpoints import folder_of, leave_checkpoint, leave_notes
@@ -55,6 +58,10 @@ def fail(world: World, job: JobRecord, code: str = "out_of_memory") -> JobRecord
 
 @pytest.fixture
 def failed(world: World, client: Client) -> JobRecord:
+    return failed_with_checkpoints(world, client)
+
+
+def failed_with_checkpoints(world: World, client: Client) -> JobRecord:
     """A job that failed at step 45 of 100, with a checkpoint of 40 and the best one of 20."""
     job = started(world, client)
     leave_checkpoint(world.objects, job, 20, best_step=20)
@@ -91,6 +98,54 @@ WHOLE = {
     *(f"checkpoint-{step}/{name}" for step in (20, 40) for name in ("manifest.json", "state.json")),
     *(f"checkpoint-{step}/{name}" for step in (20, 40) for name in ("optimizer.pt", "weights.safetensors")),
 }
+
+
+def released(world: World, job: JobRecord) -> set[str]:
+    """Of a job's checkpoints, what S3 may forget."""
+    folder = layout.checkpoints_uri(folder_of(job))
+    marks = world.objects.marks
+    return {uri.removeprefix(folder) for uri, tag in marks.items() if uri.startswith(folder) and tag == TAG}
+
+
+@dataclass(frozen=True)
+class Crowded:
+    """An installation in which a retry has to stand in line."""
+
+    world: World
+    client: Client
+    failed: JobRecord
+    other: JobRecord
+    """What runs in the only place."""
+
+    def in_line(self) -> JobRecord:
+        """The retry that waits, once all commands have run."""
+        job_id = retried(self.client, self.failed)["id"]
+        self.world.run_queue()
+        job = record(self.world, job_id)
+        assert (job.line, job.attempts) == ("jobs of acme", ())
+        return job
+
+    def turn_comes(self) -> None:
+        fail(self.world, self.other)
+        self.pass_by()
+
+    def pass_by(self) -> None:
+        """Of the reconciler."""
+        self.world.clock.now += 61
+        reconcile(self.world.here)
+        self.world.run_queue()
+
+    def cancel(self, job: JobRecord) -> None:
+        assert self.client.call("POST", f"{JOBS}/{job.id}/cancel").body["status"] == "cancelled"
+        self.world.run_queue()
+
+    def forget(self, job: JobRecord) -> None:
+        """As S3 does 30 days after they were written."""
+        for uri in [layout.checkpoints_uri(folder_of(job)) + name for name in released(self.world, job)]:
+            self.world.objects.delete(uri)
+
+    def released(self, job: JobRecord) -> set[str]:
+        return released(self.world, job)
 
 
 def test_a_retry_goes_on_from_a_copy_of_the_checkpoint_and_plans_the_rest(
@@ -474,6 +529,134 @@ def test_a_cancel_while_the_checkpoint_is_copied_starts_nothing(
     ended = client.call("GET", f"{JOBS}/{job['id']}").body
     assert (ended["status"], ended["spotune"]["money"]["reserved"]) == ("cancelled", 0)
     assert list(world.training_jobs.specs) == [f"{failed.id}-1"]
+
+
+@pytest.fixture
+def crowded() -> Crowded:
+    """A tenant with one place, a job of its own that failed and has checkpoints, and another one in its place."""
+    world = make_world(jobs_per_tenant=1)
+    install(world.here)
+    client = client_of(world.here, "acme")
+    failed = failed_with_checkpoints(world, client)
+    return Crowded(world, client, failed, started(world, client, suffix="other"))
+
+
+def test_a_retry_in_line_has_its_copy_before_s3_forgets_the_earlier_jobs_checkpoints(crowded: Crowded) -> None:
+    before = copied(crowded.world, crowded.failed.id)
+    job = crowded.in_line()
+    assert copied(crowded.world, job.id) == {name: before[name] for name in WHOLE}
+    crowded.forget(crowded.failed)
+    crowded.turn_comes()
+    assert f"{job.id}-1" in crowded.world.training_jobs.specs
+    assert copied(crowded.world, job.id).keys() == WHOLE
+    assert record(crowded.world, job.id).error is None
+
+
+def test_a_retry_whose_large_file_is_checked_after_the_answer_has_its_copy_in_line_too(
+    crowded: Crowded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submit, "IN_REQUEST_BYTES", 10)
+    assert copied(crowded.world, crowded.in_line().id).keys() == WHOLE
+
+
+def test_a_retry_that_starts_at_once_is_copied_for_by_its_launch_alone(
+    world: World, client: Client, failed: JobRecord
+) -> None:
+    retried(client, failed)
+    assert len(world.queue.take()) == 1
+
+
+def test_a_copy_in_line_that_s3_refuses_is_made_once_it_does_not(
+    crowded: Crowded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: str, target: str) -> None:
+        raise AwsRefused("AccessDenied", "s3:PutObject")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(crowded.world.objects, "copy", refuse)
+        job = crowded.in_line()
+    assert copied(crowded.world, job.id) == {}
+    crowded.pass_by()
+    assert copied(crowded.world, job.id).keys() == WHOLE
+
+
+def test_a_checkpoint_that_is_gone_while_its_retry_stands_in_line_is_said_by_the_launch(crowded: Crowded) -> None:
+    answer = retried(crowded.client, crowded.failed)
+    crowded.forget(crowded.failed)
+    crowded.world.run_queue()
+    assert record(crowded.world, answer["id"]).state == "queued"
+    crowded.turn_comes()
+    error = record(crowded.world, answer["id"]).error
+    assert error is not None
+    assert error.code == "checkpoint_gone"
+
+
+def test_a_copy_whose_retry_is_cancelled_in_line_goes_as_those_of_any_ended_job(crowded: Crowded) -> None:
+    job = crowded.in_line()
+    assert crowded.released(job) == set()
+    crowded.cancel(job)
+    assert crowded.released(job) == WHOLE
+
+
+def test_a_copy_that_is_made_while_its_retry_is_cancelled_goes_too(
+    crowded: Crowded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole_copy = crowded.world.objects.copy
+
+    def cancelled_meanwhile(source: str, target: str) -> None:
+        if record(crowded.world, job_id).state != "cancelled":
+            crowded.cancel(record(crowded.world, job_id))
+        whole_copy(source, target)
+
+    job_id = str(retried(crowded.client, crowded.failed)["id"])
+    monkeypatch.setattr(crowded.world.objects, "copy", cancelled_meanwhile)
+    crowded.world.run_queue()
+    assert crowded.released(record(crowded.world, job_id)) == WHOLE
+
+
+def test_a_copy_of_a_retry_that_is_refused_at_its_launch_goes_too(
+    world: World, client: Client, failed: JobRecord
+) -> None:
+    world.training_jobs.answers.append(TrainingJobRefused("invalid", "no such image"))
+    job = retried(client, failed)
+    world.run_queue()
+    assert record(world, job["id"]).state == "failed"
+    assert released(world, record(world, job["id"])) == WHOLE
+
+
+def test_a_late_delivery_brings_nothing_back_of_what_a_running_job_has_outgrown(crowded: Crowded) -> None:
+    job = crowded.in_line()
+    crowded.turn_comes()
+    folder = layout.checkpoint_uri(folder_of(job), 40)
+    for one in tuple(crowded.world.objects.list(folder)):
+        crowded.world.objects.delete(one.uri)
+    assert carry_while_it_waits(crowded.world.here, record(crowded.world, job.id))
+    assert list(crowded.world.objects.list(folder)) == []
+
+
+def test_a_retry_that_is_paused_before_its_launch_has_its_copy(world: World, client: Client, failed: JobRecord) -> None:
+    job = retried(client, failed)
+    client.call("POST", f"{JOBS}/{job['id']}/pause")
+    world.run_queue()
+    assert record(world, job["id"]).state == "paused"
+    assert list(world.training_jobs.specs) == [f"{failed.id}-1"]
+    assert copied(world, job["id"]).keys() == WHOLE
+
+
+def test_a_retry_of_one_that_was_cancelled_in_line_goes_on_from_its_copy(crowded: Crowded) -> None:
+    first = crowded.in_line()
+    crowded.cancel(first)
+    crowded.forget(crowded.failed)
+    second = retried(crowded.client, first, suffix="again")["spotune"]["resumption"]
+    assert (second["job_id"], second["step"], second["total_steps"]) == (first.id, 40, 100)
+
+
+def test_a_copy_that_was_cut_off_is_not_gone_on_from(crowded: Crowded) -> None:
+    first = crowded.in_line()
+    crowded.cancel(first)
+    crowded.world.objects.delete(layout.checkpoint_uri(folder_of(first), 40) + "manifest.json")
+    second = retried(crowded.client, first, suffix="again")["spotune"]["resumption"]
+    assert (second["job_id"], second["step"]) == (crowded.failed.id, 40)
 
 
 def test_a_retry_beyond_the_monthly_limit_is_refused_before_anything_is_recorded() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from spotune.aws.base import ObjectMissing
+from spotune.aws.base import AwsRefused, ObjectMissing
 from spotune.contracts import layout
 from spotune.contracts.checkpoint import (
     BASE_SCORES_NAME,
@@ -27,7 +28,7 @@ from spotune.contracts.request import JobRequest
 from spotune.contracts.training import MANIFEST_NAME, PROGRESS_NAME, Manifest, Progress
 from spotune.planner import NOTHING_DONE, Done
 from spotune.service.installation import Installation
-from spotune.service.jobs.checkpoints import lacks, read_contract
+from spotune.service.jobs.checkpoints import lacks, read_contract, release_checkpoints
 from spotune.service.jobs.preparation import CheckedFiles
 
 Planning = Callable[[JobRequest, Done], Prepared]
@@ -43,6 +44,8 @@ _NOTES = (BASE_SCORES_NAME, CHAMPION_SCORES_NAME, HISTORY_NAME, REFERENCE_NAME)
 _REFUSED = ("checkpoint_of_another_config", "checkpoint_of_another_model")
 """What a container says of a checkpoint that it does not go on from."""
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -54,7 +57,7 @@ class Found:
     best_step: int | None
     """Of the best checkpoint before it, as far as that is there, too."""
     total_steps: int
-    """0 where the job had not said."""
+    """0 where neither the job had said, nor the one that it went on from."""
     base_scored: bool
 
 
@@ -87,16 +90,45 @@ def prepare_retry(
 def find_checkpoint(here: Installation, job: JobRecord) -> Found | None:
     """The newest checkpoint of a job that can be gone on from.
 
-    A retry that never had an instance has none of its own: then the one that it would have gone on from.
+    A retry that never had an instance has none of its own: then the copy of the one that it would have gone on from,
+    which S3 keeps for longer, or that one.
     """
     at: JobRecord | None = job
     while at is not None:
-        refused = at.error is not None and at.error.code in _REFUSED
-        found = _newest(here, at) if not refused and any(one.accepted for one in at.attempts) else None
-        if found is not None or at.resumption is None or not at.resumption.used or refused:
+        if at.error is not None and at.error.code in _REFUSED:
+            return None
+        found = _newest(here, at) if at.goes_on or _had_an_instance(at) else None
+        if found is not None and (_had_an_instance(at) or _is_whole_copy(found)):
             return found
-        at = here.store.get_job(at.tenant, at.resumption.job_id)
+        at = here.store.get_job(at.tenant, at.resumption.job_id) if at.resumption and at.goes_on else None
     return None
+
+
+def carry_while_it_waits(here: Installation, job: JobRecord) -> bool:
+    """Copy what a retry goes on from as long as it has no attempt: it may wait longer than S3 keeps the earlier job's
+    checkpoints. From its first attempt on, the launch copies and says what is in the way.
+
+    A retry that ended meanwhile leaves its copy to S3, as any job that has ended does.
+
+    Returns:
+        False where S3 refuses it: call again.
+
+    Raises:
+        Unavailable: S3 does not answer.
+    """
+    taken = job.resumption
+    if taken is not None and not job.attempts and not job.terminal:
+        try:
+            carry_over(here, job, taken)
+        except ObjectMissing as gone:
+            logger.warning("the launch of %s will find no checkpoint: %s", job.id, gone)
+        except AwsRefused as refused:
+            logger.warning("the checkpoint of %s cannot be copied: %s", job.id, refused)
+            return False
+    now = here.store.find_job(job.id)
+    if now is not None and not now.open:
+        release_checkpoints(here, now)
+    return True
 
 
 def carry_over(here: Installation, job: JobRecord, taken: Resumption) -> None:
@@ -133,6 +165,16 @@ def _copy_checkpoint(here: Installation, source: str, target: str, there: Sizes)
         raise ObjectMissing(source, fault)
     if target + MANIFEST_NAME not in there:
         here.objects.copy(source + MANIFEST_NAME, target + MANIFEST_NAME)
+
+
+def _had_an_instance(job: JobRecord) -> bool:
+    return any(attempt.accepted for attempt in job.attempts)
+
+
+def _is_whole_copy(found: Found) -> bool:
+    """The best checkpoint is copied before the one to go on from."""
+    taken = found.job.resumption
+    return taken is not None and found.written.state.step == taken.step
 
 
 def _going_on(request: JobRequest, found: Found, plan: Planning) -> Prepared | None:
@@ -236,12 +278,14 @@ def _newest(here: Installation, job: JobRecord) -> Found | None:
     if newest is None:
         return None
     progress = read_contract(here, Progress, layout.checkpoints_uri(folder) + PROGRESS_NAME)
+    said = progress.total_steps if progress is not None else 0
     return Found(
         job=job,
         written=known[newest.step],
         best_step=newest.best_step if newest.best_step in known else None,
-        total_steps=progress.total_steps if progress is not None else 0,
-        base_scored=layout.checkpoints_uri(folder) + BASE_SCORES_NAME in sizes,
+        total_steps=said or (job.resumption.total_steps if job.resumption is not None else 0),
+        # Those of a copy may be of other examples than this job asked for.
+        base_scored=_had_an_instance(job) and layout.checkpoints_uri(folder) + BASE_SCORES_NAME in sizes,
     )
 
 
