@@ -112,6 +112,14 @@ class Frozen(Contract):
     manifest_uri: str
 
 
+class MakingKey(Contract):
+    """The API key that made a rule, as it was then: a revoked key is forgotten before its rules are."""
+
+    id: str
+    monthly_limit: MicroUSD | None
+    """None where it had none."""
+
+
 class RuleRecord(Contract):
     """A rule as it is stored. `version` guards every change; arrivals that are accepted are numbered by `sequence`."""
 
@@ -124,6 +132,8 @@ class RuleRecord(Contract):
     deleted_at: Timestamp | None = None
     key: str = ""
     """The id of the API key that made it, whose limit its jobs count against."""
+    made_by: MakingKey | None = None
+    """That key; None in a rule of an earlier version."""
     sequence: int = 0
     """Of the last accepted arrival."""
     claimed: int = 0

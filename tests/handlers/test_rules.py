@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from spotune.contracts.errors import VersionConflict
-from spotune.contracts.rules import Arrival, Frozen, Retraining, RuleRecord
+from spotune.contracts.rules import Arrival, Frozen, MakingKey, Retraining, RuleRecord
 from spotune.contracts.sources import SourceGrant
 from spotune.retraining.arrivals import Checked, accept, set_aside
 from spotune.retraining.course import Ending, ended
+from spotune.service.access.keys import issue_key
 from spotune.service.installation import install
 from spotune.service.retraining import rules as service
 from tests import tiny_model
@@ -343,6 +344,17 @@ class TestDeleting:
         world.clock.now += 3600
         fired = client.call("POST", f"{RULES}/support/fire").body
         assert (fired["number"], fired["after"], fired["through"]) == (2, 1, 2)
+
+    def test_one_made_under_its_name_is_paid_for_by_the_key_that_made_it_again(
+        self, world: World, client: Client
+    ) -> None:
+        rule = made(client)
+        first = record(world, rule["id"]).made_by
+        client.call("DELETE", f"{RULES}/support")
+        nightly = issue_key(world.here, "acme", "nightly", ("submit",), monthly_limit=100_000_000)
+        made(Client(nightly))
+        again = record(world, rule["id"])
+        assert again.made_by == MakingKey(id=again.key, monthly_limit=100_000_000) != first
 
     def test_one_that_watches_something_else_needs_another_name(self, client: Client) -> None:
         made(client)

@@ -6,7 +6,7 @@ import hashlib
 import logging
 from dataclasses import dataclass
 
-from spotune.contracts.base import Timestamp
+from spotune.contracts.base import MicroUSD, Timestamp
 from spotune.contracts.errors import Conflict, RequestRefused, SpotuneError, Unavailable, VersionConflict
 from spotune.contracts.events import CheckBegun, Prepared, Refused
 from spotune.contracts.identity import ApiKey
@@ -46,15 +46,17 @@ _REPORTED = {"training": "training_file", "validation": "validation_file", "gold
 
 @dataclass(frozen=True, slots=True)
 class ByRule:
-    """A rule's retraining, and which champion its data was chosen against.
+    """A rule's retraining, which champion its data was chosen against, and who pays.
 
     Attributes:
         retraining: `<rule id>/<number>`.
         champion: the version's name; None where the group has none.
+        key: whose limit the job counts against; None where it has none.
     """
 
     retraining: str
     champion: str | None
+    key: PayingKey | None = None
 
 
 class ChampionChanged(Exception):
@@ -93,7 +95,10 @@ def submit(
         return _same_request(earlier, request, None if retry_of is None else retry_of.id)
     model = base_model(here, request.model)
     job = _new_job(here, tenant, request, new_id, digest, model, retry_of)
-    job = job.with_(key=_paying(key), retraining="" if by_rule is None else by_rule.retraining)
+    if by_rule is not None:
+        job = job.with_(key=by_rule.key, retraining=by_rule.retraining)
+    elif key is not None:
+        job = job.with_(key=paying(key.id, key.monthly_limit))
     _check_champion(job, by_rule)
     know_job(job)
     return _record(here, job, _prepared_in_request(here, job, model))
@@ -130,6 +135,11 @@ def request_sha256(request: JobRequest, retry_of: str = "") -> str:
         retry_of: the id of the job that is retried.
     """
     return hashlib.sha256((retry_of + request.model_dump_json(exclude_defaults=True)).encode()).hexdigest()
+
+
+def paying(key_id: str, monthly_limit: MicroUSD | None) -> PayingKey | None:
+    """A key for a job to count against; None where it has no limit of its own."""
+    return None if monthly_limit is None else PayingKey(id=key_id, monthly_limit=monthly_limit)
 
 
 def _new_job(
@@ -196,12 +206,6 @@ def _check_may_be_retried(job: JobRecord) -> None:
 def _deadline(request: JobRequest, now: Timestamp) -> Timestamp | None:
     hours = request.constraints.finish_within_hours
     return None if hours is None else now + hours * 3600
-
-
-def _paying(key: ApiKey | None) -> PayingKey | None:
-    if key is None or key.monthly_limit is None:
-        return None
-    return PayingKey(id=key.id, monthly_limit=key.monthly_limit)
 
 
 def _prepared_in_request(here: Installation, job: JobRecord, model: BaseModel) -> Prepared | None:

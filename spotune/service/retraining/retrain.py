@@ -18,7 +18,7 @@ from typing import TypeVar
 from spotune.aws.base import AwsRefused
 from spotune.contracts.base import MicroUSD, Seconds, Timestamp, dollars
 from spotune.contracts.errors import Conflict, NotFound, SpotuneError, Unavailable, VersionConflict
-from spotune.contracts.identity import ApiKey
+from spotune.contracts.job import PayingKey
 from spotune.contracts.request import JobRequest
 from spotune.contracts.rules import Cause, Frozen, Retraining, RuleRecord
 from spotune.contracts.subject import know
@@ -29,7 +29,7 @@ from spotune.retraining.due import Count, Fire, Wait, by_hand, due, noted
 from spotune.retraining.template import job_request
 from spotune.service.identifiers import job_id
 from spotune.service.installation import Installation
-from spotune.service.jobs.submit import ByRule, ChampionChanged, plan, submit
+from spotune.service.jobs.submit import ByRule, ChampionChanged, paying, plan, submit
 from spotune.service.notifications.publication import tell_of_refusal
 from spotune.service.retraining import datasets as datasets
 from spotune.service.retraining.datasets import Champion
@@ -158,6 +158,7 @@ def _begin(here: Installation, rule: RuleRecord, cause: Cause, cap: MicroUSD, no
 
 def _advance(here: Installation, rule: RuleRecord, retraining: Retraining) -> None:
     """As far as its job, whose data was chosen against the very champion that it is compared with."""
+    key = _paying_key(here, rule)
     frozen = rule.frozen or _with_frozen(here, retraining)
     for _ in range(MOST_TRIES):
         if _is_submitted(here, retraining):
@@ -171,9 +172,9 @@ def _advance(here: Installation, rule: RuleRecord, retraining: Retraining) -> No
         if retraining.request.dry_run:
             finish(here, retraining, Ending("planned", _planned(here, retraining, request)))
             return
-        by_rule = ByRule(_name_of(retraining), champion.name)
+        by_rule = ByRule(_name_of(retraining), champion.name, key)
         try:
-            submit(here, retraining.tenant, request, by_rule.retraining, key=_key_of(here, rule), by_rule=by_rule)
+            submit(here, retraining.tenant, request, by_rule.retraining, by_rule=by_rule)
         except ChampionChanged as changed:
             logger.info("the data of retraining %s is chosen anew: %s", by_rule.retraining, changed)
     raise contention(rule.id)
@@ -263,9 +264,25 @@ def _moved(here: Installation, retraining: Retraining, move: Callable[[Retrainin
     raise contention(retraining.rule_id)
 
 
-def _key_of(here: Installation, rule: RuleRecord) -> ApiKey | None:
-    """The key that made the rule: what its jobs spend counts against the key's limit."""
-    return next((key for key, _ in here.store.list_keys(rule.tenant) if key.id == rule.key), None)
+def _paying_key(here: Installation, rule: RuleRecord) -> PayingKey | None:
+    """The key that made the rule, revoked or not: what its jobs spend counts against the key's limit.
+
+    Raises:
+        Conflict: the key is forgotten, and the rule is of a version that did not keep its limit.
+    """
+    known = next((key for key, _ in here.store.list_keys(rule.tenant) if key.id == rule.key), None)
+    if known is not None:
+        return paying(known.id, known.monthly_limit)
+    if rule.made_by is not None:
+        return paying(rule.made_by.id, rule.made_by.monthly_limit)
+    if not rule.key:
+        return None
+    raise Conflict(
+        f"The API key {rule.key} that made the rule was revoked and is forgotten, and so is its monthly limit.",
+        code="rule_key_forgotten",
+        param="rule",
+        remedy="Delete the rule and make it again with a key that pays for it: it goes on from where it was.",
+    )
 
 
 def _planned(here: Installation, retraining: Retraining, request: JobRequest) -> str:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from spotune.contracts.errors import Conflict, NotFound, VersionConflict
 from spotune.contracts.identity import ApiKey
 from spotune.contracts.refusal import refusal
-from spotune.contracts.rules import Arrival, ArrivalState, Retraining, RuleRecord, RuleRequest
+from spotune.contracts.rules import Arrival, ArrivalState, MakingKey, Retraining, RuleRecord, RuleRequest
 from spotune.retraining.arrivals import release as released_data
 from spotune.service.identifiers import rule_id
 from spotune.service.installation import Installation
@@ -47,7 +47,15 @@ def create(here: Installation, tenant: str, request: RuleRequest, key: ApiKey) -
     now = here.clock()
     if known is not None:
         return _revived(here, known, request, key)
-    made = RuleRecord(id=new_id, tenant=tenant, request=request, created_at=now, updated_at=now, key=key.id)
+    made = RuleRecord(
+        id=new_id,
+        tenant=tenant,
+        request=request,
+        created_at=now,
+        updated_at=now,
+        key=key.id,
+        made_by=_making(key),
+    )
     if here.store.create_rule(made):
         # What lies there already is found by a sweep.
         retrain.queue_work(here, made.id, sweep=True)
@@ -194,7 +202,14 @@ def _revived(here: Installation, known: RuleRecord, request: RuleRequest, key: A
     _check_fixed(known, request)
     now = here.clock()
     rule = known.with_(
-        request=request, key=key.id, updated_at=now, deleted_at=None, scheduled_at=now, tried_through=0, waiting_for=""
+        request=request,
+        key=key.id,
+        made_by=_making(key),
+        updated_at=now,
+        deleted_at=None,
+        scheduled_at=now,
+        tried_through=0,
+        waiting_for="",
     )
     try:
         here.store.replace_rule(known, rule)
@@ -202,6 +217,10 @@ def _revived(here: Installation, known: RuleRecord, request: RuleRequest, key: A
         return create(here, known.tenant, request, key)
     retrain.queue_work(here, rule.id, sweep=True)
     return rule.with_(version=known.version + 1)
+
+
+def _making(key: ApiKey) -> MakingKey:
+    return MakingKey(id=key.id, monthly_limit=key.monthly_limit)
 
 
 def _patched(request: RuleRequest, changes: Mapping[str, object]) -> RuleRequest:

@@ -10,18 +10,20 @@ import pytest
 
 from spotune.contracts import layout
 from spotune.contracts.errors import Conflict, NotFound, RequestRefused, Unavailable
-from spotune.contracts.job import JobRecord
+from spotune.contracts.identity import ApiKey
+from spotune.contracts.job import JobRecord, PayingKey
 from spotune.contracts.models import ModelGroup
 from spotune.contracts.rules import DataManifest, Retraining, RuleRecord
 from spotune.contracts.training import Failure
 from spotune.contracts.verdict import GateDecision, Verdict
+from spotune.service.access.keys import issue_key, revoke_key
 from spotune.service.installation import install
 from spotune.service.jobs import control
 from spotune.service.jobs.observation import observe
 from spotune.service.reconcile import reconcile
 from spotune.service.retraining import ends, retrain
 from spotune.service.retraining.ends import end
-from spotune.service.retraining.rules import release
+from spotune.service.retraining.rules import create, release
 from spotune.service.work import run
 from tests import tiny_model
 from tests.factories import NOW, lineage, model_version, report
@@ -250,6 +252,52 @@ class TestFiring:
         assert story.retrainings[0].state == "preparing", "its process was killed here"
         story.pass_by(2)
         assert story.retrainings[0].state == "submitted"
+
+
+class TestPaying:
+    """What a rule's jobs spend counts against the key that made it, however long ago that was revoked."""
+
+    def story(self, limit: int | None) -> tuple[Story, ApiKey]:
+        story = Story()
+        story.world.store.replace_rule(story.rule, story.rule.with_(deleted_at=NOW))
+        issue_key(story.world.here, "acme", "nightly", ("submit",), monthly_limit=limit)
+        ((key, _),) = story.world.store.list_keys("acme")
+        create(story.world.here, "acme", story.rule.request, key)
+        return story, key
+
+    def retrained(self, story: Story) -> JobRecord:
+        story.land("a", *range(40))
+        story.pass_by(8)
+        (job,) = story.jobs
+        return job
+
+    @pytest.mark.parametrize("forgotten", [False, True])
+    def test_the_limit_of_a_revoked_key_holds_and_that_of_a_forgotten_one(self, forgotten: bool) -> None:
+        story, key = self.story(100_000_000)
+        revoke_key(story.world.here, "acme", key.id)
+        if forgotten:
+            forget(story.world, key)
+        assert self.retrained(story).key == PayingKey(id=key.id, monthly_limit=100_000_000)
+
+    def test_the_rule_of_a_forgotten_key_without_a_limit_goes_on(self) -> None:
+        story, key = self.story(None)
+        forget(story.world, key)
+        assert self.retrained(story).key is None
+
+    def test_the_rule_of_an_earlier_version_whose_key_is_forgotten_says_so_and_spends_nothing(self) -> None:
+        story = Story()
+        story.world.store.replace_rule(story.rule, story.rule.with_(key="key-1"))
+        story.land("a", *range(40))
+        story.pass_by(8)
+        (retraining,) = story.retrainings
+        assert (retraining.state, retraining.manifest_uri, story.jobs) == ("refused", None, [])
+        assert "key-1" in retraining.reason
+        assert "Delete the rule and make it again" in retraining.reason
+
+
+def forget(world: World, key: ApiKey) -> None:
+    """As the table's time to live does 90 days after a key was revoked."""
+    del world.store._keys[key.sha256]
 
 
 class TestByHand:
