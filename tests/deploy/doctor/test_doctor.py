@@ -49,7 +49,7 @@ def doctor(account: Account, tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 def image(account: Account, tag: str) -> str:
     registry = account("ecr")
-    if not registry.describe_repositories()["repositories"]:
+    if "spotune-training" not in [one["repositoryName"] for one in registry.describe_repositories()["repositories"]]:
         registry.create_repository(repositoryName="spotune-training", imageTagMutability="IMMUTABLE")
     push(registry, "spotune-training", tag, "amd64")
     return f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/spotune-training:{tag}"
