@@ -1,8 +1,9 @@
-"""A cluster of one machine: starts the pods that manifests ask for, as processes, and keeps a Job as Kubernetes does.
+"""A cluster of one machine: reads from manifests what its pods are, and keeps their Job as Kubernetes does.
 
-What a pod's manifest says is what its process gets: the command, the variables, the secret's keys, the config map's
-files and an empty folder for each other volume. Its paths are the manifest's, below a folder of the pod's own. What a
-cluster's network does for it (a name for the first host) is MASTER_ADDR and a free port.
+A runtime starts them. The one here starts processes of this checkout: what a pod's manifest says is what its process
+gets (the command, the secret's keys, the config map's files and an empty folder for each other volume), at the
+manifest's paths below a folder of the pod's own. What a cluster's network does for it (a name for the first host) is
+MASTER_ADDR and a free port. `tests/image/kubelet.py` starts the same pods from the image.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from spotune.clusters import Manifest
 from spotune.contracts.pod import HOST_VARIABLE
@@ -22,6 +24,59 @@ from tests.polling import wait_for
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Container:
+    """One host's, as the manifests have it."""
+
+    pod: Manifest
+    """The pod's spec."""
+    index: int
+    folder: Path
+    """The pod's own, on this machine."""
+    hosts: tuple[str, ...]
+    """By which names the cluster's DNS finds the pods; the part before the dot is the pod's own host name."""
+    variables: Mapping[str, str]
+    """Beside the image's own."""
+    folders: Mapping[str, Path]
+    """What lies in each volume, by its mount path."""
+
+    @property
+    def spec(self) -> Manifest:
+        [container] = self.pod["containers"]
+        return dict(container)
+
+
+Runtime = Callable[[Container, IO[bytes]], subprocess.Popen[bytes]]
+"""Starts a container, which writes into the log, as the leader of a process group."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """In the image's place: this checkout and its interpreter."""
+
+    port: int = field(default_factory=free_port)
+
+    def __call__(self, container: Container, log: IO[bytes]) -> subprocess.Popen[bytes]:
+        places = {path: str(folder) for path, folder in container.folders.items()}
+        variables = {**_image_variables(), **container.variables}
+        return subprocess.Popen(
+            [sys.executable if part == "python" else places.get(part, part) for part in container.spec["command"]],
+            env={
+                **{name: places.get(value, value) for name, value in variables.items()},
+                "PATH": os.environ["PATH"],
+                "PYTHONPATH": str(ROOT),
+                "SPOTUNE_ML_ROOT": places["/opt/ml"],
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(self.port),
+                "OMP_NUM_THREADS": "1",
+            },
+            cwd=container.folder,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 @dataclass
@@ -44,6 +99,7 @@ class Cluster:
 
     folder: Path
     secrets: Mapping[str, Mapping[str, str]]
+    runtime: Runtime = field(default_factory=Processes)
     pods: list[Pod] = field(default_factory=list)
     """Every one that was ever started."""
     counted: int = 0
@@ -52,8 +108,8 @@ class Cluster:
     def apply(self, manifests: list[Manifest]) -> None:
         """Keep the objects, and start the Job's pods."""
         self._objects = {(one["kind"], one["metadata"]["name"]): one for one in manifests}
-        self._job = next(spec for one in manifests if (spec := _job_spec(one)) is not None)
-        self._port = free_port()
+        self._job, stem, subdomain = next(job for one in manifests if (job := _job(one)) is not None)
+        self._hosts = tuple(f"{stem}-{index}.{subdomain}" for index in range(self._job["completions"]))
         self._running = {index: self._start(index) for index in range(self._job["completions"])}
 
     def disrupt(self, index: int) -> None:
@@ -116,33 +172,17 @@ class Cluster:
         spec = self._job["template"]["spec"]
         [container] = spec["containers"]
         folder = self.folder / f"pod-{len(self.pods)}"
-        mounts = {one["mountPath"]: self._mount(folder, one, spec["volumes"]) for one in container["volumeMounts"]}
-        variables = dict(_image_variables())
+        variables = {HOST_VARIABLE: str(index)}
         for source in container.get("envFrom", []):
             variables |= self.secrets[source["secretRef"]["name"]]
+        folders = {one["mountPath"]: self._fill(folder, one, spec["volumes"]) for one in container["volumeMounts"]}
         with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable if part == "python" else str(mounts.get(part, part)) for part in container["command"]],
-                env={
-                    **{name: str(mounts.get(value, value)) for name, value in variables.items()},
-                    "PATH": os.environ["PATH"],
-                    "PYTHONPATH": str(ROOT),
-                    "SPOTUNE_ML_ROOT": str(mounts["/opt/ml"]),
-                    HOST_VARIABLE: str(index),
-                    "MASTER_ADDR": "127.0.0.1",
-                    "MASTER_PORT": str(self._port),
-                    "OMP_NUM_THREADS": "1",
-                },
-                cwd=folder,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            process = self.runtime(Container(spec, index, folder, self._hosts, variables, folders), log)
         pod = Pod(index, folder, process)
         self.pods.append(pod)
         return pod
 
-    def _mount(self, folder: Path, mount: Mapping[str, str], volumes: list[Manifest]) -> Path:
+    def _fill(self, folder: Path, mount: Mapping[str, str], volumes: list[Manifest]) -> Path:
         [volume] = [one for one in volumes if one["name"] == mount["name"]]
         path = folder / mount["mountPath"].lstrip("/")
         path.mkdir(parents=True)
@@ -153,13 +193,17 @@ class Cluster:
         return path
 
 
-def _job_spec(manifest: Manifest) -> Manifest | None:
-    """The Job's that this object makes; Kubeflow Trainer makes it of the runtime."""
+def _job(manifest: Manifest) -> tuple[Manifest, str, str] | None:
+    """The Job's spec that this object makes, what its pods' names begin with, and their subdomain.
+
+    Of a runtime Kubeflow Trainer makes a JobSet, which names its pods and their Service by itself.
+    """
+    name = manifest["metadata"]["name"]
     if manifest["kind"] == "Job":
-        return dict(manifest["spec"])
+        return manifest["spec"], name, manifest["spec"]["template"]["spec"].get("subdomain", "")
     if manifest["kind"] == "TrainingRuntime":
         [replicated] = manifest["spec"]["template"]["spec"]["replicatedJobs"]
-        return dict(replicated["template"]["spec"])
+        return replicated["template"]["spec"], f"{name}-{replicated['name']}-0", name
     return None
 
 

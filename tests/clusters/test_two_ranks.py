@@ -6,37 +6,21 @@ import json
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from spotune.cli.cluster import as_yaml
-from spotune.clusters import Machine, Placement, Workload, kubeflow_manifests, kubernetes_manifests
-from spotune.contracts.training import TrainingConfig, TrainingReport
+from spotune.clusters import Placement, Workload, kubeflow_manifests, kubernetes_manifests
 from tests.clusters.cluster import Cluster
-from tests.pod.conftest import BUCKET, Bucket, credentials, s3_url
-from tests.polling import wait_for
-from tests.training_container.building import CONFIG, rows, save_model
+from tests.clusters.running import DEADLINE, SHARED, applied, bucket, met, report, until_it_trains, workload
+from tests.pod.conftest import Bucket, credentials, s3_url
+from tests.training_container.building import CONFIG
 
 pytestmark = [pytest.mark.torch, pytest.mark.embedded]
 
-__all__ = ["s3_url"]
-
-DEADLINE = 900
-SHARED = {
-    **CONFIG,
-    "hardware": {"precision": "fp32", "sharding": "ddp", "micro_batch_size": 1, "gradient_checkpointing": False},
-    "evaluation": {"generation_examples": 0},
-}
+__all__ = ["bucket", "s3_url", "workload"]
 
 SPREAD = {**SHARED["hardware"], "sharding": "fsdp"}
 LONG = {"optimization": {**CONFIG["optimization"], "epochs": 3}}
-
-
-@pytest.fixture
-def bucket(s3_url: str, tmp_path: Path) -> Bucket:
-    return Bucket(s3_url, f"run-{tmp_path.name}".replace("_", "-"))
 
 
 @pytest.fixture
@@ -46,41 +30,6 @@ def cluster(bucket: Bucket, tmp_path: Path) -> Iterator[Cluster]:
     made.kill()
 
 
-@pytest.fixture
-def workload(bucket: Bucket, tmp_path: Path) -> Callable[..., Workload]:
-    def make(**changes: Any) -> Workload:
-        training = b"".join(json.dumps(row).encode() + b"\n" for row in rows(30))
-        # Its own folder in S3 is the bucket's fixture's.
-        return Workload(
-            name=bucket.folder,
-            config=TrainingConfig.model_validate({**SHARED, **changes}),
-            channels={
-                "training": bucket.put("train.jsonl", training),
-                "model": bucket.put_folder("base", save_model(tmp_path / "base")),
-            },
-            storage=f"s3://{BUCKET}/",
-            image="example.com/spotune-training:1",
-            hosts=2,
-            machine=Machine(instance_type="g5.xlarge", gpus=1, cpus=4, memory_gib=16, disk_gb=1),
-            interruptions=0.5,
-        )
-
-    return make
-
-
-def applied(cluster: Cluster, manifests: list[dict[str, Any]]) -> None:
-    """As they are read from what `spotune render` prints."""
-    cluster.apply(list(yaml.safe_load_all(as_yaml(manifests))))
-
-
-def until_it_trains(cluster: Cluster) -> None:
-    wait_for(lambda: '"train_loss"' in cluster.pods[0].log or None, "a logged step", DEADLINE, pause=0.05)
-
-
-def report(bucket: Bucket) -> TrainingReport:
-    return TrainingReport.model_validate_json(bucket.read("output/model/report.json"))
-
-
 def test_two_hosts_of_a_trainjob_publish_one_model(
     cluster: Cluster, bucket: Bucket, workload: Callable[..., Workload]
 ) -> None:
@@ -88,6 +37,7 @@ def test_two_hosts_of_a_trainjob_publish_one_model(
     assert cluster.run(DEADLINE), cluster.logs
 
     assert len(cluster.pods) == 2, cluster.logs
+    assert met(cluster) == [{"Rank 0 of 2"}, {"Rank 1 of 2"}]
     published = report(bucket)
     assert published.steps == published.total_steps > 0
     assert published.tuned.eval_loss < published.base.eval_loss

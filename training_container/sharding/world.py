@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -36,10 +37,12 @@ class World:
 
     @classmethod
     def join(cls) -> World:
-        """Meet the others at the launcher's store, as torchrun's variables say."""
+        """Meet the others at the launcher's store, as torchrun's variables say; the log then says who has come."""
         world = cls.from_environment()
         if world.size > 1:
             world.meet()
+            rank, size = distributed.get_rank(), distributed.get_world_size()
+            print(f"Rank {rank} of {size} has met the others.", file=sys.stderr, flush=True)
         return world
 
     def meet(self) -> None:
