@@ -57,7 +57,8 @@ def run(inputs: Inputs, stop: StopRequest, *, clock: Clock = time.monotonic, sta
     first = World.from_environment().first
     with Trackers.of(inputs.config, inputs.folders, first=first) as trackers:
         begun = clock() if started is None else started
-        reporter = Reporter(inputs.folders, clock, begun, trackers.log, quiet=not first)
+        unseen = inputs.config.limits.unseen_seconds
+        reporter = Reporter(inputs.folders, clock, begun, trackers.log, quiet=not first, unseen_seconds=unseen)
         try:
             with stop.at_once():
                 this = _prepare(inputs, stop, reporter, trackers, clock)

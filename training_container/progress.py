@@ -12,6 +12,7 @@ from spotune.contracts.checkpoint import HISTORY_NAME
 from spotune.contracts.training import Progress, Resume
 from training_container.folders import Folders, read_if_whole, replace_file
 from training_container.metrics import MetricsLog
+from training_container.worker import began_again
 
 MIN_INTERVAL_SECONDS = 1.0
 """progress.json is written at most this often between changes of phase."""
@@ -33,6 +34,8 @@ class History(Contract):
     """SageMaker's name of the training job that the elapsed seconds belong to."""
     elapsed_before: float = 0.0
     """Seconds that earlier processes of this training job took: its time limit is for all of them."""
+    launches: int = 0
+    """Of this training job: the limit counts what comes before the container in each, too."""
     resumes: tuple[Resume, ...] = ()
     lost_steps: int = 0
     lost_seconds: float = 0.0
@@ -42,7 +45,8 @@ class Reporter:
     """Keeps the progress file and remembers what the processes before this one left behind.
 
     `before` is the progress of the process before this one, None where this is the first. Of several processes that
-    train together all but the first are quiet: they know the same and write nothing.
+    train together all but the first are quiet: they write nothing, and leave it to the first to count the launch, since
+    what they read may be what it has written. They agree on the time that is left.
     """
 
     def __init__(
@@ -53,12 +57,14 @@ class Reporter:
         listener: Listener = lambda step, values: None,
         *,
         quiet: bool = False,
+        unseen_seconds: float = 0.0,
     ) -> None:
         self._folders = folders
         self._clock = clock
         self._started = started
         self._listener = listener
         self._quiet = quiet
+        self._unseen_seconds = unseen_seconds
         self._written_at = float("-inf")
         self.loading_seconds = 0.0
         self._loading_since = started
@@ -72,6 +78,16 @@ class Reporter:
     def elapsed(self) -> float:
         """Seconds of this training job, over all its processes."""
         return self.history.elapsed_before + self._clock() - self._started
+
+    @property
+    def unseen(self) -> float:
+        """Seconds that the launches of this training job took before there was a process to see them, by the plan."""
+        return self.history.launches * self._unseen_seconds
+
+    @property
+    def counted(self) -> float:
+        """Seconds that count towards the time limit."""
+        return self.elapsed + self.unseen
 
     def phase(self, name: str, **changes: object) -> None:
         """Enter a phase; the file is replaced at once. What is loaded in between counts as loading, too."""
@@ -120,9 +136,11 @@ class Reporter:
         path = self._folders.checkpoints / HISTORY_NAME
         history = read_if_whole(History, path) or History()
         name = os.environ.get("TRAINING_JOB_NAME", "")
-        same_job = self.before is not None and history.training_job == name
-        elapsed = self.before.elapsed_seconds if same_job and self.before else 0.0
-        self.history = history.with_(training_job=name, elapsed_before=elapsed)
+        if history.training_job != name:
+            history = history.with_(training_job=name, elapsed_before=0.0, launches=0)
+        elif self.before is not None:
+            history = history.with_(elapsed_before=self.before.elapsed_seconds)
+        self.history = history if self._quiet or began_again() else history.with_(launches=history.launches + 1)
         self._write_history()
         return self.history
 

@@ -181,11 +181,11 @@ def _score_champion(this: Run, champion: Champion, evaluator: Evaluator, model: 
 
 
 def _until(this: Run, evaluator: Evaluator, latest: float, late: Exception) -> Evaluator:
-    """An evaluator that is left with `late` after so many seconds of this training job, by all ranks at once."""
+    """An evaluator that is left with `late` when so many seconds count towards the limit, by all ranks at once."""
 
     def check() -> None:
         this.stop.check()
-        if this.world.any(this.reporter.elapsed > latest)[0]:
+        if this.world.any(this.reporter.counted > latest)[0]:
             raise late
 
     return evaluator.checking(check)

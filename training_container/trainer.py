@@ -96,7 +96,7 @@ class Trainer:
         self._step_seconds = 0.0
         self._overflows = 0
         self._checked_gradients = False
-        self._turned_at = reporter.elapsed
+        self._turned_at = reporter.counted
         self._speed: float | None = None
 
     def resume(self, checkpoint: Checkpoint) -> None:
@@ -163,7 +163,7 @@ class Trainer:
             OSError: the disk is full.
         """
         self._saver.start()
-        self._turned_at = self._reporter.elapsed
+        self._turned_at = self._reporter.counted
         try:
             with self._watchdog:
                 return self._train()
@@ -349,7 +349,7 @@ class Trainer:
 
     def _out_of_time(self) -> bool:
         """True where another turn of the loop, as long as the last one, might end after publication has to begin."""
-        now = self._reporter.elapsed
+        now = self._reporter.counted
         turn, self._turned_at = now - self._turned_at, now
         if now + turn < self._deadline:
             return False
@@ -357,7 +357,8 @@ class Trainer:
             raise TrainingFault(
                 "runtime_too_short",
                 f"The time limit of {self._config.limits.max_runtime_seconds} s leaves no time for a single step.",
-                evidence=f"{now:.0f} s have passed; training must end after {self._deadline:.0f} s",
+                evidence=f"{now:.0f} s have passed, {self._reporter.unseen:.0f} s of them by plan before the container"
+                f" ran; training must end after {self._deadline:.0f} s",
                 remedy="Allow more time or money, or a faster GPU.",
             )
         return True

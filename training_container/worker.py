@@ -14,6 +14,11 @@ def is_worker() -> bool:
     return "RANK" in os.environ
 
 
+def began_again() -> bool:
+    """True where the launcher, or torchrun, starts processes on this machine for a second time, or a further one."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+
+
 def end_with_launcher() -> None:
     """End at once where the launcher does, however that ends: its end of the pipe that is our stdin is closed then."""
     if OUTCOME_VARIABLE in os.environ:

@@ -135,6 +135,9 @@ class LimitConfig(Contract):
 
     max_runtime_seconds: Seconds
     publication_reserve_seconds: Seconds
+    unseen_seconds: Seconds = 0
+    """Of the limit, what each launch of the training job takes before a process of it runs: image and downloads. Known
+    where an attempt is started; a cluster's limit does not count them."""
 
 
 class EvaluationConfig(Contract):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from functools import partial
 
 from spotune import planner
@@ -182,8 +183,11 @@ def attempt_config(job: JobRecord, attempt: Attempt) -> TrainingConfig:
     """The job's config in the container's version, fitted to the attempt's machines, its time cut to the attempt's."""
     if job.config is None:
         raise ValueError(f"job {job.id} was never prepared")
-    limits = job.config.limits.with_(max_runtime_seconds=attempt.max_runtime)
-    hardware = plan_of(job).rungs[attempt.rung].hardware or job.config.hardware
+    plan = plan_of(job)
+    # With the loading, which the container sees for itself: room for a download that is slower than planned.
+    unseen = math.ceil(plan.chosen.start_seconds)
+    limits = job.config.limits.with_(max_runtime_seconds=attempt.max_runtime, unseen_seconds=unseen)
+    hardware = plan.rungs[attempt.rung].hardware or job.config.hardware
     return job.config.with_(version=CONFIG_VERSION, limits=limits, hardware=hardware, retry_of=job.retry_of)
 
 

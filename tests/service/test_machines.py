@@ -11,6 +11,7 @@ from spotune.contracts.job import JobRecord
 from spotune.contracts.plan import HardwareConfig, Rung
 from spotune.contracts.request import JobRequest
 from spotune.planner import statement
+from spotune.planner.interruptions import BILLED_START_SECONDS
 from spotune.planner.ladder import build_ladder
 from spotune.service.installation import install
 from spotune.service.jobs.observation import observe
@@ -52,6 +53,15 @@ def test_an_attempt_on_another_rung_has_that_rungs_machines_and_the_same_global_
     assert one["optimization"] == two["optimization"]
     spec = here.training_jobs.specs[f"{job.id}-2"]
     assert (spec.instance_types, spec.instance_count) == (("ml.g5.12xlarge",), 2)
+
+
+def test_each_attempt_is_told_what_its_launches_take_before_the_container_sees_them(here: World) -> None:
+    file_id = client_of(here.here, "acme").upload(tiny_model.chat_rows(30))
+    job = submit(here.here, "acme", JobRequest(model=tiny_model.NAME, training_file=file_id), "one-key")
+    here.run_queue()
+    limits = config_of(here, f"{job.id}-1")["limits"]
+    assert limits["unseen_seconds"] >= job.plan.chosen.start_seconds >= BILLED_START_SECONDS
+    assert limits["max_runtime_seconds"] == here.training_jobs.specs[f"{job.id}-1"].max_runtime
 
 
 def test_no_more_disk_is_asked_for_than_the_rungs_smallest_machine_has(

@@ -242,8 +242,11 @@ def test_a_stop_while_the_champion_is_scored_leaves_it_at_once(
     assert report_of(root).champion == report_of(champions("lora")).tuned
 
 
-def test_a_champion_that_takes_the_time_of_training_is_a_fault(make: Make, train: Train, champions: Champions) -> None:
-    limits = {"max_runtime_seconds": 25, "publication_reserve_seconds": 10}
+@pytest.mark.parametrize("unseen", [0, 600])
+def test_a_champion_that_takes_the_time_of_training_is_a_fault(
+    make: Make, train: Train, champions: Champions, unseen: int
+) -> None:
+    limits = {"max_runtime_seconds": 25 + unseen, "publication_reserve_seconds": 10, "unseen_seconds": unseen}
     with pytest.raises(TrainingFault) as caught:
         train(make("job", "lora", champions("lora"), limits=limits), clock=Seconds())
     assert caught.value.code == "runtime_too_short"

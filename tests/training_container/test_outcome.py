@@ -29,6 +29,7 @@ from training_container.methods import adapt
 from training_container.model import check_gradients, with_gradient
 from training_container.objectives.supervised import loss_sum
 from training_container.publication.folder import check_published
+from training_container.stop import StopRequest
 
 pytestmark = pytest.mark.torch
 
@@ -178,6 +179,49 @@ def test_the_time_limit_counts_what_earlier_processes_of_the_training_job_took(
     (folder / "checkpoints" / "progress.json").write_text(spent.model_dump_json())
     monkeypatch.setenv("TRAINING_JOB_NAME", "ftjob-1-2")
     assert train(folder) == ExitCode.PUBLISHED
+
+
+class Interrupting(Seconds):
+    """Takes the machine away at a second of its own."""
+
+    def __init__(self, at: float) -> None:
+        super().__init__()
+        self.stop = StopRequest()
+        self._at = at
+
+    def __call__(self) -> float:
+        if super().__call__() >= self._at:
+            self.stop.ask()
+        return self.now
+
+
+def test_the_time_limit_counts_what_each_launch_took_before_its_container(
+    root: Root, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRAINING_JOB_NAME", "ftjob-1-1")
+    unseen, limit = 200, 1050
+    limits = {"max_runtime_seconds": limit, "publication_reserve_seconds": 50, "unseen_seconds": unseen}
+    folder = root(limits=limits, optimization={"epochs": 50}, checkpoint={"interval_seconds": 30})
+    billed = 0.0
+    for _ in range(3):
+        machine = Interrupting(at=50)
+        assert train(folder, clock=machine, stop=machine.stop) == ExitCode.STOPPED
+        billed += unseen + machine.now
+    clock = Seconds()
+    assert train(folder, clock=clock) == ExitCode.PUBLISHED
+    assert billed + unseen + clock.now <= limit
+    report = report_of(folder)
+    assert report.stopped_early == "time"
+    assert report.tuned.eval_loss < report.base.eval_loss
+    assert report.elapsed_seconds < limit - 4 * unseen, "it says what the container saw"
+
+
+def test_launches_that_leave_no_time_for_a_step_are_told(root: Root, train: Train) -> None:
+    limits = {"max_runtime_seconds": 600, "publication_reserve_seconds": 50, "unseen_seconds": 590}
+    with pytest.raises(TrainingFault) as caught:
+        train(root(limits=limits), clock=Seconds())
+    assert caught.value.code == "runtime_too_short"
+    assert "590 s of them by plan before the container ran" in caught.value.evidence
 
 
 def test_checkpoints_are_written_by_time(root: Root, train: Train) -> None:

@@ -126,7 +126,7 @@ class Extras:
 
     def _check(self, seconds: float = 0.0) -> None:
         self.stop.check()
-        if self.reporter.elapsed + seconds > self.inputs.config.limits.max_runtime_seconds - MARGIN_SECONDS:
+        if self.reporter.counted + seconds > self.inputs.config.limits.max_runtime_seconds - MARGIN_SECONDS:
             raise _OutOfTime
 
     def _read_back(self) -> PublishedOutput:

@@ -181,10 +181,14 @@ def test_a_library_that_gives_up_on_an_extra_costs_the_extra_alone(
     assert not (folder / "model/gguf").exists()
 
 
-def test_what_the_time_limit_leaves_no_room_for_is_left_out_before_it_is_begun(root: Root, train: Train) -> None:
+@pytest.mark.parametrize("unseen", [0, 2000])
+def test_what_the_time_limit_leaves_no_room_for_is_left_out_before_it_is_begun(
+    root: Root, train: Train, unseen: int
+) -> None:
     """The clock jumps to 10 s before the limit when the model folder is complete."""
-    folder = root(outputs={"gguf": "f16"})
-    assert train(folder, clock=LateClock(folder / "model/README.md", 3590.0)) == ExitCode.PUBLISHED
+    folder = root(outputs={"gguf": "f16"}, limits={"unseen_seconds": unseen})
+    clock = LateClock(folder / "model/README.md", 3590.0 - unseen)
+    assert train(folder, clock=clock) == ExitCode.PUBLISHED
     report = report_of(folder)
     assert [each.name for each in report.outputs] == ["adapter"]
     assert "The GGUF file was left out: the time limit comes first." in report.warnings
