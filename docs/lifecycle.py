@@ -119,6 +119,7 @@ def _events() -> dict[str, Event]:
         "seen: Starting": _seen("Starting"),
         "seen: Training": _seen("Training"),
         "seen: Interrupted": _seen("Interrupted", interruptions=2),
+        "seen: Restarting, after an error of SageMaker's": _seen("Restarting", restarts=1),
         "seen: Uploading": _seen("Uploading"),
         "seen: Completed, with a report": _seen("Completed", status="Completed", report=_report()),
         "seen: Completed, without one": _seen("Completed", status="Completed"),

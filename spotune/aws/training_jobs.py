@@ -187,7 +187,7 @@ def observed(description: Mapping[str, Any]) -> TrainingObserved:
     reason = description.get("FailureReason", "")
     failure, exit_code = parse_failure(reason)
     resources = description.get("ResourceConfig", {})
-    transitions = description.get("SecondaryStatusTransitions", [])
+    passed = [transition["Status"] for transition in description.get("SecondaryStatusTransitions", [])]
     return TrainingObserved(
         name=description["TrainingJobName"],
         status=description["TrainingJobStatus"],
@@ -195,7 +195,8 @@ def observed(description: Mapping[str, Any]) -> TrainingObserved:
         instance_type=resources.get("SelectedInstanceType") or resources.get("InstanceType"),
         started_at=_timestamp(description.get("TrainingStartTime")),
         ended_at=_timestamp(description.get("TrainingEndTime")),
-        interruptions=sum(transition["Status"] == "Interrupted" for transition in transitions),
+        interruptions=passed.count("Interrupted"),
+        restarts=passed.count("Restarting"),
         training_seconds=description.get("TrainingTimeInSeconds", 0),
         billable_seconds=description.get("BillableTimeInSeconds", 0),
         failure_reason=reason,

@@ -88,6 +88,8 @@ class TrainingObserved(Contract):
     started_at: Timestamp | None = None
     ended_at: Timestamp | None = None
     interruptions: int = 0
+    restarts: int = 0
+    """By SageMaker's RetryStrategy, after an internal error."""
     training_seconds: Seconds = 0
     billable_seconds: Seconds = 0
     failure_reason: str = ""

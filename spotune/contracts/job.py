@@ -138,6 +138,8 @@ class Attempt(Contract):
     started_at: Timestamp | None = None
     ended_at: Timestamp | None = None
     interruptions: int = 0
+    restarts: int = 0
+    """By SageMaker itself, after internal errors of its own."""
     training_seconds: Seconds = 0
     billable_seconds: Seconds = 0
     """SageMaker's: on spot, fewer than the seconds that passed, by the discount."""

@@ -17,7 +17,7 @@ INTERNAL_RETRIES = 2
 """Attempts that may fail for reasons that are not the user's before the job does."""
 
 _ORDER = {"starting": 0, "interrupted": 0, "running": 1, "evaluating": 2}
-"""States between two interruptions, in their order."""
+"""States between two interruptions or restarts, in their order."""
 
 
 def observe(draft: Draft, seen: TrainingObserved) -> bool:
@@ -54,7 +54,7 @@ def _observe_left_over(draft: Draft, attempt: Attempt, seen: TrainingObserved) -
 
 def _move(draft: Draft, attempt: Attempt, seen: TrainingObserved) -> bool:
     before, state = draft.job.state, _state_of(seen)
-    older = (seen.interruptions, _ORDER[state]) < (attempt.interruptions, _ORDER.get(before, 0))
+    older = (_launches(seen), _ORDER[state]) < (_launches(attempt), _ORDER.get(before, 0))
     described = _described(draft.job, attempt, seen).with_(accepted=True)
     if older or described == attempt:
         return False
@@ -66,11 +66,22 @@ def _move(draft: Draft, attempt: Attempt, seen: TrainingObserved) -> bool:
             f"training goes on from the newest checkpoint. (interruption {seen.interruptions})",
             level="warn",
         )
+    elif seen.restarts > attempt.restarts:
+        draft.say(
+            "SageMaker starts the training job anew after an internal error; "
+            "training goes on from the newest checkpoint.",
+            level="warn",
+        )
     elif state != before:
         draft.say(_ANNOUNCED[state])
     if not attempt.accepted and attempt.stop_asked:
         draft.command(StopAttempt(name=attempt.name))
     return True
+
+
+def _launches(one: TrainingObserved | Attempt) -> int:
+    """How often SageMaker has begun anew."""
+    return one.interruptions + one.restarts
 
 
 _ANNOUNCED: dict[State, str] = {
@@ -82,12 +93,12 @@ _ANNOUNCED: dict[State, str] = {
 
 
 def _state_of(seen: TrainingObserved) -> State:
-    """Our state for SageMaker's secondary status. After an interruption a start-up is still `interrupted`."""
+    """Our state for SageMaker's secondary status. After an interruption or a restart a start-up is `interrupted`."""
     if seen.secondary_status == "Training":
         return "running"
     if seen.secondary_status in ("Uploading", "Stopping"):
         return "evaluating"
-    return "interrupted" if seen.interruptions else "starting"
+    return "interrupted" if _launches(seen) else "starting"
 
 
 def _finish(draft: Draft, attempt: Attempt, seen: TrainingObserved) -> None:
@@ -169,6 +180,7 @@ def _described(job: JobRecord, attempt: Attempt, seen: TrainingObserved) -> Atte
         started_at=seen.started_at,
         ended_at=seen.ended_at,
         interruptions=max(seen.interruptions, attempt.interruptions),
+        restarts=max(seen.restarts, attempt.restarts),
         training_seconds=seen.training_seconds,
         billable_seconds=seen.billable_seconds,
     )

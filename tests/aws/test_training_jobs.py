@@ -222,8 +222,17 @@ class TestDescribe:
         assert (seen.started_at, seen.billable_seconds, seen.interruptions) == (None, 0, 0)
         assert seen.instance_type == "ml.g5.xlarge"
 
-    def test_a_job_that_was_interrupted_twice_and_ended(self) -> None:
-        statuses = ["Starting", "Training", "Interrupted", "Starting", "Training", "Interrupted", "Training"]
+    def test_a_job_that_was_interrupted_twice_restarted_and_ended(self) -> None:
+        statuses = [
+            "Starting",
+            "Training",
+            "Interrupted",
+            "Starting",
+            "Training",
+            "Interrupted",
+            "Training",
+            "Restarting",
+        ]
         seen = observed(
             description(
                 TrainingJobStatus="Completed",
@@ -235,7 +244,7 @@ class TestDescribe:
                 BillableTimeInSeconds=150,
             )
         )
-        assert seen.interruptions == 2
+        assert (seen.interruptions, seen.restarts) == (2, 1)
         assert (seen.training_seconds, seen.billable_seconds) == (500, 150)
         assert seen.started_at == seen.ended_at == MOMENT.timestamp()
 

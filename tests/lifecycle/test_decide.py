@@ -216,6 +216,15 @@ def test_a_description_from_before_the_interruption_changes_nothing(running: Job
     assert decide(interrupted, observed(), NOW) is None
 
 
+def test_a_restart_by_sagemaker_itself_is_shown_and_what_was_seen_before_it_is_dropped(running: JobRecord) -> None:
+    restarted = after(running, observed(secondary_status="Starting", restarts=1))
+    assert (restarted.state, restarted.attempts[0].secondary_status) == ("interrupted", "Starting")
+    assert decide(restarted, observed(), NOW) is None
+    again = after(restarted, observed(restarts=1))
+    assert again.state == "running"
+    assert decide(again, observed(secondary_status="Downloading", restarts=1), NOW) is None
+
+
 def test_no_capacity_climbs_to_the_on_demand_rung(running: JobRecord) -> None:
     climbed = after(running, observed(status="Stopped", secondary_status="MaxWaitTimeExceeded"))
     assert climbed.state == "queued"
