@@ -43,13 +43,13 @@ _CONFIG = Config(
     max_pool_connections=32,
 )
 """A caller of the API gets its answer within 29 s: three tries of a service that hangs, the pauses between them, and a
-hasty call after them end before."""
+hasty call after them end before. A pass of the reconciler has time for what it begins in its first half."""
 
 _S3_CONFIG = _CONFIG.merge(Config(signature_version="s3v4"))
 """Presigned URLs need the fourth signature version."""
 
 _S3_PATIENT_CONFIG = _S3_CONFIG.merge(Config(read_timeout=60))
-"""Where nobody waits for an answer: S3 is silent while it copies, and a stream may pause."""
+"""Where there are minutes, and nobody waits: S3 is silent while it copies, and a stream may pause."""
 
 _HASTY_CONFIG = _CONFIG.merge(Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 1}))
 """For what is worth no caller's time: one try, of two seconds at most."""
@@ -78,7 +78,7 @@ def _config(service: str, *, hasty: bool) -> Config:
         return _HASTY_CONFIG
     if service != "s3":
         return _CONFIG
-    return _S3_CONFIG if os.environ.get("SPOTUNE_ANSWERS_CALLERS") == "true" else _S3_PATIENT_CONFIG
+    return _S3_CONFIG if os.environ.get("SPOTUNE_GIVES_UP_EARLY") == "true" else _S3_PATIENT_CONFIG
 
 
 def call(operation: Callable[..., dict[str, Any]], **arguments: object) -> dict[str, Any]:

@@ -175,9 +175,9 @@ def best_of(manifests: Mapping[str, Manifest]) -> str | None:
 def superseded(steps: Iterable[int], whole: Mapping[int, WholeCheckpoint], newest: int) -> tuple[int, ...]:
     """Which steps' folders no run of a job has a use for, oldest first; none that is newer than the newest whole one.
 
-    The `newest` newest whole ones stay, the best, those that their states name as the best, which may be on their way
-    still, and what a resume would go on from. A run that went on from an earlier checkpoint, for a later one did not
-    verify, makes lower steps again: the last that were made stay, too.
+    The `newest` newest whole ones stay, the best, and what a resume would go on from. A run that went on from an
+    earlier checkpoint, for a later one did not verify, makes lower steps again: the last that were made stay, too.
+    Those that the states of all these name as the best stay, on their way or not.
 
     Args:
         steps: of all the folders that are there, whole or not.
@@ -186,9 +186,9 @@ def superseded(steps: Iterable[int], whole: Mapping[int, WholeCheckpoint], newes
     by_step = [whole[step] for step in sorted(whole)]
     made_last = sorted(by_step, key=lambda one: one.manifest.created_at)[-newest:]
     resumed = newest_whole((one.state for one in reversed(by_step)), whole.__contains__)
-    states = [*(one.state for one in by_step[-newest:]), *([] if resumed is None else [resumed])]
+    last = (one.state for one in (*by_step[-newest:], *made_last))
+    states = [*last, *([] if resumed is None else [resumed])]
     kept = {int(name) for name in needed_folders({str(step): one.manifest for step, one in whole.items()}, newest)}
-    kept.update(one.manifest.step for one in made_last)
     kept.update(step for state in states for step in (state.step, state.best_step) if step is not None)
     return tuple(step for step in sorted(steps) if step not in kept and step < max(whole, default=0))
 

@@ -1,14 +1,19 @@
-"""The edge of one part of a pass over many things."""
+"""A pass over many things: the edge of one part of it, and whose turn it is first."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
+from zlib import crc32
 
+from spotune.contracts.base import Seconds, Timestamp
 from spotune.contracts.subject import about
 
 T = TypeVar("T")
+
+PASS: Seconds = 60
+"""From one pass of the reconciler to the next."""
 
 logger = logging.getLogger(__name__)
 
@@ -29,3 +34,10 @@ def apart(what: str, work: Callable[[], T], **subject: object) -> T | None:
         except Exception:
             logger.exception("%s could not be reconciled", what)
             return None
+
+
+def by_turns(what: str, things: Sequence[T], now: Timestamp) -> list[T]:
+    """All of them, in each pass beginning with another one by chance, whatever else such a pass begins with: what takes
+    all the time costs the others a few passes, and not their turn for ever."""
+    first = crc32(f"{what} {int(now // PASS)}".encode()) % max(len(things), 1)
+    return [*things[first:], *things[:first]]

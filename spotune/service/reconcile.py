@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass
 from functools import partial
 from zlib import crc32
 
@@ -14,14 +15,14 @@ from spotune.contracts.job import ActiveJob, Attempt, JobError, JobRecord
 from spotune.contracts.measures import Measurement
 from spotune.contracts.subject import know_job
 from spotune.lifecycle import measure_pass, waits_since
-from spotune.service.apart import apart
+from spotune.service.apart import PASS, apart, by_turns
 from spotune.service.installation import Installation
 from spotune.service.jobs.changes import apply, queue_commands
 from spotune.service.jobs.counts import correct_counts
 from spotune.service.jobs.observation import observe
-from spotune.service.jobs.orphans import Orphans, find_orphans
-from spotune.service.jobs.pruning import RESTORING, prune_checkpoints
-from spotune.service.models.news import Settled, settle_all
+from spotune.service.jobs.orphans import find_orphans
+from spotune.service.jobs.pruning import prune_checkpoints
+from spotune.service.models.news import settle_all
 from spotune.service.retraining.due import call_rules
 from spotune.service.turns import call_in_turn
 
@@ -31,13 +32,15 @@ COMMAND_AGE: Seconds = 60
 """A command older than this was not run by the delivery that its commit queued."""
 CHECK_DELIVERY: Seconds = 960
 """A check of files that was begun is over by then: the launch function's time limit, and a minute."""
-LOOKING: Seconds = 30
-"""Of a pass at most, out of the function's 55 seconds: lines, orphans and counts have the rest."""
+BEGINNING: Seconds = 28
+"""Of a pass: whatever may wait for a service that hangs begins within it, and is given up within the function's 55."""
+LOOKING: Seconds = 18
+"""Of a pass at most, for looks at jobs."""
+OTHERS: Seconds = 10
+"""Of a pass at most, for each of the other parts."""
 HURRY: Seconds = 600
 """So long a command is queued again in every pass, and then in one of ten: a queue that is merely long, or a command
 that always fails, is not to drown in copies."""
-PASS: Seconds = 60
-"""Between two passes: a check of files is queued again in one of them only."""
 CHECK_LIMIT: Seconds = 5400
 """A check of files that has not ended so long after its first delivery never will: deliveries were cut off one after
 another. What waits in the queue before that does not count."""
@@ -54,7 +57,7 @@ _CHECK_TIMED_OUT = JobError(
 
 @dataclass(frozen=True, slots=True)
 class Repairs:
-    """What one pass did."""
+    """What one pass, or a part of it, did."""
 
     commands_queued: int = 0
     jobs_seen: int = 0
@@ -71,59 +74,111 @@ class Repairs:
     """Model versions of which the outside was still to be told."""
     rules_called: int = 0
     """Rules for which there is something to do."""
+    parts_failed: int = 0
+    """Parts that an exception ended, jobs and models among them; each is logged."""
+
+    def __add__(self, other: Repairs) -> Repairs:
+        return Repairs(*(mine + its for mine, its in zip(astuple(self), astuple(other), strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What may wait for a service that hangs."""
+
+    name: str
+    seconds: Seconds
+    """Of a pass at most; what waits then is waited for."""
+    work: Callable[[Callable[[], bool]], Repairs]
+    """It is told whom to ask whether there is more time."""
 
 
 def reconcile(here: Installation) -> Repairs:
     """One pass over everything that is not finished. Reads grow with that alone.
 
-    Each part runs whatever became of those before it: one that fails is logged, and tried again by the next pass.
+    Each part runs whatever became of those before it: one that fails is logged, and tried again by the next pass. What
+    the table alone has to answer comes first. Of the others each pass begins with another one: one that takes all the
+    time costs the others a few minutes, and not their turn for ever.
     """
-    waits: dict[str, Timestamp] = {}
+    began, waits = here.clock(), dict[str, Timestamp]()
     outbox = apart("the outbox", partial(_queue_lost_commands, here))
-    changed = _look_at_all(here, waits)
+    queued, oldest = outbox or (0, None)
     active = _open_jobs(here)
-    called = orphans = corrected = None
+    repairs = Repairs(commands_queued=queued, jobs_seen=len(active or ()), parts_failed=int(outbox is None))
     if active is not None:
-        called = apart("the lines", partial(call_in_turn, here, active))
-        orphans = apart("orphans", partial(find_orphans, here, active))
-        corrected = apart("the counts", partial(correct_counts, here, active))
-    rules = apart("the rules", partial(call_rules, here))
-    models = apart("the models", partial(settle_all, here))
-    settled = models or Settled()
-    found, (queued, oldest) = orphans or Orphans(), outbox or (0, None)
-    repairs = Repairs(
-        commands_queued=queued,
-        jobs_seen=len(active or ()),
-        jobs_changed=sum(bool(one) for one in changed),
-        jobs_called=called or 0,
-        jobs_failed=changed.count(None),
-        orphans_adopted=found.adopted,
-        orphans_stopped=found.stopped,
-        counts_corrected=corrected or 0,
-        models_settled=settled.done,
-        rules_called=rules or 0,
+        repairs += _done("the lines", lambda: Repairs(jobs_called=call_in_turn(here, active)))
+        repairs += _done("the counts", lambda: Repairs(counts_corrected=correct_counts(here, active)))
+    parts = (
+        _Part("the jobs", LOOKING, partial(_look_at_all, here, active or (), waits)),
+        _Part("orphans", OTHERS, partial(_find_orphans, here)),
+        _Part("the rules", OTHERS, partial(_call_rules, here)),
+        _Part("the models", OTHERS, partial(_settle_models, here)),
+        _Part("superseded checkpoints", OTHERS, partial(_prune_all, here, active or ())),
     )
-    failed = [outbox, *changed, called, orphans, corrected, rules, models].count(None) + settled.failed
-    here.metrics.send((*_of(repairs, failed), *measure_pass(active or (), waits, oldest, here.clock())))
+    for part in by_turns("parts", parts, began):
+        until = min(here.clock() + part.seconds, began + BEGINNING)
+        repairs += _done(part.name, partial(part.work, partial(_is_before, here, until)))
+    here.metrics.send((*_of(repairs), *measure_pass(active or (), waits, oldest, here.clock())))
     return repairs
 
 
-def _look_at_all(here: Installation, waits: dict[str, Timestamp]) -> list[bool | None]:
-    """What became of each job that was due, as far as time allows: each pass begins with another one.
+def _done(what: str, work: Callable[[], Repairs]) -> Repairs:
+    return apart(what, work) or Repairs(parts_failed=1)
 
-    So jobs of a region that hangs cost the others a minute, and not their turn for ever.
-    """
-    due = [job for job in _open_jobs(here) or () if here.clock() >= job.idle_until]
-    began = here.clock()
-    first = int(began // PASS) % max(len(due), 1)
+
+def _is_before(here: Installation, until: Timestamp) -> bool:
+    return here.clock() <= until
+
+
+def _look_at_all(
+    here: Installation, active: Sequence[ActiveJob], waits: dict[str, Timestamp], more_time: Callable[[], bool]
+) -> Repairs:
+    """What became of each job that was due, as far as time allows: each pass begins with another one."""
+    due = [job for job in active if here.clock() >= job.idle_until]
     seen: list[bool | None] = []
-    for job in due[first:] + due[:first]:
-        if here.clock() - began > LOOKING:
+    for job in by_turns("jobs", due, here.clock()):
+        if not more_time():
             logger.warning("%d jobs are left to the next pass", len(due) - len(seen))
             break
         look = partial(_look, here, job.id, waits)
         seen.append(apart(f"job {job.id}", look, job=job.id, tenant=job.tenant))
-    return seen
+    failed = seen.count(None)
+    return Repairs(jobs_changed=seen.count(True), jobs_failed=failed, parts_failed=failed)
+
+
+def _find_orphans(here: Installation, more_time: Callable[[], bool]) -> Repairs:
+    """By a list of its own: jobs were changed since."""
+    found = find_orphans(here, here.store.active_jobs(), more_time)
+    return Repairs(orphans_adopted=found.adopted, orphans_stopped=found.stopped)
+
+
+def _call_rules(here: Installation, more_time: Callable[[], bool]) -> Repairs:
+    return Repairs(rules_called=call_rules(here, more_time))
+
+
+def _settle_models(here: Installation, more_time: Callable[[], bool]) -> Repairs:
+    settled = settle_all(here, more_time)
+    return Repairs(models_settled=settled.done, parts_failed=settled.failed)
+
+
+def _prune_all(here: Installation, active: Sequence[ActiveJob], more_time: Callable[[], bool]) -> Repairs:
+    """Of the jobs that run, as far as time allows: each pass begins with another one."""
+    failed = 0
+    for one in by_turns("checkpoints", [job for job in active if job.live], here.clock()):
+        if not more_time():
+            logger.warning("superseded checkpoints are left to the next pass")
+            break
+        pruned = apart(
+            "superseded checkpoints", partial(_prune, here, one.id, more_time), job=one.id, tenant=one.tenant
+        )
+        failed += pruned is None
+    return Repairs(parts_failed=failed)
+
+
+def _prune(here: Installation, job_id: str, more_time: Callable[[], bool]) -> bool:
+    job = here.store.find_job(job_id)
+    if job is not None and any(attempt.live for attempt in job.attempts):
+        prune_checkpoints(here, job, more_time)
+    return True
 
 
 def _open_jobs(here: Installation) -> tuple[ActiveJob, ...] | None:
@@ -131,10 +186,10 @@ def _open_jobs(here: Installation) -> tuple[ActiveJob, ...] | None:
     return apart("the list of open jobs", lambda: tuple(here.store.active_jobs()))
 
 
-def _of(repairs: Repairs, failed: int) -> tuple[Measurement, ...]:
+def _of(repairs: Repairs) -> tuple[Measurement, ...]:
     return (
         Measurement("ReconcilerPasses", 1),
-        Measurement("PartsFailed", failed),
+        Measurement("PartsFailed", repairs.parts_failed),
         Measurement("Repairs", repairs.commands_queued, "commands_queued"),
         Measurement("Repairs", repairs.jobs_changed, "jobs_changed"),
         Measurement("Repairs", repairs.orphans_adopted, "orphans_adopted"),
@@ -187,8 +242,6 @@ def _look(here: Installation, job_id: str, waits: dict[str, Timestamp]) -> bool:
         if attempt.live:
             now = observe(here, attempt.name)
             _stop_again(here, attempt, now)
-            if now is not None and now.attempts[attempt.number - 1].secondary_status not in RESTORING:
-                apart("superseded checkpoints", partial(prune_checkpoints, here, now))
     begun = before.check_begun_at if before.state == "validating" else None
     if begun is not None and here.clock() - begun > CHECK_LIMIT:
         apply(here, job_id, Refused(error=_CHECK_TIMED_OUT))

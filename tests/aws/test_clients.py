@@ -13,6 +13,7 @@ from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, 
 
 from spotune.aws.clients import call, client
 from spotune.contracts.errors import Unavailable
+from spotune.service.reconcile import BEGINNING
 from tests.infra.test_template import FUNCTIONS, RESOURCES
 
 
@@ -88,6 +89,22 @@ def test_a_service_that_hangs_is_given_up_while_there_is_time_to_answer(
     gateway = RESOURCES["ApiIntegration"]["Properties"]["TimeoutInMillis"] / 1000
     assert end_of_audit <= 2
     assert longest(client(service)) + end_of_audit <= min(FUNCTIONS[function]["Timeout"], gateway) - 2
+
+
+@pytest.mark.parametrize(
+    ("function", "begun", "service"),
+    [
+        *(("ReconcileFunction", BEGINNING, service) for service in ("dynamodb", "s3", "sagemaker", "sqs")),
+        *(("TrainingChangedFunction", 0, service) for service in ("s3", "sagemaker")),
+    ],
+)
+def test_what_a_region_that_hangs_is_asked_last_is_given_up_before_the_function_is(
+    aws: str, monkeypatch: pytest.MonkeyPatch, function: str, begun: float, service: str
+) -> None:
+    for name, value in FUNCTIONS[function].get("Environment", {}).get("Variables", {}).items():
+        monkeypatch.setenv(name, str(value))
+    client.cache_clear()
+    assert begun + longest(client(service)) <= FUNCTIONS[function]["Timeout"] - 2
 
 
 def longest(made: Any) -> float:

@@ -57,6 +57,7 @@ class Watcher:
         for tenant in {job.tenant for job in self._seen.values()}:
             self._money_within_the_limit(tenant)
         self._lines_are_the_sums_of_their_jobs()
+        self.violations += [f"{uri} went while SageMaker fetched it" for uri in self._world.deleted]
         self.violations += self._fairness.look(self.jobs())
 
     def look_at_the_end(self) -> None:

@@ -272,6 +272,11 @@ def _prune_all_but_the_newest() -> None:
     pruning.superseded = lambda steps, whole, newest: tuple(sorted(set(steps) - {max(whole, default=0)}))  # type: ignore[attr-defined]
 
 
+def _prune_while_sagemaker_fetches() -> None:
+    """By what the record says: an earlier look's."""
+    pruning._may_delete = lambda here, job: job.attempt.secondary_status not in pruning.RESTORING
+
+
 def _tell_nobody() -> None:
     """As a process that is killed on the way, and takes the command off first."""
     launch.notify = lambda here, job, command: None  # type: ignore[attr-defined]
@@ -303,6 +308,7 @@ MUTANTS: dict[str, Patch] = {
     "start a retry without its checkpoint": _retry_without_the_checkpoint,
     "copy a checkpoint's manifest first": _copy_the_manifest_first,
     "prune all checkpoints but the newest": _prune_all_but_the_newest,
+    "prune while SageMaker fetches": _prune_while_sagemaker_fetches,
     "skip the version guard": _skip_the_version_guard,
     "settle an attempt twice": _settle_twice,
     "look at an ended attempt again": _look_at_an_ended_attempt_again,

@@ -109,6 +109,8 @@ class World:
     """Training jobs whose state changed and whose event is to be delivered."""
     regions: dict[str, str] = field(default_factory=dict)
     """Where each training job was created."""
+    deleted: list[str] = field(default_factory=list)
+    """What went from S3 while SageMaker fetched it."""
 
     @property
     def clock(self) -> VirtualClock:
@@ -143,6 +145,8 @@ def make_world(
     clock = double.virtual_clock
     clock.advance(TO_THE_MONTHS_END if seed % 2 else 0)
     objects._clock = clock.now
+    deleted: list[str] = []
+    _watch_deletions(objects, double, deleted)
     store, queue, deliveries = MemoryStore(), MemoryQueue(), MemoryDeliveries()
     regions: dict[str, str] = {}
     away = Place(
@@ -175,7 +179,19 @@ def make_world(
     folder = layout.base_model_uri("models", tiny_model.NAME)
     for name, body in tiny_model.files().items():
         objects.write(folder + name, body)
-    return World(seed, nemesis, double, store, objects, queue, deliveries, here, events, regions)
+    return World(seed, nemesis, double, store, objects, queue, deliveries, here, events, regions, deleted)
+
+
+def _watch_deletions(objects: MemoryObjects, double: ScriptedDouble, deleted: list[str]) -> None:
+    delete = objects.delete
+
+    def watched(uri: str) -> None:
+        fetching = [job for job in double.jobs() if job.secondary in ("Downloading", "Restarting")]
+        if any(uri.startswith(job.request["CheckpointConfig"]["S3Uri"]) for job in fetching):
+            deleted.append(uri)
+        delete(uri)
+
+    objects.delete = watched  # type: ignore[method-assign]
 
 
 class _SkewedClock:
@@ -255,6 +271,7 @@ def _script(seed: int, request: Request, nemesis: Nemesis) -> Script:
     duration = chance.choice([60.0, 300.0, 600.0, 600.0, 2400.0, 9000.0])
     interruptions = tuple(sorted(chance.uniform(0, duration) for _ in range(chance.choice([0, 0, 1, 2, 4]))))
     exit_code = 0 if nemesis.calm else chance.choice([0] * 12 + [1, 2, 137])
+    breakdowns = _breakdowns(Random(f"{seed}:{request['TrainingJobName']}:breakdowns"), duration, nemesis)
     if not nemesis.calm:
         nemesis.faults["interruption"] += len(interruptions) if request["EnableManagedSpotTraining"] else 0
         nemesis.faults["container failed"] += exit_code != 0
@@ -263,10 +280,19 @@ def _script(seed: int, request: Request, nemesis: Nemesis) -> Script:
         exit_code=exit_code,
         failure='{"code": "bad_rows", "message": "line 3"}' if exit_code == 2 else "",
         interruptions=interruptions,
+        breakdowns=breakdowns,
         restart_after=chance.choice([0.0, 60.0, 1800.0]),
         save_interval=_save_interval(chance, nemesis),
         stop=chance.choice([5.0, 5.0, 110.0, float("inf")]),
     )
+
+
+def _breakdowns(chance: Random, duration: float, nemesis: Nemesis) -> tuple[float, ...]:
+    """SageMaker's own, after which its RetryStrategy starts the training job anew."""
+    if nemesis.calm or chance.random() >= 0.15:
+        return ()
+    nemesis.faults["sagemaker lost the instances"] += 1
+    return (chance.uniform(0, duration),)
 
 
 def _save_interval(chance: Random, nemesis: Nemesis) -> float:

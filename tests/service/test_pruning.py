@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from spotune.contracts import layout
 from spotune.contracts.job import JobRecord
 from spotune.contracts.training import MANIFEST_NAME
 from spotune.service.installation import install
+from spotune.service.jobs import pruning
 from spotune.service.jobs.pruning import TAG, prune_checkpoints
 from spotune.service.jobs.resumption import find_checkpoint
 from spotune.service.jobs.submit import submit
@@ -112,6 +114,84 @@ def test_nothing_goes_while_sagemaker_fetches_what_it_has_listed(world: World, s
     assert steps(world, job) == left
 
 
+def test_nothing_goes_while_sagemaker_fetches_after_a_restart_that_the_record_does_not_show(world: World) -> None:
+    job = running(world)
+    reconcile(world.here)
+    for step in (10, 20, 30, 40):
+        leave_checkpoint(world.objects, job, step)
+    world.training_jobs.observe(f"{job.id}-1", secondary_status="Downloading")
+    reconcile(world.here)
+    record = world.store.find_job(job.id)
+    assert record is not None
+    assert record.attempts[0].secondary_status == "Training", "SageMaker says nothing of the restart"
+    assert steps(world, job) == [10, 20, 30, 40]
+
+
+def test_nothing_more_goes_once_sagemaker_begins_to_fetch(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = running(world)
+    for step in (10, 20, 30, 40):
+        leave_checkpoint(world.objects, job, step)
+    delete = world.objects.delete
+
+    def fetch_then(uri: str) -> None:
+        world.training_jobs.observe(f"{job.id}-1", secondary_status="Downloading")
+        delete(uri)
+
+    monkeypatch.setattr(world.objects, "delete", fetch_then)
+    reconcile(world.here)
+    assert steps(world, job) == [20, 30, 40]
+
+
+class Slow:
+    """S3 takes so many seconds for each object that is read or deleted."""
+
+    def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+        for name in ("read", "delete"):
+            monkeypatch.setattr(world.objects, name, self._slowly(world, getattr(world.objects, name), seconds))
+
+    def _slowly(self, world: World, call: Callable[[str], object], seconds: float) -> Callable[[str], object]:
+        def slow(uri: str) -> object:
+            world.clock.now += seconds
+            return call(uri)
+
+        return slow
+
+
+def test_a_thousand_that_nothing_pruned_go_pass_by_pass(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a job has that ran before there was pruning: to read all of them takes longer than a pass may."""
+    job = running(world)
+    for step in range(10, 3010, 10):
+        leave_checkpoint(world.objects, job, step, best_step=20 if step >= 20 else None, created_at=float(step))
+    Slow(world, monkeypatch, seconds=0.1)
+    left = len(steps(world, job))
+    for _ in range(40):
+        began = world.clock.now
+        reconcile(world.here)
+        assert world.clock.now - began < 12
+        assert len(steps(world, job)) < left or left == KEEP + 1
+        left = len(steps(world, job))
+        world.clock.now += 60
+    assert steps(world, job) == [20, 2990, 3000]
+
+
+def test_a_further_attempt_waits_until_all_that_are_superseded_are_gone(world: World) -> None:
+    job = running(world)
+    for step in range(10, 1010, 10):
+        leave_checkpoint(world.objects, job, step, best_step=500 if step >= 500 else None, created_at=float(step))
+    prune_checkpoints(world.here, job)
+    assert steps(world, job) == [500, 990, 1000]
+
+
+def test_where_time_is_up_nothing_is_read_and_nothing_goes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = running(world)
+    for step in (10, 20, 30, 40):
+        leave_checkpoint(world.objects, job, step)
+    with monkeypatch.context() as reading:
+        reading.setattr(world.objects, "read", lambda uri: pytest.fail(f"{uri} was read"))
+        prune_checkpoints(world.here, job, lambda: False)
+    assert steps(world, job) == [10, 20, 30, 40]
+
+
 def test_what_is_newer_than_the_newest_whole_one_stays_whatever_it_is(world: World) -> None:
     job = running(world)
     for step in (10, 20, 30, 40):
@@ -165,6 +245,16 @@ def test_after_a_step_back_the_last_that_were_made_stay_however_high_the_steps_o
         leave_checkpoint(world.objects, job, step, created_at=world.clock())
         prune_checkpoints(world.here, job)
     assert steps(world, job) == [24, 26, 30, 40]
+
+
+def test_after_a_step_back_the_best_one_that_the_last_ones_name_stays(world: World) -> None:
+    """The bytes of 30 and 40 did not verify: of the run that went on from 20, the best one is 22, not 30."""
+    job = running(world)
+    for step, best in ((10, 10), (20, 10), (30, 30), (40, 30), (22, 22), (24, 22), (26, 22)):
+        world.clock.now += 60
+        leave_checkpoint(world.objects, job, step, best_step=best, created_at=world.clock())
+        prune_checkpoints(world.here, job)
+    assert steps(world, job) == [22, 24, 26, 30, 40]
 
 
 class Refusing:
@@ -298,3 +388,56 @@ def test_a_start_brings_back_no_more_checkpoints_than_the_disk_is_planned_for(da
             part_of_a_checkpoint(world, job, step := step + 1)
         prune_checkpoints(world.here, job)
         assert len(steps(world, job)) <= job.config.checkpoint.restored < job.config.checkpoint.at_most
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_whatever_goes_bit_by_bit_would_have_gone_at_once(data: st.DataObject) -> None:
+    """Over many checkpoints, of which each may have lost a file on its way, and which a few are read of at a time."""
+    world = make_world()
+    install(world.here)
+    job = running(world)
+    best: int | None = None
+    for step in range(1, data.draw(st.integers(1, 30))):
+        best = step if data.draw(st.integers(0, 4)) == 0 else best
+        folder = leave_checkpoint(world.objects, job, step, best_step=best, created_at=float(step))
+        if data.draw(st.integers(0, 3)) == 0:
+            world.objects.delete(folder + data.draw(st.sampled_from(["optimizer.pt", MANIFEST_NAME])))
+    before = find_checkpoint(world.here, job)
+    with pytest.MonkeyPatch.context() as few:
+        few.setattr(pruning, "AT_A_TIME", data.draw(st.integers(1, 4)))
+        prune_checkpoints(world.here, job)
+    bit_by_bit = steps(world, job)
+    assert find_checkpoint(world.here, job) == before
+    prune_checkpoints(world.here, job)
+    at_once = steps(world, job)
+    assert set(at_once) <= set(bit_by_bit)
+    assert find_checkpoint(world.here, job) == before
+
+
+@pytest.mark.parametrize(
+    ("best", "partial", "damaged", "left"),
+    [
+        ({1: 1, 2: 1, 4: 3, 5: 3, 6: 3, 8: 3, 9: 3, 10: 10}, 3, (4, 8, 9), [3, 6, 10]),
+        ({1: 1, 2: 1, 3: 3, 4: 3, 5: 1, 6: 1, 8: 7, 9: 7, 10: 7}, None, (), [1, 3, 6, 9, 10]),
+    ],
+    ids=["the second newest whole one is not among the newest", "a resume goes further back than the newest"],
+)
+def test_nothing_old_goes_while_those_that_name_what_stays_are_not_read(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    best: dict[int, int],
+    partial: int | None,
+    damaged: tuple[int, ...],
+    left: list[int],
+) -> None:
+    job = running(world)
+    for step, best_step in best.items():
+        folder = leave_checkpoint(world.objects, job, step, best_step=best_step, created_at=float(step))
+        if step in damaged:
+            world.objects.delete(folder + "optimizer.pt")
+    if partial is not None:
+        part_of_a_checkpoint(world, job, partial)
+    monkeypatch.setattr(pruning, "AT_A_TIME", 3)
+    prune_checkpoints(world.here, job)
+    assert steps(world, job) == left

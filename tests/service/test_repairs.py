@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import NoReturn
 
 import pytest
 
-from spotune.aws.base import AwsRefused
+from spotune.aws.base import AwsRefused, ObjectInfo
 from spotune.contracts.errors import Unavailable
 from spotune.contracts.events import AttemptRefused
 from spotune.service.installation import install
@@ -17,6 +19,7 @@ from spotune.service.jobs.counts import QUIET
 from spotune.service.jobs.submit import submit
 from spotune.service.launch import run_command
 from spotune.service.reconcile import CHECK_LIMIT, reconcile
+from tests.checkpoints import folder_of, leave_checkpoint
 from tests.factories import NOW
 from tests.in_process import World
 from tests.in_process import world as make_world
@@ -167,29 +170,42 @@ def test_a_command_whose_queue_is_long_is_queued_again_ever_more_seldom(world: W
     assert 10 <= copies <= 20, "an hour's: each minute at first, then one in ten"
 
 
-def test_jobs_of_a_region_that_hangs_do_not_keep_the_others_from_being_looked_at(
+def test_where_much_hangs_each_part_and_each_job_has_its_turn_and_no_pass_is_cut_off(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A region takes connections and says nothing: a call is given up after 24 s, and the function after 55."""
     for _ in range(3):
         running(world)
         world.clock.now += 1
-    well = running(world)
-    world.training_jobs.observe(f"{well}-1", status="Stopped", secondary_status="Stopped")
-    describe = world.training_jobs.describe
+    ended, trains = running(world), world.store.find_job(running(world))
+    assert trains is not None
+    world.training_jobs.observe(f"{ended}-1", status="Stopped", secondary_status="Stopped")
+    world.training_jobs.observe(f"{trains.id}-1", secondary_status="Training", started_at=world.clock())
+    for step in (10, 20, 30, 40):
+        leave_checkpoint(world.objects, trains, step)
+    describe, listed = world.training_jobs.describe, world.objects.list
 
-    def hang(name: str) -> object:
-        if name != f"{well}-1":
-            world.clock.now += 24
-            raise Unavailable("SageMaker hangs.", code="aws_unavailable")
-        return describe(name)
+    def hang() -> NoReturn:
+        world.clock.now += 24
+        raise Unavailable("nothing is said.", code="aws_unavailable")
 
-    monkeypatch.setattr(world.training_jobs, "describe", hang)
-    for _ in range(8):
-        world.clock.now += 60
+    def lists(uri: str) -> Iterator[ObjectInfo]:
+        return listed(uri) if trains.id in uri else hang()
+
+    monkeypatch.setattr(
+        world.training_jobs, "describe", lambda name: describe(name) if name[:-2] in (ended, trains.id) else hang()
+    )
+    monkeypatch.setattr(world.training_jobs, "in_progress", hang)
+    monkeypatch.setattr(world.objects, "list", lists)
+    for _ in range(40):
+        began = world.clock.now
         reconcile(world.here)
-    kept = world.store.find_job(well)
+        assert world.clock.now - began <= 55
+        world.clock.now = began + 60
+    kept = world.store.find_job(ended)
     assert kept is not None
     assert kept.state == "cancelled"
+    assert not list(listed(f"{folder_of(trains)}checkpoints/checkpoint-10/"))
 
 
 def test_a_command_that_cannot_be_read_keeps_nobody_from_theirs(world: World) -> None:

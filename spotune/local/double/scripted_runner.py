@@ -11,7 +11,7 @@ from spotune.local.double.clock import VirtualClock
 from spotune.local.double.double import Double, Publish
 from spotune.local.double.faults import ServiceError
 from spotune.local.double.job import Job, Request
-from spotune.local.double.machine import Downloaded, Exited, InputRefused, Signal, Uploaded
+from spotune.local.double.machine import Broken, Downloaded, Exited, InputRefused, Signal, Uploaded
 from spotune.local.double.quotas import Quotas
 from spotune.local.double.runner import KILLED, Report
 from spotune.local.double.settings import Timing
@@ -32,6 +32,8 @@ class Script:
     """What it leaves in `output/failure`."""
     interruptions: tuple[float, ...] = ()
     """Progress at which the instances are taken away."""
+    breakdowns: tuple[float, ...] = ()
+    """Progress at which SageMaker loses the instances by a fault of its own."""
     restart_after: float = 60.0
     """From an interruption to the next look for instances."""
     save_interval: float = 300.0
@@ -52,6 +54,7 @@ class _Progress:
     launch: int = 0
     exited: bool = True
     left: list[float] = field(default_factory=list)
+    broken: list[float] = field(default_factory=list)
 
 
 class ScriptedRunner:
@@ -74,7 +77,8 @@ class ScriptedRunner:
         progress = self._progress.get(job.name)
         if progress is None:
             script = self._script_for(job.request)
-            progress = self._progress[job.name] = _Progress(script, left=sorted(script.interruptions))
+            progress = self._progress[job.name] = _Progress(script)
+            progress.left, progress.broken = sorted(script.interruptions), sorted(script.breakdowns)
         progress.launch, progress.exited = job.launches, False
         missing = progress.script.missing_input
         reason = f"ClientError: Data download failed: S3 key: {missing} matched no files on s3"
@@ -84,6 +88,11 @@ class ScriptedRunner:
         """Works from the last checkpoint on, to the next interruption or the end."""
         progress, script = self._progress[job.name], self._progress[job.name].script
         progress.began_at = self._clock.now()
+        if progress.broken and progress.broken[0] < script.duration:
+            at = max(progress.broken.pop(0), progress.saved)
+            lost = partial(self._lose, progress, job.launches, at, report)
+            self._clock.call_at(self._clock.now() + at - progress.saved, lost)
+            return
         if job.spot and progress.left and progress.left[0] < script.duration:
             at = progress.left.pop(0)
             self._clock.call_at(self._clock.now() + max(0.0, at - progress.saved), partial(self._take_away, job))
@@ -107,7 +116,7 @@ class ScriptedRunner:
         progress = self._progress[job.name]
         if progress.began_at and job.secondary != "Downloading":
             done = progress.saved + self._clock.now() - progress.began_at
-            progress.saved = done - done % progress.script.save_interval
+            progress.saved = _saved(progress.script, done)
         self._clock.call_at(self._clock.now(), partial(self._exit, progress, job.launches, report, Exited(KILLED)))
 
     def upload(self, job: Job, report: Report) -> None:
@@ -140,10 +149,19 @@ class ScriptedRunner:
         if progress is not None and not progress.exited and progress.launch == job.launches:
             self._interrupt(job.name, progress.script.restart_after)
 
+    def _lose(self, progress: _Progress, launch: int, done: float, report: Report) -> None:
+        if progress.launch == launch and not progress.exited:
+            progress.exited, progress.saved = True, _saved(progress.script, done)
+            report(Broken())
+
     def _exit(self, progress: _Progress, launch: int, report: Report, outcome: Exited) -> None:
         if progress.launch == launch and not progress.exited:
             progress.exited = True
             report(outcome)
+
+
+def _saved(script: Script, done: float) -> float:
+    return done - done % script.save_interval
 
 
 class ScriptedDouble(Double):

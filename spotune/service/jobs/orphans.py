@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 from spotune.contracts.job import ActiveJob
-from spotune.service.apart import apart
+from spotune.service.apart import apart, by_turns
 from spotune.service.installation import Installation, Place
 from spotune.service.jobs.observation import observe
 
@@ -26,14 +26,16 @@ class Orphans:
     """Of this installation, and of no attempt that it has."""
 
 
-def find_orphans(here: Installation, active: Sequence[ActiveJob]) -> Orphans:
-    """Look at every training job in progress, in each region, that no open job is known to wait for."""
+def find_orphans(here: Installation, active: Iterable[ActiveJob], more_time: Callable[[], bool]) -> Orphans:
+    """Look at every training job in progress that no open job is known to wait for, in each region, as far as time
+    allows. Each pass begins with another region."""
     awaited = {name for job in active for name in job.live}
     found = [
         apart(f"training job {name}", partial(_settle, here, place, name), training_job=name)
-        for place in here.places
+        for place in by_turns("orphans", here.places, here.clock())
+        if more_time()
         for name in apart(f"{place.region}'s training jobs", partial(_in_progress, place)) or ()
-        if name not in awaited
+        if name not in awaited and more_time()
     ]
     return Orphans(adopted=found.count("adopted"), stopped=found.count("stopped"))
 

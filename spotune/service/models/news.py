@@ -7,23 +7,19 @@ step is written down before the next one, so that an outage of SageMaker tells n
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from spotune.contracts.base import Seconds
 from spotune.contracts.errors import VersionConflict
 from spotune.contracts.models import ModelVersion, StatusChange
 from spotune.contracts.notifications import EventType, OutwardEvent, model_event_id
-from spotune.service.apart import apart
+from spotune.service.apart import apart, by_turns
 from spotune.service.installation import Installation
 from spotune.service.models.files import delete_files
 from spotune.service.notifications.publication import send_event
 
 logger = logging.getLogger(__name__)
-
-SETTLING: Seconds = 10
-"""Of a reconciler's pass at most."""
-PASS: Seconds = 60
 
 
 def settle(here: Installation, version: ModelVersion) -> bool:
@@ -51,14 +47,11 @@ class Settled:
     failed: int = 0
 
 
-def settle_all(here: Installation) -> Settled:
+def settle_all(here: Installation, more_time: Callable[[], bool]) -> Settled:
     """Settle what is not, as far as time allows. Each pass begins with another one."""
-    waiting = list(here.store.unsettled_versions())
-    began = here.clock()
-    first = int(began // PASS) % max(len(waiting), 1)
     results: list[bool | None] = []
-    for version in waiting[first:] + waiting[:first]:
-        if here.clock() - began > SETTLING:
+    for version in by_turns("models", list(here.store.unsettled_versions()), here.clock()):
+        if not more_time():
             logger.warning("models are left to the next pass")
             break
         settled = apart(f"model {version.name}", partial(settle, here, version), tenant=version.tenant)

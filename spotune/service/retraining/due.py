@@ -7,6 +7,7 @@ the sweep of its source. A second message while the first is at work finds nothi
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from itertools import islice
 from zlib import crc32
@@ -15,16 +16,13 @@ from spotune.contracts.base import Seconds
 from spotune.contracts.errors import VersionConflict
 from spotune.contracts.rules import Retraining, RuleRecord
 from spotune.retraining.due import Known, Wait, due
-from spotune.service.apart import PartsFailed, apart
+from spotune.service.apart import PASS, PartsFailed, apart, by_turns
 from spotune.service.installation import Installation
 from spotune.service.retraining.datasets import champion_of_rule, known_of
 from spotune.service.retraining.retrain import living, note, queue_work
 from spotune.service.retraining.rule_checks import cap_of
 from spotune.service.retraining.sweep import CHECKING
 
-LOOKING: Seconds = 10
-"""Of a pass of the reconciler at most."""
-PASS: Seconds = 60
 HURRY: Seconds = 600
 """So long a rule that is due is queued in each pass, and then in one of ten."""
 STEP: Seconds = 960
@@ -37,17 +35,16 @@ SWEEP_PASSES = 60
 logger = logging.getLogger(__name__)
 
 
-def call_rules(here: Installation) -> int:
+def call_rules(here: Installation, more_time: Callable[[], bool]) -> int:
     """Have the launch function work on each rule for which there is something to do; how many.
 
     Where time is up the others have their turn in a later pass: each begins with another rule.
     """
-    began, called, failed = here.clock(), 0, 0
-    rules = list(here.store.active_rules())
+    called, failed = 0, 0
+    rules = by_turns("rules", list(here.store.active_rules()), here.clock())
     lost = _with_lost_checks(here)
-    first = int(began // PASS) % max(len(rules), 1)
-    for rule in rules[first:] + rules[:first]:
-        if here.clock() - began > LOOKING:
+    for rule in rules:
+        if not more_time():
             logger.warning("rules are left to the next pass")
             break
         wanted = apart(f"rule {rule.id}", partial(_has_work, here, rule), rule=rule.id, tenant=rule.tenant)
