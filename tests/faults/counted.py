@@ -59,7 +59,8 @@ def _wrong_state(one: Arrival, change: Change, s3: Landing, *, pending: bool) ->
             return f"there is nothing wrong with it, but {one.reason}"
         case "quarantined" if one.report_uri is None or s3.head(one.report_uri) is None:
             return "it has no report"
-        case "superseded" if not any(other.body for other in later):
+        # After what was seen: the same bytes may have come once more, and gone before anybody looked.
+        case "superseded" if not any(other.body for other in s3.changes_of(one.uri) if other.sequencer > one.sequencer):
             return "no later version came"
         case "gone" if not later or (change.version_id and all(other.body is not None for other in later)):
             return "it was not deleted"
