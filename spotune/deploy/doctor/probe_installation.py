@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import urllib.error
 import urllib.request
 from collections import defaultdict
@@ -13,6 +14,7 @@ from spotune.deploy import stacks
 from spotune.deploy.doctor.probing import look, paged
 from spotune.deploy.doctor.seen import Alarm, Answer, BaseModel, Key, Network, Stack, Subnet, Subscription, Unseen
 
+_COMMIT = re.compile("[0-9a-f]{40}")
 _SECONDS = 15
 _UNCONFIRMED = frozenset({"PendingConfirmation", "Deleted"})
 
@@ -72,7 +74,9 @@ def base_models(region: str, bucket: str) -> tuple[BaseModel, ...]:
 def models_of(objects: Iterable[tuple[str, int]]) -> tuple[BaseModel, ...]:
     """Models out of the keys and sizes below the models' folder. Where no marker lies, a name is `owner/model`."""
     held = dict(objects)
-    finished = {key.rpartition("/")[0] for key in held if key.rpartition("/")[2] == MODEL_MARKER}
+    marked = {key.rpartition("/")[0] for key in held if key.rpartition("/")[2] == MODEL_MARKER}
+    # A commit's own marker is the first to come and the last to go: jobs look for the model's.
+    finished = {folder for folder in marked if not _COMMIT.fullmatch(folder.rpartition("/")[2])}
     sizes: dict[str, list[int]] = defaultdict(list)
     for key, size in held.items():
         folders = [key[:at] for at, letter in enumerate(key) if letter == "/"]

@@ -219,11 +219,18 @@ def test_a_stack_is_read_with_its_alarms_and_who_hears_them(account: Account, st
 def test_base_models_are_read_from_their_bucket(account: Account) -> None:
     s3 = account("s3")
     s3.create_bucket(Bucket="models")
-    for key in (f"base/a/b/{MODEL_MARKER}", "base/a/b/config.json", "base/c/d/config.json", "market/x"):
+    commit = "0123456789" * 4
+    for key in (
+        *(f"base/a/b/{MODEL_MARKER}", "base/a/b/config.json", "base/c/d/config.json", "market/x"),
+        *(f"base/cut/off/{commit}/{MODEL_MARKER}", f"base/cut/off/{commit}/config.json"),
+        *(f"base/whole/{MODEL_MARKER}", f"base/whole/{commit}/{MODEL_MARKER}"),
+    ):
         s3.put_object(Bucket="models", Key=key, Body=b"12345")
     assert probe_installation.base_models(REGION, "models") == (
         BaseModel("a/b", 2, 10, True),
         BaseModel("c/d", 1, 5, False),
+        BaseModel("cut/off", 2, 10, False),
+        BaseModel("whole", 2, 10, True),
     )
     missing = look(lambda: probe_installation.base_models(REGION, "none-such-bucket"))
     assert isinstance(missing, Unseen)
