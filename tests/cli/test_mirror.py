@@ -16,7 +16,7 @@ from spotune.cli import main
 from spotune.local.deployment import client
 from spotune.local.state import StackState, environment
 from tests.local.double.conftest import channel, training_job
-from tests.mirror.hub import FakeHub, serving
+from tests.mirror.hub import FakeHub, named
 from tests.mirror.models import NAME, OPEN, sharded
 
 STAGE, BUCKET = "keepers", "keepers-models"
@@ -32,11 +32,7 @@ pytestmark = pytest.mark.embedded
 @pytest.fixture
 def far(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
     """A hub that the environment names, and nobody's token."""
-    for name in ("HF_TOKEN", "HF_TOKEN_PATH"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    with serving() as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+    with named(monkeypatch, tmp_path / "hf") as hub:
         yield hub
 
 

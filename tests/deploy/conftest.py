@@ -16,6 +16,7 @@ from botocore.awsrequest import AWSResponse
 
 from spotune.deploy import bundle
 from spotune.deploy.account import Account
+from spotune.deploy.drawer import Drawer
 from spotune.deploy.installation import Installation
 from spotune.deploy.settings import Settings
 from spotune.local.double.server import DoubleServer
@@ -146,6 +147,13 @@ def listening(event: str, listener: Callable[..., object]) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(boto3.Session, "client", client)
         yield
+
+
+def drawer_of(installation: Installation) -> Drawer:
+    """The code bucket of an installation that is, or was, deployed."""
+    drawer = installation.drawer
+    assert drawer is not None
+    return drawer
 
 
 def ask(aws_url: str, outputs: Mapping[str, str], key: str) -> int:

@@ -15,10 +15,21 @@ from spotune.contracts.errors import Conflict, NotAuthenticated, RequestRefused,
 from spotune.contracts.identity import key_hash, key_id
 from spotune.deploy import deployment, keys, templates
 from spotune.deploy.account import Account
-from spotune.deploy.drawer import Drawer
 from spotune.deploy.installation import Installation
 from spotune.deploy.stacks import Proposal
-from tests.deploy.conftest import AWAY, BAD, BUCKETS, IMAGE, REGION, Make, ask, asked, killed_after, listening
+from tests.deploy.conftest import (
+    AWAY,
+    BAD,
+    BUCKETS,
+    IMAGE,
+    REGION,
+    Make,
+    ask,
+    asked,
+    drawer_of,
+    killed_after,
+    listening,
+)
 
 pytestmark = pytest.mark.embedded
 
@@ -32,12 +43,6 @@ def silent(_: str) -> None:
 
 def deploy(installation: Installation, code: Path) -> deployment.Deployed:
     return deployment.deploy(installation, code, silent)
-
-
-def _drawer(installation: Installation) -> Drawer:
-    drawer = installation.drawer
-    assert drawer is not None
-    return drawer
 
 
 def change_sets(aws: Aws, stack: str, region: str = REGION) -> list[str]:
@@ -262,22 +267,22 @@ def test_of_two_first_keys_made_at_once_one_is_shown_and_it_opens(install: Make,
     def meanwhile(**_: object) -> None:
         if not others:
             others.append(None)  # the other one's own calls are heard here, too
-            others[0] = keys.first_key(installation, _drawer(installation), outputs)
+            others[0] = keys.first_key(installation, drawer_of(installation), outputs)
 
     with listening("before-call.lambda.Invoke", meanwhile):
-        mine = keys.first_key(installation, _drawer(installation), outputs)
+        mine = keys.first_key(installation, drawer_of(installation), outputs)
     (other,) = others
     assert mine is None
     assert other is not None
     assert ask(aws_url, outputs, other) == 200
-    assert keys.first_key(installation, _drawer(installation), outputs) is None
+    assert keys.first_key(installation, drawer_of(installation), outputs) is None
 
 
 def test_of_two_first_keys_whose_notes_answer_was_lost_one_is_made(install: Make, code: Path) -> None:
     installation = install("stammer")
     with killed_after("PutObject", number=3):  # template, bundle, the first note of the key
         deploy(installation, code)
-    drawer, theirs = _drawer(installation), "f" * 64
+    drawer, theirs = drawer_of(installation), "f" * 64
     outputs = installation.home.outputs()
     noted = partial(keys._with_unseen, installation.settings.first_tenant, theirs)
     before = drawer.note(keys.FIRST_KEY)["unseen"]
@@ -289,21 +294,21 @@ def test_of_two_first_keys_whose_notes_answer_was_lost_one_is_made(install: Make
         return 0
 
     with listening("needs-retry.s3.PutObject", lost):
-        assert keys.first_key(installation, _drawer(installation), outputs) is None
+        assert keys.first_key(installation, drawer_of(installation), outputs) is None
     after = drawer.note(keys.FIRST_KEY)["unseen"]
     assert (len(after), after[:-2], after[-1]) == (3, before, theirs)
 
 
 def test_what_two_commands_note_at_once_is_noted_of_both(install: Make, code: Path) -> None:
     deploy(install("scribes"), code)
-    drawer = _drawer(install("scribes"))
+    drawer = drawer_of(install("scribes"))
 
     def meanwhile(**_: object) -> None:
         if drawer.note("names") is None:
             drawer.revise("names", lambda noted: [*(noted or ()), "theirs"])
 
     with listening("before-call.s3.PutObject", meanwhile):
-        late = _drawer(install("scribes"))
+        late = drawer_of(install("scribes"))
         assert late.revise("names", lambda noted: [*(noted or ()), "ours"]) == ["theirs", "ours"]
     assert drawer.note("names") == ["theirs", "ours"]
 
@@ -318,7 +323,7 @@ def test_a_note_whose_answer_was_lost_is_not_taken_for_somebody_elses(install: M
         return noted or ["ours"]
 
     with listening("needs-retry.s3.PutObject", lambda **_: next(again, None)):
-        assert _drawer(install("echo")).revise("names", change) == ["ours"]
+        assert drawer_of(install("echo")).revise("names", change) == ["ours"]
     assert heard == [None, ["ours"]]
 
 

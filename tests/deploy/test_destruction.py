@@ -17,7 +17,7 @@ from spotune.contracts.errors import Conflict, NotFound
 from spotune.deploy import deployment, destruction, kept, keys, templates
 from spotune.deploy.installation import Installation
 from spotune.deploy.stacks import CAPABILITIES
-from tests.deploy.conftest import AWAY, BAD, REGION, Killed, Make, answering, ask, killed_after, listening
+from tests.deploy.conftest import AWAY, BAD, REGION, Killed, Make, answering, ask, drawer_of, killed_after, listening
 from tests.polling import wait_for
 
 pytestmark = pytest.mark.embedded
@@ -47,8 +47,7 @@ def held(aws: Aws, stage: str) -> set[str]:
 
 
 def noted(installation: Installation) -> list[kept.Kept]:
-    drawer = installation.drawer
-    assert drawer is not None
+    drawer = drawer_of(installation)
     return kept.noted(drawer)
 
 
@@ -115,8 +114,7 @@ def test_what_a_stack_that_failed_holds_is_taken_over_by_the_next(
 ) -> None:
     installation = install("stranded")
     deployment._bring_up(installation, deployment._code(installation), silent, None)
-    drawer = installation.drawer
-    assert drawer is not None
+    drawer = drawer_of(installation)
     drawer.put(code, code.name)
     parameters, bad = deployment._home(installation, drawer, code).parameters, tmp_path / "bad.yaml"
     late = BAD.replace("    Properties:", "    DependsOn: [DataBucket, Table]\n    Properties:")
@@ -144,8 +142,7 @@ def test_kept_data_whose_place_is_taken_stops_the_deployment_and_stays_noted(
 ) -> None:
     installation = install("displaced")
     deploy(installation, code)
-    drawer = installation.drawer
-    assert drawer is not None
+    drawer = drawer_of(installation)
     aws("s3").create_bucket(Bucket="spotune-displaced-old")
     old = kept.Kept("DataBucket", "AWS::S3::Bucket", "spotune-displaced-old", REGION, "spotune-displaced")
     kept.note(drawer, [old])
@@ -172,8 +169,7 @@ def test_a_kept_secret_gives_its_value_to_the_new_one(install: Make, aws: Aws, c
     installation, secrets = install("secretive"), aws("secretsmanager")
     deploy(installation, code)
     destroy(installation)
-    drawer = installation.drawer
-    assert drawer is not None
+    drawer = drawer_of(installation)
     old = secrets.create_secret(Name="spotune-secretive-old", SecretString="what webhooks are signed with")["ARN"]
     drawer.revise(
         kept.NOTE,
@@ -199,8 +195,7 @@ def test_of_two_kept_secrets_the_one_that_was_in_use_gives_its_value(install: Ma
     installation, secrets = install("twofold"), aws("secretsmanager")
     deploy(installation, code)
     destroy(installation)
-    drawer = installation.drawer
-    assert drawer is not None
+    drawer = drawer_of(installation)
     # The second is of a deployment that was cut off before it took the first one's value over.
     values = {"used": "what webhooks are signed with", "random": "what nobody has seen"}
     ids = [
@@ -445,8 +440,7 @@ def test_what_is_just_being_taken_over_is_not_called_displaced(install: Make, aw
 def test_a_note_that_somebody_gives_up_meanwhile_is_left_again_though_it_is_cut_off(install: Make, code: Path) -> None:
     installation = install("cutdoubly")
     deploy(installation, code)
-    drawer = installation.drawer
-    assert drawer is not None
+    drawer = drawer_of(installation)
     given_up = []
 
     def give_up(**_: object) -> None:
@@ -468,8 +462,7 @@ def test_a_note_that_somebody_gives_up_meanwhile_is_left_again_though_it_is_cut_
 def test_a_note_that_somebody_gives_up_meanwhile_is_left_again(install: Make, aws: Aws, code: Path) -> None:
     installation = install("doubly")
     deploy(installation, code)
-    drawer = installation.drawer
-    assert drawer is not None
+    drawer = drawer_of(installation)
 
     def give_up(**_: object) -> None:
         drawer.revise(kept.NOTE, lambda _: [])

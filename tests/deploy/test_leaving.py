@@ -10,7 +10,7 @@ import pytest
 from spotune.contracts.errors import Conflict
 from spotune.deploy import deployment, kept
 from spotune.deploy.deployment import Step
-from tests.deploy.conftest import AWAY, Make, killed_after, listening
+from tests.deploy.conftest import AWAY, Make, drawer_of, killed_after, listening
 from tests.deploy.test_deployment import deploy, silent
 from tests.deploy.test_destruction import Aws, destroy, held
 
@@ -49,15 +49,13 @@ def test_its_stack_goes_and_its_data_is_there_when_it_is_named_again(install: Ma
     }
     deploy(with_it, code)
     assert aws("s3", AWAY).get_object(Bucket=bucket, Key="team/copy")["Body"].read() == b"there"
-    drawer = with_it.drawer
-    assert drawer is not None
+    drawer = drawer_of(with_it)
     assert kept.noted(drawer) == []
 
 
 def test_what_it_left_is_noted_though_somebody_who_deploys_too_gives_the_note_up(install: Make, code: Path) -> None:
     deploy(install("handover", further_regions=(AWAY,)), code)
-    drawer = install("handover").drawer
-    assert drawer is not None
+    drawer = drawer_of(install("handover"))
     with listening(
         "after-call.cloudformation.DeleteStack", lambda **_: drawer.revise(kept.NOTE, lambda _: []) and None
     ):
@@ -93,8 +91,7 @@ def test_cut_off_the_next_deployment_takes_it_away(install: Make, code: Path, op
         deploy(without, code)
     deploy(without, code)
     assert not without.further(AWAY).exists()
-    drawer = without.drawer
-    assert drawer is not None
+    drawer = drawer_of(without)
     assert {thing.region for thing in kept.noted(drawer)} == {AWAY}
 
 

@@ -12,9 +12,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
 
 TOKEN = "hf_" + "a" * 34
 """Of an account that every gate is open to."""
@@ -84,6 +87,17 @@ class FakeHub:
 
     def paths(self) -> list[str]:
         return [path for _, path, _, _ in self.asked]
+
+
+@contextmanager
+def named(environment: pytest.MonkeyPatch, home: Path) -> Iterator[FakeHub]:
+    """A hub that the environment names, and nobody's token."""
+    for name in ("HF_TOKEN", "HF_TOKEN_PATH"):
+        environment.delenv(name, raising=False)
+    environment.setenv("HF_HOME", str(home))
+    with serving() as hub:
+        environment.setenv("HF_ENDPOINT", hub.address)
+        yield hub
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import pytest
 from spotune.aws import clients
 from spotune.cli import main
 from tests.deploy.doctor.test_probes import ACCOUNT, REGION, STACK, answering, push
-from tests.mirror.hub import FakeHub, serving
+from tests.mirror.hub import FakeHub, named
 
 Account = Callable[[str], Any]
 Ran = tuple[int, dict[str, Any]]
@@ -23,11 +23,7 @@ NO_STACK = {"stack spotune-fresh"}
 @pytest.fixture(autouse=True)
 def far(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
     """The hub that this machine names, and nobody's token."""
-    for name in ("HF_TOKEN", "HF_TOKEN_PATH"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    with serving() as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+    with named(monkeypatch, tmp_path / "hf") as hub:
         yield hub
 
 
